@@ -1,0 +1,1 @@
+"""Time: the order of stages, retries, caching, schedules (Prefect)."""

@@ -1,0 +1,1 @@
+"""Networks: loading, the tiny base and its tokenizer, log-probabilities."""

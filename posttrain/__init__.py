@@ -1,0 +1,1 @@
+"""Ideas: records, settings, rewards, losses, statistics. No file, no network, no clock."""

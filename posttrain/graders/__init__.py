@@ -1,0 +1,1 @@
+"""Programs that mark a completion."""

@@ -1,0 +1,1 @@
+"""Services: files, DVC, Great Expectations, MLflow, TRL."""

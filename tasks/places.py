@@ -1,0 +1,36 @@
+"""Where things lie, below the folder that the command was started in (the repository's root)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """Every path is derived from `root`, so a test or a moved repository only changes that one."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """One folder a dataset, and `expectations/`."""
+        return self.root / "data"
+
+    @property
+    def store(self) -> Path:
+        """Everything that can be made again: stage artifacts, Prefect's database, quarantines. Git-ignored."""
+        return self.root / ".posttrain"
+
+    @property
+    def stages(self) -> Path:
+        """`<stage>/<key>/`: finished artifacts."""
+        return self.store / "stages"
+
+    @property
+    def ledger(self) -> Path:
+        """MLflow's SQLite file and artifacts. Git-ignored."""
+        return self.root / "mlflow" / "store"
+
+    @property
+    def reports(self) -> Path:
+        """What pipelines printed, for people and machines. Git-ignored."""
+        return self.root / "reports"
