@@ -122,7 +122,8 @@ class PretrainSettings(Section):
     """Pretraining of the tiny base."""
 
     steps: Count = 700
-    batch_size: Count = 64
+    batch_tokens: Count = 4_096
+    """Tokens a step, padding included."""
     learning_rate: Positive = 4e-3
     """Peak of a one-cycle schedule (docs/decisions/0003-world.md)."""
 
@@ -152,8 +153,9 @@ class SampleSettings(Section):
 class LabelSettings(Section):
     """Who prefers what among the samples."""
 
-    source: Literal["simulated", "dataset"] = "simulated"
-    """`simulated`: annotators made here, who know the right answer; `dataset`: the imported `preferences.jsonl`."""
+    source: Literal["auto", "simulated", "dataset"] = "auto"
+    """`simulated`: annotators made here, who know the right answer; `dataset`: the imported `preferences.jsonl`; `auto`: the
+    dataset's preferences where it has some, else simulated."""
     annotators: Count = 5
     """Simulated annotators; pairs go round."""
     flip_rate: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05
@@ -177,7 +179,7 @@ class DPOSettings(Section):
     nll_weight: NotNegative = 1.0
     """Weight of the chosen completion's negative log-likelihood beside the DPO loss (RPO, arXiv:2404.19733)."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    """Assumed share of flipped labels (conservative DPO, arXiv:2305.18290, appendix)."""
+    """Assumed share of flipped labels; above 0 the loss is robust DPO's (arXiv:2403.00409)."""
     warmup: Share = 0.1
     device_batch_size: Count = 64
     """Pairs a device takes at once, at most."""
@@ -241,6 +243,13 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[s
         else:
             names.append(f"{prefix}{name}")
     return names
+
+
+def flat(config: Config, *sections: str) -> dict[str, Any]:
+    """Return the settings of some sections by dotted name."""
+    return {
+        f"{section}.{name}": value for section in sections for name, value in getattr(config, section).model_dump().items()
+    }
 
 
 def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:

@@ -1,0 +1,215 @@
+"""The verbs: `python -m flows <verb> [name=value …]`, which is what the Makefile runs.
+
+Exit codes: 0 done; 2 the request or the data is wrong; 3 a stage broke its contract; 130 interrupted.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from posttrain.config import Config, merge
+from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
+from tasks.places import Places
+
+INTERRUPTED = 130
+LEAST_FREE_MB = 500
+"""Below it nothing is started: the default run writes about 100 MB, and a full disk half-way helps nobody."""
+
+
+def say(line: str) -> None:
+    """Print one line for the user beside progress bars."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def configuration(places: Places, overrides: Sequence[str]) -> Config:
+    """Return the settings: defaults ← params.yaml ← command line."""
+    try:
+        with (places.root / "params.yaml").open(encoding="utf-8") as file:
+            params = yaml.safe_load(file) or {}
+    except FileNotFoundError:
+        raise RequestError(f"params.yaml is not in {places.root}: start from the repository's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(
+            f"params.yaml cannot be read: {' '.join(str(error).split())}. Mend it, or: git checkout params.yaml"
+        ) from None
+    if not isinstance(params, dict):
+        raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
+    return merge(params, overrides)
+
+
+def check_disk(places: Places) -> None:
+    """Refuse to start where nothing could be written.
+
+    Raises:
+        StorageError: a folder cannot be written, or the disk is nearly full.
+    """
+    from tasks.stage import storage_errors
+
+    for folder in (places.store, places.ledger, places.reports):
+        with storage_errors("before the start", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".writable-{os.getpid()}"
+            probe.write_bytes(b"x" * 4096)
+            probe.unlink()
+    free = shutil.disk_usage(places.store).free // 2**20
+    if free < LEAST_FREE_MB:
+        raise StorageError(
+            f"{places.store}: {free} MB are free, at least {LEAST_FREE_MB} MB are needed. Make room, then run again"
+        )
+
+
+def run_pipeline(places: Places, words: Sequence[str]) -> None:
+    """Run one method and print its report."""
+    config = configuration(places, words)
+    check_disk(places)
+    _prepare(places, config)
+    from flows.server import ready_server
+    from tasks.stage import storage_errors
+
+    with storage_errors("the pipeline", places.root):
+        ready_server(places)
+        from flows.pipeline import check, pipeline
+        from tasks.report import print_report
+
+        check(config)
+        report = pipeline(config, places.root, say)
+    print_report(report)
+
+
+def run_data(places: Places, words: Sequence[str]) -> None:
+    """Bring a dataset up to date and print its version."""
+    config = configuration(places, words)
+    _prepare(places, config)
+    from tasks.dvc import bring_up_to_date
+
+    version = bring_up_to_date(places, config.data.name)
+    for note in version.notes:
+        say(note)
+    print(f"{version.name}  {version.md5}  {version.folder}")
+    for role, md5 in version.files.items():
+        print(f"  {role:<22} {md5}")
+
+
+def run_import(places: Places, words: Sequence[str]) -> None:
+    """Turn a file of a public format into a dataset: FORMAT, FILE and NAME."""
+    given = dict(word.partition("=")[::2] for word in words)
+    for name in ("format", "file", "name"):
+        if not given.get(name):
+            raise RequestError(f"import needs {name.upper()}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k")
+    unknown = set(given) - {"format", "file", "name"}
+    if unknown:
+        raise RequestError(f"import takes FORMAT, FILE and NAME, not {', '.join(sorted(unknown))}")
+    check_disk(places)
+    _prepare(places, None)
+    from tasks.dvc import bring_up_to_date
+    from tasks.importing import import_file
+
+    report = import_file(places, format=given["format"], file=given["file"], name=given["name"])
+    version = bring_up_to_date(places, report.name)
+    counts = ", ".join(f"{count:,} {kind}s" for kind, count in report.kinds.items())
+    print(f"{report.name}: {counts} in {report.path}, split into {', '.join(version.files)} (md5 {version.md5})")
+    print(f"next: make validate DATA={report.name}, then make pipeline METHOD=sft DATA={report.name}")
+
+
+def run_validate(places: Places, words: Sequence[str]) -> None:
+    """Check a dataset and print what was found, without training anything."""
+    config = configuration(places, words)
+    check_disk(places)
+    _prepare(places, config)
+    from flows.validation import validate_dataset
+
+    for line in validate_dataset(places, config, say):
+        print(line)
+
+
+def run_ui(places: Places, words: Sequence[str]) -> None:
+    """Serve MLflow's page on this machine until Ctrl-C."""
+    config = configuration(places, words)
+    _prepare(places, config)
+    from tasks.tracking import Ledger, server_command, server_environment
+
+    if config.tracking.uri:
+        raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
+    Ledger.open(places, config.tracking)
+    port = int(os.environ.get("PORT") or 5000)
+    print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
+    command = server_command(places, port)
+    os.execvpe(command[0], command, server_environment())
+
+
+def run_up(places: Places, words: Sequence[str]) -> None:
+    """Start Prefect's server on this machine: its page, and pipelines that start at once."""
+    _no_words("up", words)
+    check_disk(places)
+    _prepare(places, None)
+    from flows.server import up
+
+    print(up(places))
+
+
+def run_down(places: Places, words: Sequence[str]) -> None:
+    """Stop Prefect's server."""
+    _no_words("down", words)
+    _prepare(places, None)
+    from flows.server import down
+
+    print(down(places))
+
+
+VERBS: dict[str, Callable[[Places, Sequence[str]], None]] = {
+    "pipeline": run_pipeline,
+    "data": run_data,
+    "import": run_import,
+    "validate": run_validate,
+    "ui": run_ui,
+    "up": run_up,
+    "down": run_down,
+}
+
+
+def _no_words(verb: str, words: Sequence[str]) -> None:
+    if words:
+        raise RequestError(f"{verb} takes no settings, got {' '.join(words)}")
+
+
+def _prepare(places: Places, config: Config | None) -> None:
+    from flows.environment import prepare
+
+    prepare(places, is_offline=config is not None and config.model.base == "tiny")
+    if not os.environ.get("PYTHONWARNINGS"):
+        warnings.filterwarnings("ignore")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb and return the exit code."""
+    places = Places(Path.cwd())
+    try:
+        if not arguments:
+            raise RequestError(f"say what to do: {', '.join(VERBS)}")
+        verb, *words = arguments
+        if verb not in VERBS:
+            raise RequestError(f"there is no verb {verb}{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+        VERBS[verb](places, words)
+    except PosttrainError as error:
+        say(f"{_kind(error)}: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted; finished stages are kept, and the same command goes on from there")
+        return INTERRUPTED
+    return 0
+
+
+def _kind(error: PosttrainError) -> str:
+    names = {RequestError: "request", DataError: "data", StorageError: "disk"}
+    return next((name for kind, name in names.items() if isinstance(error, kind)), "contract")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sys.exit(main(sys.argv[1:]))

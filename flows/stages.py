@@ -1,0 +1,136 @@
+"""One pipeline's stages as Prefect tasks: cached by key, verified on a hit, each with a child run in the ledger."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.states import State
+
+from tasks.places import Places
+from tasks.stage import Artifact, Log, Outcome, find, make, stage_key
+from tasks.tracking import Ledger
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage as the report has it."""
+
+    name: str
+    artifact: Artifact
+    cached: bool
+    run_id: str
+
+    def as_row(self) -> dict[str, Any]:
+        """Return name, key, cached, seconds and run id."""
+        return {
+            "name": self.name,
+            "key": self.artifact.key,
+            "cached": self.cached,
+            "seconds": self.artifact.seconds,
+            "run_id": self.run_id,
+        }
+
+
+@dataclass
+class Stages:
+    """Runs the stages of one pipeline in order and remembers what they gave.
+
+    Attributes:
+        places: of the repository.
+        ledger: where child runs are opened.
+        parent: run id of the pipeline.
+        say: prints one line for the user.
+        done: what has run so far, in order.
+    """
+
+    places: Places
+    ledger: Ledger
+    parent: str
+    say: Say
+    done: list[Done] = field(default_factory=list)
+
+    def run(
+        self,
+        name: str,
+        compute: Callable[..., Outcome],
+        *,
+        key_settings: Mapping[str, Any],
+        key_inputs: Mapping[str, str],
+        **arguments: Any,
+    ) -> Artifact:
+        """Return the artifact of a stage: the cached one if its files are whole, else a new one.
+
+        Args:
+            name: of the stage.
+            compute: `compute(out, log, **arguments)` makes it.
+            key_settings: by dotted name, those that decide the result.
+            key_inputs: digests of what it reads.
+            arguments: handed on to `compute`.
+        """
+        key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.__module__)
+        whole, trouble = find(self.places, name, key)
+        if trouble:
+            self.say(trouble)
+
+        @task(
+            name=name,
+            task_run_name=f"{name}-{key[:8]}",
+            cache_key_fn=lambda *_: f"{name}-{key}",
+            refresh_cache=whole is None,
+            persist_result=True,
+            result_serializer="json",
+        )
+        def stage_task() -> dict[str, Any]:
+            return self._make(name, key, compute, settings=key_settings, inputs=key_inputs, arguments=arguments)
+
+        state: State[dict[str, Any]] = stage_task(return_state=True)
+        told = state.result()
+        folder = self.places.stages / name / key
+        cached = state.name == "Cached" or told["run_id"] is None
+        run_id = self.ledger.log_cached_stage(self.parent, folder) if cached else told["run_id"]
+        artifact = _read(folder)
+        self.done.append(Done(name=name, artifact=artifact, cached=cached, run_id=run_id))
+        return artifact
+
+    def _make(
+        self,
+        name: str,
+        key: str,
+        compute: Callable[..., Outcome],
+        *,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        arguments: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        live: list[Any] = []
+
+        def forward(step: int, metrics: Mapping[str, float]) -> None:
+            live[0].log(step, metrics)
+
+        def computing(out: Path, log: Log) -> Outcome:
+            live.append(self.ledger.start_stage(self.parent, name, key=key, settings=settings))
+            return compute(out, log, **arguments)
+
+        try:
+            artifact, was_there = make(
+                self.places, name, key, computing, settings=settings, inputs=inputs, forward=forward, say=self.say
+            )
+        except BaseException as error:
+            if live:
+                live[0].fail(str(error) or type(error).__name__)
+            raise
+        if was_there:
+            return {"run_id": None}
+        live[0].finish(artifact.path)
+        return {"run_id": live[0].run_id}
+
+
+def _read(folder: Path) -> Artifact:
+    told = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+    names = ("stage", "key", "seconds", "metrics", "costs", "digest")
+    return Artifact(folder=str(folder), **{name: told[name] for name in names})

@@ -1,0 +1,43 @@
+"""`make validate`: the data gate alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows.pipeline import findings
+from posttrain.config import Config
+from tasks import gate, pretrain
+from tasks.dvc import bring_up_to_date
+from tasks.places import Places
+
+
+def validate_dataset(places: Places, config: Config, say: Callable[[str], None]) -> list[str]:
+    """Return a line a role, after checking with the tokens of the model in use.
+
+    Raises:
+        DataError: the gate is closed.
+    """
+    data = bring_up_to_date(places, config.data.name)
+    for note in data.notes:
+        say(note)
+    found = findings(places, data.name)
+    with TemporaryDirectory(dir=places.store) as scratch:
+        tokenizer, checked = Path(scratch, "tokenizer"), Path(scratch, "checked")
+        tokenizer.mkdir()
+        checked.mkdir()
+        made = pretrain.make_tokenizer(
+            tokenizer, lambda *_: None, data=data.folder, dataset=data.name, model=config.model, settings=config.tiny
+        )
+        gate.pass_gate(
+            checked,
+            lambda *_: None,
+            data=data.folder,
+            dataset=data.name,
+            tokenizer=tokenizer / "tokenizer",
+            context=int(made.metrics["context"]),
+            settings=config.validation,
+            expectations=places.data / "expectations",
+            findings=found,
+        )
+    return [*json.loads((found / "validation.json").read_text())["summary"], f"page: {found / 'validation.html'}"]

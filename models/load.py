@@ -1,0 +1,124 @@
+"""Models and tokenizers from a directory or the hub: safetensors only, and never code that lies beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from posttrain.chat import PLAIN_CHAT_TEMPLATE, separated
+from posttrain.config import ModelSettings
+from posttrain.errors import RequestError
+from posttrain.records import Prompt
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype(settings: ModelSettings) -> torch.dtype:
+    """Return the number format that weights are kept in while they are used."""
+    if settings.dtype != "auto":
+        return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def check_base(base: str) -> None:
+    """Refuse a directory that no model can be loaded from.
+
+    Raises:
+        RequestError: the directory is missing, holds no config.json, or holds weights as pickles only.
+    """
+    folder = Path(base)
+    looks_local = folder.is_absolute() or base.startswith(("./", "../", "~")) or folder.is_dir()
+    if not looks_local:
+        return
+    if not folder.is_dir():
+        raise RequestError(f"model.base={base}: there is no such directory. Give tiny, a Hugging Face directory or a hub id")
+    if not (folder / "config.json").is_file():
+        raise RequestError(f"model.base={base}: a Hugging Face model directory holds config.json, this one does not")
+    if not list(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        held = f"its weights are pickles only ({', '.join(pickles[:3])})" if pickles else "it holds no weights"
+        raise RequestError(
+            f"model.base={base}: {held}, and only *.safetensors is read, because opening a pickle can run any code. "
+            "Save the model again with save_pretrained(folder), in a place where you trust it"
+        )
+
+
+def load_tokenizer(source: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model, padding on the left, with a chat template and a padding token that is not EOS.
+
+    Raises:
+        RequestError: it cannot be loaded, or has no EOS token (then a model could never learn to stop).
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"model.base={source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if tokenizer.eos_token is None:
+        raise RequestError(f"model.base={source}: its tokenizer has no EOS token, without which a response never ends")
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        tokenizer.pad_token = tokenizer.unk_token or _spare_token(tokenizer)
+    tokenizer.padding_side = "left"
+    tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT_TEMPLATE
+    return tokenizer
+
+
+def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a special token other than EOS that the model's embedding already holds."""
+    spare = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
+    reserved = [token for token in tokenizer.get_vocab() if "reserved" in token or "pad" in token.lower()]
+    if not spare + reserved:
+        raise RequestError("model.base: its tokenizer has no token to pad with other than EOS; add a pad token and save it")
+    return str((spare + reserved)[0])
+
+
+def load_model(
+    source: str | Path, settings: ModelSettings, *, on: torch.device, revision: str | None = None, train: bool = False
+) -> PreTrainedModel:
+    """Return a causal language model, in float32 where it is to be trained in full (bfloat16 is the autocast's business then).
+
+    Raises:
+        RequestError: it cannot be loaded.
+    """
+    wanted = torch.float32 if train and settings.lora_rank == 0 else dtype(settings)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source), revision=revision, dtype=wanted, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"model.base={source}: it cannot be loaded: {_first_line(error)}") from None
+    return model.to(on).eval()
+
+
+def context_length(source: str | Path, settings: ModelSettings, *, revision: str | None = None) -> int:
+    """Return how many tokens prompt and response may have together: `model.context`, or less where the model holds less."""
+    try:
+        config = AutoConfig.from_pretrained(str(source), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"model.base={source}: its configuration cannot be loaded: {_first_line(error)}") from None
+    longest: int = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.context
+    return min(settings.context, longest)
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """Return the text that stands before a completion: plain text on a line of its own, messages through the chat template.
+
+    A BOS token written by the template is taken away where the tokenizer adds it by itself, so that it never stands twice.
+    """
+    if isinstance(prompt, str):
+        return separated(prompt)
+    messages: list[dict[str, Any]] = [message.model_dump() for message in prompt]
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    bos = tokenizer.bos_token
+    if bos and text.startswith(bos) and tokenizer.bos_token_id in tokenizer("")["input_ids"]:
+        return text[len(bos) :]
+    return text
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

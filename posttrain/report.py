@@ -1,0 +1,185 @@
+"""What a pipeline tells: one dict for machines (`reports/latest.json`), and the same as Markdown for people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from posttrain.errors import ContractError
+
+NO_PROMOTION = {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
+
+PARENT_METRICS = (
+    "eval/accuracy",
+    "eval/accuracy_low",
+    "eval/accuracy_high",
+    "eval/accuracy_sampled",
+    "eval/win_rate",
+    "eval/win_rate_low",
+    "eval/win_rate_high",
+    "eval/kl",
+    "eval/response_tokens",
+    "eval/finished",
+    "cost/train_seconds",
+    "cost/generated_tokens",
+    "cost/trained_tokens",
+    "cost/labels",
+    "cost/peak_rss_mb",
+)
+"""Every pipeline reports these, whatever its method, so that runs compare; None where one is undefined."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the results table: the key within a model's metrics, what people call it, and how a value is written."""
+
+    key: str
+    label: str
+    is_share: bool
+
+
+ROWS = (
+    Row("accuracy", "accuracy, greedy (%)", is_share=True),
+    Row("accuracy_sampled", "accuracy, sampled (%)", is_share=True),
+    Row("win_rate", "win rate vs SFT (%)", is_share=True),
+    Row("kl", "KL from SFT (nats)", is_share=False),
+    Row("response_tokens", "response tokens", is_share=False),
+    Row("finished", "ended with EOS (%)", is_share=True),
+)
+
+
+def build_report(
+    *,
+    pipeline_id: str,
+    method: str,
+    seed: int,
+    dataset: str,
+    data_md5: str,
+    git_commit: str,
+    created: str,
+    stages: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, float | None],
+    models: Mapping[str, Mapping[str, Any]],
+    model: Mapping[str, Any],
+    mlflow: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the report of one pipeline, ready for JSON.
+
+    Args:
+        pipeline_id: also the name of the file.
+        method: `dpo`, ….
+        seed: of training and sampling.
+        dataset: name below `data/`.
+        data_md5: DVC's.
+        git_commit: of the working tree.
+        created: ISO 8601 time.
+        stages: in order, each {name, key, cached, seconds, run_id}; seconds is what computing it cost, now or once.
+        metrics: those of `PARENT_METRICS`; None where undefined.
+        models: in order `base`, `sft`, then the method: each {accuracy, accuracy_sampled, win_rate: {estimate, low, high}
+            or None, kl, response_tokens, finished}.
+        model: {uri, name, version, path} of the registered version.
+        mlflow: {run_id, experiment_id, compare_url}.
+        notes: what a reader must know to read the numbers right, such as who labelled.
+        warnings: what may be wrong with them.
+
+    Raises:
+        ContractError: a metric that every method reports is missing, or one is there that none reports.
+    """
+    missing = [name for name in PARENT_METRICS if name not in metrics]
+    unknown = [name for name in metrics if name not in PARENT_METRICS]
+    if missing or unknown:
+        raise ContractError(
+            f"a pipeline must report the metrics of PARENT_METRICS (posttrain/report.py); missing: "
+            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}. Give None where one is undefined"
+        )
+    return {
+        "pipeline_id": pipeline_id,
+        "method": method,
+        "seed": seed,
+        "dataset": dataset,
+        "data_md5": data_md5,
+        "git_commit": git_commit,
+        "created": created,
+        "stages": [dict(stage) for stage in stages],
+        "metrics": dict(metrics),
+        "models": {name: dict(values) for name, values in models.items()},
+        "model": dict(model),
+        "champion": dict(NO_PROMOTION),
+        "mlflow": dict(mlflow),
+        "notes": list(notes),
+        "warnings": list(warnings),
+    }
+
+
+def result_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return the results as text, one row a metric: its label, then one cell a model; undefined is "–"."""
+    models = report["models"].values()
+    return [[row.label, *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS]
+
+
+def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return the stages as text: name, whether it came from the cache, what it cost, the start of its key."""
+    return [
+        [stage["name"], "reused" if stage["cached"] else "ran", f"{stage['seconds']:.1f} s", stage["key"][:12]]
+        for stage in report["stages"]
+    ]
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Say in one sentence what the final model's greedy accuracy is, and the SFT model's where that is another."""
+    names = list(report["models"])
+    final, before = names[-1], "sft" if "sft" in names[:-1] else names[0]
+    after, start = (report["models"][name]["accuracy"] for name in (final, before))
+    return (
+        f"{final} answers {_share(after['estimate'])} of the held-out questions right "
+        f"(95 % interval {_share(after['low'])} to {_share(after['high'])}); "
+        f"{before} {_share(start['estimate'])} ({_share(start['low'])} to {_share(start['high'])})."
+    )
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """Return the report as a Markdown page; the picture beside it is `<pipeline_id>.png`."""
+    lines = [
+        f"# {report['method']} on {report['dataset']}, seed {report['seed']}",
+        "",
+        headline(report),
+        "",
+        f"![accuracy and training curves]({report['pipeline_id']}.png)",
+        "",
+        *_table(["", *report["models"]], result_rows(report)),
+        "",
+        "In brackets: 95 % intervals. KL is that of a whole response.",
+        "",
+        "## Stages",
+        "",
+        *_table(["stage", "", "cost", "key"], stage_rows(report)),
+        "",
+        "## Where things are",
+        "",
+        f"- Model: `{report['model']['uri']}` in `{report['model']['path']}`",
+        f"- Champion: {report['champion']['decision']} ({report['champion']['why']})",
+        f"- MLflow (`make ui`): run `{report['mlflow']['run_id']}`, [compare]({report['mlflow']['compare_url']})",
+        f"- Data: `{report['data_md5']}`, code: `{report['git_commit']}`, made {report['created']}",
+    ]
+    for title, texts in (("Notes", report["notes"]), ("Warnings", report["warnings"])):
+        if texts:
+            lines += ["", f"## {title}", "", *(f"- {text}" for text in texts)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+
+
+def _cell(value: Mapping[str, float] | float | None, *, is_share: bool) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        return f"{100 * value['estimate']:.1f} [{100 * value['low']:.1f}–{100 * value['high']:.1f}]"
+    return f"{100 * value:.1f}" if is_share else f"{value:.2f}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"

@@ -1,0 +1,88 @@
+"""The stage `dpo`: TRL's DPOTrainer on preference pairs, with the reference's log-probabilities computed beforehand."""
+
+import math
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from models.load import device, load_model, load_tokenizer, prompt_text
+from posttrain.config import DPOSettings, ModelSettings
+from posttrain.records import Preference
+from tasks.pretrain import save, source_of
+from tasks.records import required
+from tasks.stage import Log, Outcome
+from tasks.trainer import lora, merged, shared_arguments, silenced, watched
+
+
+def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, context: int, seed: int) -> DPOConfig:
+    """Return TRL's configuration for our settings: the DPO loss, and beside it the NLL of the chosen where it has weight."""
+    losses = ["robust" if settings.label_smoothing else "sigmoid"]
+    weights = [1.0]
+    if settings.nll_weight:
+        losses.append("sft")
+        weights.append(settings.nll_weight)
+    return DPOConfig(
+        **shared_arguments(
+            scratch,
+            model=model,
+            batch_size=settings.batch_size,
+            device_batch_size=settings.device_batch_size,
+            learning_rate=settings.learning_rate,
+            epochs=settings.epochs,
+            warmup=settings.warmup,
+            seed=seed,
+        ),
+        loss_type=losses,
+        loss_weights=weights,
+        beta=settings.beta,
+        label_smoothing=settings.label_smoothing,
+        precompute_ref_log_probs=True,
+        max_length=context,
+    )
+
+
+def train(
+    out: Path,
+    log: Log,
+    *,
+    preferences: Path,
+    start: Path,
+    tokenizer: Path,
+    model: ModelSettings,
+    settings: DPOSettings,
+    context: int,
+    seed: int,
+) -> Outcome:
+    """Write `model/`: the model in `start` trained on `preferences/preferences.jsonl`; it is its own reference."""
+    reader = load_tokenizer(tokenizer)
+    pairs = required(preferences, "preferences", Preference, why="DPO learns from")
+    rows = [{"prompt": prompt_text(reader, pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
+    source, revision = source_of(start)
+    steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
+    with TemporaryDirectory() as scratch, watched("dpo", steps=math.ceil(steps), log=log) as curves:
+        started = time.perf_counter()
+        trainer = DPOTrainer(
+            model=load_model(source, model, on=device(), revision=revision, train=True),
+            args=arguments(Path(scratch), settings, model=model, context=context, seed=seed),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=reader,
+            peft_config=lora(model),
+            callbacks=[curves],
+        )
+        silenced(trainer).train()
+        seconds = time.perf_counter() - started
+        save(merged(trainer.model), reader, out / "model")
+    last = curves.last
+    return Outcome(
+        metrics={
+            "loss": last["loss"],
+            "pairs": len(rows),
+            "margin": last["rewards/margins"],
+            "chosen_reward": last["rewards/chosen"],
+            "pair_accuracy": last["rewards/accuracies"],
+        },
+        costs={"train_seconds": seconds, "trained_tokens": last.get("num_tokens", 0.0)},
+    )

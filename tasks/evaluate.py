@@ -1,0 +1,200 @@
+"""The stage `evaluate`: one model on the held-out questions, beside the SFT model of the same pipeline."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from models.generate import Response, generate
+from models.load import device, load_model, load_tokenizer, prompt_text
+from models.logprobs import score_responses
+from posttrain.annotators import Quality, gold_preference
+from posttrain.config import EvaluateSettings, ModelSettings
+from posttrain.graders.answer import Verdict, grade
+from posttrain.records import Preference, Question
+from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
+from tasks.pretrain import source_of
+from tasks.progress import bar
+from tasks.records import read_records, read_rows, required, write_rows
+from tasks.stage import Log, Outcome
+from tasks.trainer import quiet_libraries
+
+PROBLEMS = "problems.jsonl"
+
+
+def evaluate(
+    out: Path,
+    log: Log,
+    *,
+    title: str,
+    data: Path,
+    subject: Path,
+    reference: Path,
+    reference_results: Path | None,
+    tokenizer: Path,
+    model: ModelSettings,
+    settings: EvaluateSettings,
+    context: int,
+    seed: int,
+) -> Outcome:
+    """Write `problems.jsonl`, a row a held-out question, and return the figures.
+
+    Args:
+        out: where to write.
+        log: unused; evaluation has no curve.
+        title: of the progress bar.
+        data: the validated dataset.
+        subject: artifact of the model under test.
+        reference: artifact of the SFT model.
+        reference_results: the SFT model's own evaluation; None where it is the one under test.
+        tokenizer: folder of the tokenizer.
+        model: how to load it.
+        settings: how many questions, how many samples.
+        context: tokens of prompt and response together.
+        seed: of the sampling.
+    """
+    questions = required(data, "held_out", Question, why="models are evaluated on")
+    questions = questions[: settings.most_questions] if settings.most_questions else questions
+    reader = load_tokenizer(tokenizer)
+    network = _load(subject, model)
+    prompts = [prompt_text(reader, question.prompt) for question in questions]
+    started = time.perf_counter()
+    with quiet_libraries(), bar(title, 2 * len(questions)) as advance:
+        how: dict[str, Any] = {
+            "max_new_tokens": settings.max_new_tokens,
+            "context": context,
+            "batch_size": settings.batch_size,
+            "seed": seed,
+            "advance": lambda done: advance(done, ""),
+        }
+        greedy = generate(network, reader, prompts, samples=1, temperature=0.0, **how)
+        sampled = generate(network, reader, prompts, samples=settings.samples, temperature=settings.temperature, **how)
+    kl = None if reference_results is None else _kl(network, _load(reference, model), reader, prompts, sampled, settings)
+    rows = [_row(question, first[0], more) for question, first, more in zip(questions, greedy, sampled, strict=True)]
+    write_rows(out / PROBLEMS, rows)
+    against = rows if reference_results is None else list(read_rows(reference_results / PROBLEMS))
+    metrics = figures(rows, against, kl=kl)
+    if (data / "held_out_preferences.jsonl").is_file() and reference_results is not None:
+        metrics |= _preference_accuracy(network, _load(reference, model), reader, data, settings)
+    tokens = sum(one.tokens for responses in (*greedy, *sampled) for one in responses)
+    return Outcome(metrics=metrics, costs={"evaluated_tokens": tokens, "evaluate_seconds": time.perf_counter() - started})
+
+
+def _load(artifact: Path, model: ModelSettings) -> PreTrainedModel:
+    source, revision = source_of(artifact)
+    return load_model(source, model, on=device(), revision=revision)
+
+
+def _row(question: Question, greedy: Response, sampled: Sequence[Response]) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "prompt": question.model_dump(mode="json")["prompt"],
+        "answers": list(question.answers),
+        "greedy": _graded(greedy, question),
+        "sampled": [_graded(one, question) for one in sampled],
+    }
+
+
+def _graded(response: Response, question: Question) -> dict[str, Any]:
+    verdict: Verdict | None = grade(response.text, question.answers) if question.answers else None
+    told = {"extracted": verdict.extracted, "is_right": verdict.is_right} if verdict else {}
+    return {**asdict(response), **told}
+
+
+def figures(
+    rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], *, kl: Sequence[float] | None
+) -> dict[str, float]:
+    """Return the metrics of one model, each proportion with the bounds of its 95 % interval.
+
+    Accuracy and win rate exist only where questions have answers: undefined is left out, never zero. KL is the mean over
+    responses of log p(response) under the model minus under the SFT model, nats a response; None (the SFT model itself) is 0.
+    """
+    checkable = [(row, other) for row, other in zip(rows, reference, strict=True) if row["answers"]]
+    metrics: dict[str, float] = {
+        "response_tokens": _mean([one["tokens"] for row in rows for one in row["sampled"]]),
+        "finished": _mean([one["is_finished"] for row in rows for one in row["sampled"]]),
+        "questions": len(rows),
+    }
+    if checkable:
+        metrics |= _bounds("accuracy", wilson(sum(row["greedy"]["is_right"] for row, _ in checkable), len(checkable)))
+        metrics |= _bounds(
+            "accuracy_sampled", clustered_proportion([[one["is_right"] for one in row["sampled"]] for row, _ in checkable])
+        )
+        is_itself = kl is None
+        wins = Interval(0.5, 0.5, 0.5) if is_itself else win_rate([_wins(row, other) for row, other in checkable])
+        metrics |= _bounds("win_rate", wins)
+        for name, pick in (("accuracy_gain", _greedy_right), ("accuracy_sampled_gain", _sampled_right)):
+            metrics |= _bounds(
+                name,
+                Interval(0.0, 0.0, 0.0)
+                if is_itself
+                else paired_difference([pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]),
+            )
+    metrics |= {"kl": 0.0, "kl_low": 0.0, "kl_high": 0.0} if kl is None else _bounds("kl", clustered_mean(kl))
+    return metrics
+
+
+def _greedy_right(row: dict[str, Any]) -> float:
+    return float(row["greedy"]["is_right"])
+
+
+def _sampled_right(row: dict[str, Any]) -> float:
+    return _mean([one["is_right"] for one in row["sampled"]])
+
+
+def _wins(row: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return the share of this question's sample pairs that the gold judge decides for the model; ties count half."""
+    ours, theirs = ([Quality(one["is_right"], one["is_finished"]) for one in each["sampled"]] for each in (row, other))
+    return _mean([gold_preference(mine, yours) for mine in ours for yours in theirs])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _bounds(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _kl(
+    subject: PreTrainedModel,
+    reference: PreTrainedModel,
+    reader: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    sampled: Sequence[Sequence[Response]],
+    settings: EvaluateSettings,
+) -> list[list[float]]:
+    """Return log p - log q of each sample, (questions, samples), nats: p the model that drew it, q the SFT model."""
+    flat = [(prompt, one) for prompt, responses in zip(prompts, sampled, strict=True) for one in responses]
+    how: dict[str, Any] = {
+        "prompts": [prompt for prompt, _ in flat],
+        "responses": [one.text for _, one in flat],
+        "is_finished": [one.is_finished for _, one in flat],
+        "temperature": settings.temperature,
+        "batch_size": settings.batch_size,
+    }
+    difference = score_responses(subject, reader, **how) - score_responses(reference, reader, **how)
+    return difference.reshape(len(prompts), settings.samples).tolist()
+
+
+def _preference_accuracy(
+    subject: PreTrainedModel, reference: PreTrainedModel, reader: PreTrainedTokenizerBase, data: Path, settings: EvaluateSettings
+) -> dict[str, float]:
+    """Return how often the implicit reward log p - log q prefers what the annotator chose, on held-out pairs."""
+    pairs = list(read_records(data / "held_out_preferences.jsonl", Preference))
+    pairs = pairs[: settings.most_questions] if settings.most_questions else pairs
+    prompts = [prompt_text(reader, pair.prompt) for pair in pairs]
+    rewards = []
+    for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs]):
+        how: dict[str, Any] = {
+            "prompts": prompts,
+            "responses": texts,
+            "is_finished": [True] * len(texts),
+            "temperature": 1.0,
+            "batch_size": settings.batch_size,
+        }
+        rewards.append(score_responses(subject, reader, **how) - score_responses(reference, reader, **how))
+    return _bounds("preference_accuracy", wilson(int((rewards[0] > rewards[1]).sum()), len(pairs)))

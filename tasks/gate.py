@@ -1,0 +1,64 @@
+"""The stage `validate`: only rows that Great Expectations lets through reach training."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from models.load import load_tokenizer
+from posttrain.config import ValidationSettings
+from posttrain.errors import DataError
+from tasks.stage import Log, Outcome
+from tasks.validate import validate
+from tasks.validation_report import refusal
+
+REPORTS = ("validation.html", "validation.json", "quarantine.jsonl")
+
+
+def pass_gate(
+    out: Path,
+    log: Log,
+    *,
+    data: Path,
+    dataset: str,
+    tokenizer: Path,
+    context: int,
+    settings: ValidationSettings,
+    expectations: Path,
+    findings: Path,
+) -> Outcome:
+    """Write the rows that passed, the quarantine, and the report as a page and as JSON.
+
+    Args:
+        out: where to write.
+        log: unused; validation has no curve.
+        data: the dataset's folder.
+        dataset: its name.
+        tokenizer: folder of the tokenizer whose tokens are counted.
+        context: tokens of prompt and response together.
+        settings: when the gate closes.
+        expectations: folder of the suites.
+        findings: where report and quarantine stay in any case, so that a refusal can be looked into.
+
+    Raises:
+        DataError: more rows of a file are critical than `validation.most_critical_share` allows.
+    """
+    reader = load_tokenizer(tokenizer)
+
+    def count_tokens(texts: list[str]) -> list[int]:
+        return [len(ids) for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]]
+
+    report = validate(
+        data, out, settings=settings, expectations=expectations, count_tokens=count_tokens, context=context, dataset=dataset
+    )
+    findings.mkdir(parents=True, exist_ok=True)
+    for name in REPORTS:
+        shutil.copyfile(out / name, findings / name)
+    if not report.passed:
+        raise DataError(refusal(report, quarantine=findings / "quarantine.jsonl"))
+    rows, quarantined = sum(report.rows.values()), sum(report.quarantined.values())
+    return Outcome(metrics={"rows": rows, "quarantined": quarantined, "warnings": len(report.warnings)})
+
+
+def suites_digest(folder: Path) -> str:
+    """Return a digest of every suite, so that an edited expectation is a new validation."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.json")))).hexdigest()

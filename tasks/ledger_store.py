@@ -1,0 +1,154 @@
+"""MLflow's SQLite file and artifacts below `mlflow/store/`: made once, moved with the repository, said plainly when they refuse.
+
+MLflow records absolute paths. A store that lies elsewhere than its database says, because the repository was moved or copied,
+has them rewritten in one transaction when it is opened; from then on plain MLflow finds everything again, from any folder.
+"""
+
+import fcntl
+import functools
+import logging
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from posttrain.errors import RequestError, StorageError
+from tasks.places import Places
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+ABSOLUTE_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def plain_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Turn what the disk, SQLite or the server refused into a StorageError, one sentence instead of a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return function(*args, **kwargs)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"the MLflow store refused a write: {error}. Free or unlock the disk, then run again") from error
+        except MlflowException as error:
+            if error.error_code not in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST"):
+                raise
+            reason = str(error).splitlines()[0]
+            remedy = (
+                "run `mlflow db upgrade sqlite:///mlflow/store/mlflow.db`" if "schema" in reason else "free or unlock the disk"
+            )
+            raise StorageError(f"the MLflow store refused a request: {reason}. To mend it: {remedy}, then run again") from error
+
+    return wrapper
+
+
+def store_uri(places: Places) -> str:
+    """Return the address of the local store, for MLflow's own tools."""
+    return f"sqlite:///{places.ledger.resolve() / 'mlflow.db'}"
+
+
+def artifacts_folder(places: Places) -> Path:
+    """Return where the local store keeps artifacts: absolute, links resolved."""
+    return places.ledger.resolve() / "artifacts"
+
+
+@contextmanager
+def opening(folder: Path) -> Iterator[None]:
+    """One process at a time makes, moves or migrates the store; a killed one lets go by itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def make_sure_of(database: Path) -> None:
+    """Make the database if there is none, and see that it can be written: MLflow would retry for two minutes.
+
+    Raises:
+        StorageError: the path holds a character that means something else in MLflow's addresses.
+        OSError, sqlite3.Error: the disk refuses, or the file is not a database.
+    """
+    if set("#?%") & set(str(database)):
+        raise StorageError(f"{database.parent} must not have #, ? or % in its path: MLflow cannot open it. Rename the folder")
+    if not database.exists():
+        _create_store(database)
+    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as store:
+        store.execute("BEGIN IMMEDIATE")
+        store.execute("ROLLBACK")
+
+
+def _create_store(database: Path) -> None:
+    """Make MLflow's tables in memory and rename the finished file into place.
+
+    MLflow itself migrates on the disk, 4 s of fsync instead of 1, and leaves half a database when it is killed.
+    """
+    import mlflow.store.db.utils as mlflow_tables
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    unfinished = database.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    with _quiet("mlflow.store.db.utils"), closing(sqlite3.connect(unfinished)) as file:
+        mlflow_tables._initialize_tables(engine)  # type: ignore[no-untyped-call]
+        with engine.connect() as connection:
+            connection.connection.driver_connection.backup(file)  # type: ignore[union-attr]
+    engine.dispose()
+    unfinished.rename(database)
+
+
+def follow_a_move(database: Path, *, artifacts: Path) -> None:
+    """Rewrite the absolute paths in the database if it does not lie where it was last opened.
+
+    MLflow's own experiment "Default", which opening a store creates and nothing here uses, keeps the root that was used last.
+    """
+    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as store:
+        row = store.execute("SELECT artifact_location FROM experiments ORDER BY experiment_id LIMIT 1").fetchone()
+        if row is None or row[0] == str(artifacts):
+            return
+        before = row[0]
+        store.execute("BEGIN IMMEDIATE")
+        for table, column in ABSOLUTE_PATHS:
+            store.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (str(artifacts), len(before) + 1, before, len(before) + 1, f"{before}/"),
+            )
+        store.execute("COMMIT")
+
+
+def require_server(uri: str) -> None:
+    """MLflow alone would try for minutes before it says that nobody answers."""
+    if not uri.startswith(("http://", "https://")):
+        raise RequestError(f"tracking.uri must start with http://, https:// or sqlite:///, got {uri}")
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
+            pass
+    except urllib.error.HTTPError:
+        pass  # somebody answers; whether it is MLflow shows at the first request
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise RequestError(
+            f"tracking.uri must be a running MLflow server, but {uri} does not answer ({reason}). "
+            "Start it, or leave tracking.uri empty for the store below mlflow/"
+        ) from None
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was

@@ -1,0 +1,158 @@
+"""The report of a pipeline: on the terminal, and as JSON, Markdown and a picture below `reports/`."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from posttrain.errors import StorageError
+from posttrain.report import headline, render_markdown, result_rows, stage_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Curve = Sequence[Mapping[str, float]]
+
+# Okabe and Ito's palette (jfly.uni-koeln.de/color), apart for every common colour blindness and in grey
+GREEDY, SAMPLED, LINE = "#0072B2", "#E69F00", "#333333"
+MOST_CURVES = 3
+
+
+def print_report(report: Mapping[str, Any], *, console: Console | None = None) -> None:
+    """Print the stages, the results and where to look next, within 100 columns."""
+    console = console or Console(width=min(100, Console().width))
+    console.print()
+    console.print(Text(f"{report['method']} on {report['dataset']}, seed {report['seed']}", style="bold"))
+    console.print(_table(["stage", "", "cost", "key"], stage_rows(report), numbers=(2,)))
+    console.print()
+    console.print(_table(["held-out questions", *report["models"]], result_rows(report), numbers=range(1, 9)))
+    console.print(Text("in brackets: 95 % intervals", style="dim"))
+    console.print()
+    console.print(Text(headline(report)))
+    for note in report["notes"]:
+        console.print(Text(f"note: {note}"))
+    for warning in report["warnings"]:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+    console.print()
+    places = [
+        ("model", f"{report['model']['uri']}  ({report['champion']['why']})"),
+        ("loads from", report["model"]["path"]),
+        ("report", f"reports/{report['pipeline_id']}.md, .json, .png"),
+        ("look", "make ui, then open"),
+        ("", report["mlflow"]["compare_url"]),
+    ]
+    for name, text in places:
+        # one line each, however long: an address that is broken in two cannot be clicked
+        console.print(Text(f"{name:<11}{text}"), soft_wrap=True)
+
+
+def write_report(report: Mapping[str, Any], folder: Path, *, curves: Mapping[str, Curve] | None = None) -> dict[str, Path]:
+    """Write `<pipeline_id>.json`, `.md`, `.png` and `latest.json`; each file is the old one or the whole new one.
+
+    Args:
+        report: from `posttrain.report.build_report`.
+        folder: `reports/`, made if need be.
+        curves: by stage, the lines of its curves.jsonl; those with a `loss` are drawn.
+
+    Returns:
+        The path of each, by "json", "markdown", "picture" and "latest".
+
+    Raises:
+        StorageError: the disk refused; what was there before is still there.
+    """
+    name = report["pipeline_id"]
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files = {
+        "picture": (folder / f"{name}.png", picture(report, curves=curves or {})),
+        "markdown": (folder / f"{name}.md", render_markdown(report).encode()),
+        "json": (folder / f"{name}.json", text.encode()),
+        "latest": (folder / "latest.json", text.encode()),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in files.values():
+            _write_whole(path, content)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written: {error.strerror}. Free the disk or its permissions, then run again: "
+            "finished stages are reused"
+        ) from error
+    return {kind: path for kind, (path, _) in files.items()}
+
+
+def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
+    """Draw the accuracy of each model with its 95 % interval, beside the loss of each training stage; returns a PNG."""
+    from io import BytesIO
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = {stage: curve for stage, curve in curves.items() if any("loss" in row for row in curve)}
+    drawn = dict(list(drawn.items())[-MOST_CURVES:])
+    figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(max(1, len(drawn)), 2 if drawn else 1, width_ratios=[3, 2] if drawn else [1])
+    _draw_accuracy(figure.add_subplot(grid[:, 0]), report["models"])
+    for place, (stage, curve) in enumerate(drawn.items()):
+        _draw_loss(figure.add_subplot(grid[place, 1]), stage, curve, is_last=place == len(drawn) - 1)
+    figure.suptitle(f"{report['method']} on {report['dataset']}, seed {report['seed']}", fontsize=13)
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _draw_accuracy(axes: "Axes", models: Mapping[str, Mapping[str, Any]]) -> None:
+    kinds = (("accuracy", "greedy", GREEDY, -0.2, ""), ("accuracy_sampled", "sampled", SAMPLED, 0.2, "///"))
+    for key, label, colour, shift, hatch in kinds:
+        known = [(place, values[key]) for place, values in enumerate(models.values()) if values.get(key) is not None]
+        shares = [100 * interval["estimate"] for _, interval in known]
+        below = [100 * (interval["estimate"] - interval["low"]) for _, interval in known]
+        above = [100 * (interval["high"] - interval["estimate"]) for _, interval in known]
+        where = [place + shift for place, _ in known]
+        axes.bar(where, shares, width=0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
+        axes.errorbar(where, shares, yerr=[below, above], fmt="none", ecolor=LINE, capsize=4, elinewidth=1.4)
+        for place, share, margin in zip(where, shares, above, strict=True):
+            axes.annotate(f"{share:.1f}", (place, share + margin), (0, 3), textcoords="offset points", ha="center", fontsize=10)
+    axes.set_xticks(range(len(models)), list(models), fontsize=11)
+    axes.set_ylabel("right answers, %")
+    axes.set_ylim(0, min(112.0, axes.get_ylim()[1] * 1.08))
+    axes.set_title("held-out questions, 95 % intervals", fontsize=11)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_loss(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None:
+    points = [(row["step"], row["loss"]) for row in curve if "loss" in row]
+    axes.plot([step for step, _ in points], [loss for _, loss in points], color=GREEDY, linewidth=1.5)
+    axes.set_title(f"{stage}: training loss", fontsize=11)
+    axes.tick_params(labelsize=9)
+    if is_last:
+        axes.set_xlabel("step")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", header_style="bold")
+    for place, name in enumerate(head):
+        table.add_column(Text(name), justify="right" if place in numbers else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

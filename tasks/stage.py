@@ -1,0 +1,327 @@
+"""Stages as content-addressed folders: a key from everything that decides the result, files checked against their digests.
+
+A stage writes into `<key>.part-<pid>` beside its final place and is renamed when it is whole, so a kill at any instant
+leaves either no artifact or a complete one. Two processes that want the same artifact make it once: the second waits.
+"""
+
+import ast
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from posttrain.errors import StorageError
+from tasks.places import Places
+
+ROOMS = ("posttrain", "models", "tasks")
+DECLARATIONS = ("posttrain.config", "posttrain.errors", "tasks.stage", "tasks.places", "tasks.progress")
+"""Left out of source digests: settings enter keys by value, and the others do not touch a result."""
+VERSIONS_IN_KEY = ("torch", "transformers", "trl")
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage says of itself besides its files.
+
+    Attributes:
+        metrics: final figures by name.
+        costs: of `train_seconds`, `generated_tokens`, `trained_tokens`, `labels`, those that apply.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage, as `stage.json` in its folder has it."""
+
+    stage: str
+    key: str
+    folder: str
+    seconds: float
+    metrics: Mapping[str, float]
+    costs: Mapping[str, float]
+    digest: str
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return Path(self.folder)
+
+
+def source_digest(module: str) -> str:
+    """Return a digest of the source of `module` and of every module of ours that it imports, directly or not."""
+    digest = hashlib.sha256()
+    for name, path in sorted(_closure(module).items()):
+        digest.update(f"{name}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _closure(module: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in DECLARATIONS or name.split(".")[0] not in ROOMS:
+            continue
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            continue
+        found[name] = Path(spec.origin)
+        for node in ast.walk(ast.parse(found[name].read_bytes())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting.append(node.module)
+                waiting += [f"{node.module}.{alias.name}" for alias in node.names if _is_module(node.module, alias.name)]
+    return found
+
+
+def _is_module(package: str, name: str) -> bool:
+    if package.split(".")[0] not in ROOMS:
+        return False
+    try:
+        return find_spec(f"{package}.{name}") is not None
+    except ModuleNotFoundError:  # `package` is a plain module, so `name` is something in it
+        return False
+
+
+def stage_key(stage: str, *, settings: Mapping[str, Any], inputs: Mapping[str, str], module: ModuleType | str) -> str:
+    """Return the sha256 over everything that decides a stage's result.
+
+    Args:
+        stage: its name.
+        settings: the values it reads, by dotted name.
+        inputs: digests of the artifacts and files it reads, by role.
+        module: where it is implemented.
+    """
+    parts = {
+        "stage": stage,
+        "settings": settings,
+        "inputs": inputs,
+        "source": source_digest(module if isinstance(module, str) else module.__name__),
+        "versions": {name: version(name) for name in VERSIONS_IN_KEY},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def find(places: Places, stage: str, key: str) -> tuple[Artifact | None, str]:
+    """Return the finished artifact whose files all match their digests, or None and one line that says what is wrong.
+
+    The line is empty where there simply is no artifact yet.
+    """
+    folder = places.stages / stage / key
+    if not folder.is_dir():
+        return None, ""
+    try:
+        told = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+        files: dict[str, str] = told["files"]
+        artifact = Artifact(
+            **{name: told[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")}, folder=str(folder)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, f"{stage}: the cached result {key[:12]} has no readable stage.json, so it is made again"
+    for name, recorded in files.items():
+        if not (folder / name).is_file():
+            return None, f"{stage}: the cached result {key[:12]} lacks {name}, so it is made again"
+        if file_digest(folder / name) != recorded:
+            return None, f"{stage}: {name} of the cached result {key[:12]} is damaged, so it is made again"
+    return artifact, ""
+
+
+def make(
+    places: Places,
+    stage: str,
+    key: str,
+    compute: Callable[[Path, Log], Outcome],
+    *,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    forward: Log | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Artifact, bool]:
+    """Return the artifact and whether it was there already; compute it where it is missing or damaged.
+
+    Args:
+        places: where artifacts lie.
+        stage: its name.
+        key: as `stage_key` gives it.
+        compute: writes the stage's files into the folder it is given, logs curves, and returns what it has to say.
+        settings: written into `stage.json`.
+        inputs: written into `stage.json`.
+        forward: is told every logged point as well (MLflow's live curves).
+        say: is told one line where a cached result is damaged, or another process is making this one.
+
+    Raises:
+        StorageError: the disk is full or read-only; what was finished before is untouched.
+    """
+    with storage_errors(f"stage {stage}", places.stages):
+        (places.stages / stage).mkdir(parents=True, exist_ok=True)
+        with _lock(places.stages / stage / f"{key}.lock", lambda: say(f"{stage}: waiting for the run that is making it")):
+            artifact, trouble = find(places, stage, key)
+            if artifact:
+                return artifact, True
+            if trouble:
+                say(trouble)
+            _sweep(places.stages / stage)
+            return _compute(places, stage, key, compute, settings=settings, inputs=inputs, forward=forward), False
+
+
+def _compute(
+    places: Places,
+    stage: str,
+    key: str,
+    compute: Callable[[Path, Log], Outcome],
+    *,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    forward: Log | None,
+) -> Artifact:
+    final = places.stages / stage / key
+    part = final.with_name(f"{key}.part-{os.getpid()}")
+    part.mkdir()
+    started = time.perf_counter()
+    try:
+        with (part / "curves.jsonl").open("w", encoding="utf-8") as curves:
+
+            def log(step: int, metrics: Mapping[str, float]) -> None:
+                curves.write(json.dumps({"step": step, **metrics}) + "\n")
+                if forward:
+                    forward(step, metrics)
+
+            outcome = compute(part, log)
+        seconds = time.perf_counter() - started
+        if not (part / "curves.jsonl").stat().st_size:
+            (part / "curves.jsonl").unlink()
+        files = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
+        results = {name: digest for name, digest in files.items() if name != "curves.jsonl"}
+        told = {
+            "stage": stage,
+            "key": key,
+            "seconds": round(seconds, 3),
+            "metrics": dict(outcome.metrics),
+            "costs": {**outcome.costs, "peak_rss_mb": peak_rss_mb()},
+            "digest": hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest(),
+            "settings": dict(settings),
+            "inputs": dict(inputs),
+            "versions": {name: version(name) for name in VERSIONS_IN_KEY},
+            "files": files,
+        }
+        (part / "stage.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
+        for path in part.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
+        if final.exists():
+            shutil.rmtree(final)
+        part.rename(final)
+        _to_disk(final.parent)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return Artifact(folder=str(final), **{name: told[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")})
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def peak_rss_mb() -> float:
+    """Return the most memory that this process has held so far, in MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def artifact_as_json(artifact: Artifact) -> dict[str, Any]:
+    """Return the artifact as Prefect keeps it: small, JSON, no weights."""
+    return asdict(artifact)
+
+
+_NO_ROOM = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "has no quota left",
+    errno.EROFS: "is read-only",
+    errno.EACCES: "may not be written",
+}
+_NO_ROOM_WORDS = {
+    "No space left": "is full",
+    "disk is full": "is full",
+    "Disk quota": "has no quota left",
+    "Read-only file system": "is read-only",
+    "readonly database": "is read-only",
+}
+
+
+def storage_trouble(error: BaseException | None) -> str | None:
+    """Return what the disk refused ("is full"), where an error or one of its causes comes from the disk; else None."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _NO_ROOM[error.errno]
+        for words, trouble in _NO_ROOM_WORDS.items():
+            if words.lower() in str(error).lower():
+                return trouble
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def storage_errors(what: str, where: Path) -> Iterator[None]:
+    """Turn errors of the disk into a StorageError that says what was being written, and where."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        trouble = storage_trouble(error)
+        if trouble is None:
+            raise
+        raise StorageError(
+            f"{what}: the disk {trouble} ({where}). Everything finished before is still there; "
+            "make room (or make it writable), then give the same command again"
+        ) from error
+
+
+@contextmanager
+def _lock(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            when_waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-made."""
+    for part in folder.glob("*.part-*"):
+        pid = int(part.name.rpartition("-")[2])
+        if pid == os.getpid() or not psutil.pid_exists(pid):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

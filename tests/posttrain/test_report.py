@@ -1,0 +1,92 @@
+"""The report as a dict and as Markdown."""
+
+import json
+from typing import Any
+
+import pytest
+
+from posttrain.errors import ContractError
+from posttrain.report import PARENT_METRICS, build_report, headline, render_markdown, result_rows, stage_rows
+
+
+def share(estimate: float) -> dict[str, float]:
+    return {"estimate": estimate, "low": estimate - 0.03, "high": estimate + 0.03}
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    accuracy = {"kl": 0.0, "response_tokens": 29.0, "finished": 0.995, "win_rate": None}
+    return {
+        "pipeline_id": "p1",
+        "method": "dpo",
+        "seed": 3,
+        "dataset": "world",
+        "data_md5": "d" * 32,
+        "git_commit": "abc1234",
+        "created": "2026-11-21T02:00:00+00:00",
+        "stages": [
+            {"name": "sft", "key": "a" * 64, "cached": True, "seconds": 6.04, "run_id": "r1"},
+            {"name": "dpo", "key": "b" * 64, "cached": False, "seconds": 31.25, "run_id": "r2"},
+        ],
+        "metrics": dict.fromkeys(PARENT_METRICS, 0.5),
+        "models": {
+            "base": {**accuracy, "accuracy": share(0.25), "accuracy_sampled": share(0.2), "kl": None},
+            "sft": {**accuracy, "accuracy": share(0.46), "accuracy_sampled": share(0.43)},
+            "dpo": {**accuracy, "accuracy": share(0.91), "accuracy_sampled": share(0.88), "win_rate": share(0.72), "kl": 3.414},
+        },
+        "model": {"uri": "models:/posttrain-world/1", "name": "posttrain-world", "version": "1", "path": "/store/m-1"},
+        "mlflow": {"run_id": "r0", "experiment_id": "1", "compare_url": "http://127.0.0.1:5000/#/compare-runs?runs=x"},
+        "notes": ["labels came from simulated annotators"],
+    } | changes
+
+
+def test_a_report_survives_json_and_promotes_nothing() -> None:
+    report = build_report(**facts())
+    assert json.loads(json.dumps(report)) == report
+    assert report["champion"] == {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
+    assert report["warnings"] == []
+
+
+def test_results_in_words() -> None:
+    rows = {row[0]: row[1:] for row in result_rows(build_report(**facts()))}
+    assert rows["accuracy, greedy (%)"] == ["25.0 [22.0–28.0]", "46.0 [43.0–49.0]", "91.0 [88.0–94.0]"]
+    assert rows["win rate vs SFT (%)"] == ["–", "–", "72.0 [69.0–75.0]"]
+    assert rows["KL from SFT (nats)"] == ["–", "0.00", "3.41"]
+    assert rows["ended with EOS (%)"] == ["99.5"] * 3
+
+
+def test_stages_in_words() -> None:
+    assert stage_rows(build_report(**facts())) == [
+        ["sft", "reused", "6.0 s", "a" * 12],
+        ["dpo", "ran", "31.2 s", "b" * 12],
+    ]
+
+
+def test_the_headline_compares_with_sft_or_else_with_the_base() -> None:
+    assert headline(build_report(**facts())) == (
+        "dpo answers 91.0 % of the held-out questions right (95 % interval 88.0 % to 94.0 %); sft 46.0 % (43.0 % to 49.0 %)."
+    )
+    only = {name: values for name, values in facts()["models"].items() if name != "dpo"}
+    assert headline(build_report(**facts(models=only, method="sft"))).endswith("; base 25.0 % (22.0 % to 28.0 %).")
+
+
+def test_markdown_has_every_part() -> None:
+    page = render_markdown(build_report(**facts(warnings=["2 rows | quarantined"])))
+    assert "| accuracy, greedy (%) | 25.0 [22.0–28.0] | 46.0 [43.0–49.0] | 91.0 [88.0–94.0] |" in page
+    assert "![accuracy and training curves](p1.png)" in page
+    assert "- Model: `models:/posttrain-world/1` in `/store/m-1`" in page
+    assert "## Notes\n\n- labels came from simulated annotators" in page
+    assert "## Warnings\n\n- 2 rows | quarantined\n" in page
+    assert "## Warnings" not in render_markdown(build_report(**facts()))
+
+
+def test_a_report_with_other_metrics_is_refused() -> None:
+    metrics = {name: 0.5 for name in PARENT_METRICS if name != "eval/kl"} | {"eval/bleu": 1.0}
+    with pytest.raises(ContractError) as refusal:
+        build_report(**facts(metrics=metrics))
+    assert str(refusal.value) == (
+        "a pipeline must report the metrics of PARENT_METRICS (posttrain/report.py); missing: eval/kl; "
+        "unknown: eval/bleu. Give None where one is undefined"
+    )
+    missing_only = {name: 0.5 for name in PARENT_METRICS if name != "eval/kl"}
+    with pytest.raises(ContractError, match=r"missing: eval/kl; unknown: none\."):
+        build_report(**facts(metrics=missing_only))

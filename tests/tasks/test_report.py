@@ -1,0 +1,98 @@
+"""The report on the terminal and on the disk."""
+
+import json
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from posttrain.errors import StorageError
+from posttrain.report import PARENT_METRICS, build_report
+from tasks.report import picture, print_report, write_report
+
+
+def share(estimate: float) -> dict[str, float]:
+    return {"estimate": estimate, "low": estimate - 0.03, "high": estimate + 0.03}
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    rest = {"kl": 0.0, "response_tokens": 29.0, "finished": 0.995, "win_rate": None}
+    values = {name: {**rest, "accuracy": share(0.4), "accuracy_sampled": share(0.3)} for name in ("base", "sft", "dpo")}
+    facts: dict[str, Any] = {
+        "pipeline_id": "20261121-020000-dpo-world-0",
+        "method": "dpo",
+        "seed": 0,
+        "dataset": "world",
+        "data_md5": "d" * 32,
+        "git_commit": "abc1234",
+        "created": "2026-11-21T02:00:00+00:00",
+        "stages": [{"name": "dpo", "key": "b" * 64, "cached": True, "seconds": 31.25, "run_id": "r2"}],
+        "metrics": dict.fromkeys(PARENT_METRICS),
+        "models": values,
+        "model": {"uri": "models:/posttrain-world/1", "name": "posttrain-world", "version": "1", "path": "/store/[m-1]"},
+        "mlflow": {"run_id": "r0", "experiment_id": "1", "compare_url": "http://127.0.0.1:5000/#/compare-runs?runs=" + "x" * 99},
+        "notes": ["labels came from simulated [annotators]"],
+        "warnings": ["2 rows were quarantined"],
+    }
+    return build_report(**(facts | changes))
+
+
+CURVES = {"sft": [{"step": step, "loss": 1 / (step + 1)} for step in range(20)], "sample": [{"step": 0, "tokens": 5.0}]}
+
+
+def test_the_terminal_gets_all_of_it_within_eighty_columns() -> None:
+    out = StringIO()
+    print_report(report(), console=Console(file=out, width=80))
+    text = out.getvalue()
+    assert "accuracy, greedy (%)   40.0 [37.0–43.0]  40.0 [37.0–43.0]  40.0 [37.0–43.0]" in text
+    assert "dpo    reused  31.2 s  bbbbbbbbbbbb" in text
+    assert "note: labels came from simulated [annotators]" in text and "warning: 2 rows were quarantined" in text
+    assert "\n           http://127.0.0.1:5000/#/compare-runs?runs=" + "x" * 99 + "\n" in text
+    assert "loads from /store/[m-1]\n" in text
+    broken = [line for line in text.splitlines() if len(line) > 80 and not line.startswith(("model ", "    "))]
+    assert broken == []
+
+
+def test_the_files(tmp_path: Path) -> None:
+    files = write_report(report(), tmp_path / "reports", curves=CURVES)
+    assert json.loads(files["json"].read_text()) == report() == json.loads(files["latest"].read_text())
+    assert files["markdown"].read_text().startswith("# dpo on world, seed 0\n")
+    assert imread(BytesIO(files["picture"].read_bytes())).shape == (660, 1500, 4)
+    assert {file.name for file in (tmp_path / "reports").iterdir()} == {
+        "latest.json",
+        *(f"20261121-020000-dpo-world-0.{suffix}" for suffix in ("json", "md", "png")),
+    }
+
+
+def test_a_picture_without_curves_and_with_an_undefined_value() -> None:
+    values = report()["models"]
+    values["base"]["accuracy_sampled"] = None
+    assert picture(report(models=values), curves={}) != picture(report(), curves={})
+    assert picture(report(), curves={}) != picture(report(), curves=CURVES)
+
+
+def test_a_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_report(report(metrics={**dict.fromkeys(PARENT_METRICS), "eval/kl": float("nan")}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_last_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(report(), tmp_path)
+    before = (tmp_path / "latest.json").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tasks.report.os.fsync", full)
+    with pytest.raises(StorageError) as refusal:
+        write_report(report(seed=1), tmp_path)
+    assert str(refusal.value) == (
+        f"{tmp_path} cannot be written: No space left on device. Free the disk or its permissions, then run again: "
+        "finished stages are reused"
+    )
+    assert (tmp_path / "latest.json").read_bytes() == before
+    assert not [file for file in tmp_path.iterdir() if file.name.endswith(".new")]
