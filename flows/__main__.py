@@ -136,11 +136,18 @@ def run_ui(places: Places, words: Sequence[str]) -> None:
 
     if config.tracking.uri:
         raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
-    Ledger.open(places, config.tracking)
-    port = int(os.environ.get("PORT") or 5000)
-    print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
+    ledger = Ledger.open(places, config.tracking)
+    port = _port()
+    print(f"MLflow: http://127.0.0.1:{port}/#/experiments/{ledger.experiment_id}/runs   (Ctrl-C ends it)", flush=True)
     command = server_command(places, port)
     os.execvpe(command[0], command, server_environment())
+
+
+def _port() -> int:
+    given = os.environ.get("PORT") or "5000"
+    if not given.isdecimal() or not 1024 <= int(given) <= 65535:
+        raise RequestError(f"PORT must be a whole number between 1024 and 65535, got {given}")
+    return int(given)
 
 
 def run_up(places: Places, words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The environment that our libraries read when they are imported: quiet, offline where nothing is to be fetched, inside the repository."""
+"""The environment that our libraries read when they are imported: quiet, offline by default, inside the repository."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,10 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_MODEL_CATALOG_URI": "",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",

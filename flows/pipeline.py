@@ -443,5 +443,6 @@ def check(config: Config) -> None:
         pretrain.check_base(config.model.base)
     if config.evaluate.max_new_tokens >= config.model.context:
         raise RequestError(
-            f"evaluate.max_new_tokens must be less than model.context ({config.model.context}), got {config.evaluate.max_new_tokens}"
+            f"evaluate.max_new_tokens must be less than model.context ({config.model.context}), "
+            f"got {config.evaluate.max_new_tokens}"
         )

@@ -1,6 +1,7 @@
 """Responses of a model, in batches of prompts of like length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,8 @@ def generate(
     """Return `samples` responses a prompt, in the order of `prompts`.
 
     Prompts are sorted by length, longest first, so that padding is little and a lack of memory shows at once. No top-k or
-    top-p: samples follow the model's own distribution, which preference pairs and KL estimates rely on.
+    top-p, and nothing from the model's generation_config.json: samples follow the model's own distribution, which preference
+    pairs and KL estimates rely on. A prompt that fills the context gets an empty, unfinished response.
 
     Args:
         model: a causal language model, in evaluation mode.
@@ -51,17 +53,41 @@ def generate(
     ids = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
     responses: list[list[Response]] = [[] for _ in ids]
-    prompts_a_batch = max(1, batch_size // samples)
-    for start in range(0, len(order), prompts_a_batch):
-        chosen = order[start : start + prompts_a_batch]
-        batch = tokenizer.pad({"input_ids": [ids[index] for index in chosen]}, return_tensors="pt").to(model.device)
-        room = min(max_new_tokens, context - batch["input_ids"].shape[1])
-        sequences = model.generate(**batch, generation_config=_decoding(tokenizer, samples, temperature, max(1, room)))
-        new = sequences[:, batch["input_ids"].shape[1] :]
-        for row, response in enumerate(_read(tokenizer, new)):
-            responses[chosen[row // samples]].append(response)
-        advance(len(chosen))
+    rooms = [min(max_new_tokens, context - len(prompt)) for prompt in ids]
+    with _own_distribution(model):
+        for chosen, room in _batches(order, rooms, most=max(1, batch_size // samples)):
+            if room < 1:
+                for index in chosen:
+                    responses[index] = [Response(text="", tokens=0, is_finished=False)] * samples
+            else:
+                batch = tokenizer.pad({"input_ids": [ids[index] for index in chosen]}, return_tensors="pt").to(model.device)
+                sequences = model.generate(**batch, generation_config=_decoding(tokenizer, samples, temperature, room))
+                for row, response in enumerate(_read(tokenizer, sequences[:, batch["input_ids"].shape[1] :])):
+                    responses[chosen[row // samples]].append(response)
+            advance(len(chosen))
     return responses
+
+
+def _batches(order: Sequence[int], rooms: Sequence[int], *, most: int) -> Iterator[tuple[list[int], int]]:
+    """Yield up to `most` prompts with equal room for a response, and that room, so that no prompt shortens another's response."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) == most or rooms[index] != rooms[batch[0]]):
+            yield batch, rooms[batch[0]]
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch, rooms[batch[0]]
+
+
+@contextmanager
+def _own_distribution(model: PreTrainedModel) -> Iterator[None]:
+    """Leave the model's generation_config (repetition penalty, min-p, …) out: transformers fills every gap of ours with it."""
+    kept, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
 
 
 def _decoding(tokenizer: PreTrainedTokenizerBase, samples: int, temperature: float, max_new_tokens: int) -> GenerationConfig:

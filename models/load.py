@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from posttrain.chat import PLAIN_CHAT_TEMPLATE, separated
@@ -57,12 +58,12 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> PreTra
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"model.base={source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if tokenizer.eos_token is None:
         raise RequestError(f"model.base={source}: its tokenizer has no EOS token, without which a response never ends")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.pad_token = tokenizer.unk_token or _spare_token(tokenizer)
+        tokenizer.pad_token = _spare_token(tokenizer)
     tokenizer.padding_side = "left"
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT_TEMPLATE
     return tokenizer
@@ -70,11 +71,12 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> PreTra
 
 def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a special token other than EOS that the model's embedding already holds."""
-    spare = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
+    special = [token for token in (tokenizer.unk_token, *tokenizer.all_special_tokens) if token]
     reserved = [token for token in tokenizer.get_vocab() if "reserved" in token or "pad" in token.lower()]
-    if not spare + reserved:
+    spare = [token for token in special + reserved if token != tokenizer.eos_token]
+    if not spare:
         raise RequestError("model.base: its tokenizer has no token to pad with other than EOS; add a pad token and save it")
-    return str((spare + reserved)[0])
+    return str(spare[0])
 
 
 def load_model(
@@ -83,15 +85,25 @@ def load_model(
     """Return a causal language model, in float32 where it is to be trained in full (bfloat16 is the autocast's business then).
 
     Raises:
-        RequestError: it cannot be loaded.
+        RequestError: it cannot be loaded, or its files lack some of its weights (which would then be random).
     """
     wanted = torch.float32 if train and settings.lora_rank == 0 else dtype(settings)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(source), revision=revision, dtype=wanted, trust_remote_code=False, use_safetensors=True
+        model, told = AutoModelForCausalLM.from_pretrained(
+            str(source),
+            revision=revision,
+            dtype=wanted,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise RequestError(f"model.base={source}: it cannot be loaded: {_first_line(error)}") from None
+    if missing := sorted(told["missing_keys"]):
+        raise RequestError(
+            f"model.base={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
+            "Save the whole model with save_pretrained(folder)"
+        )
     return model.to(on).eval()
 
 

@@ -114,11 +114,11 @@ def pretrain(
         ids, is_token = padded([documents[index] for index in next(batches)], pad=pad, device=model.device)
         loss = next_token_loss(model(input_ids=ids, attention_mask=is_token.long()).logits, ids, is_token)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        yield PretrainStep(step, loss.item(), schedule.get_last_lr()[0], int(is_token.sum()))
+        yield PretrainStep(step, loss.item(), float(schedule.get_last_lr()[0]), int(is_token.sum()))
     model.eval()
 
 

@@ -41,9 +41,10 @@ class Choice:
 
 
 def annotator_noise(*, annotators: int, flip_rate: float, seed: int) -> tuple[float, ...]:
-    """Return each simulated annotator's own share of flipped labels: uniform between 0.5 and 1.5 times the mean, below 0.5."""
+    """Return each simulated annotator's own share of flipped labels: uniform around the mean, by half of it or less, below 0.5."""
     random = Random(f"{seed}/annotators")
-    return tuple(min(0.499, flip_rate * random.uniform(0.5, 1.5)) for _ in range(annotators))
+    spread = min(flip_rate, 1 - 2 * flip_rate) / 2
+    return tuple(flip_rate + random.uniform(-spread, spread) for _ in range(annotators))
 
 
 def informative_pairs(

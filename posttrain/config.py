@@ -48,7 +48,7 @@ class WorldSettings(Section):
     """Share of the corpus that reviews a solution, which makes the base a zero-shot judge."""
     demonstrations: Count = 64
     """Careful demonstrations for SFT."""
-    questions: Count = 1_500
+    questions: Count = 1_000
     """Questions with answers but without solutions."""
     held_out: Count = 1_000
     """Held-out questions: 1,000 keep a 95 % interval within ± 3.1 points."""
@@ -121,8 +121,8 @@ class ModelSettings(Section):
 class PretrainSettings(Section):
     """Pretraining of the tiny base."""
 
-    steps: Count = 700
-    batch_tokens: Count = 4_096
+    steps: Count = 1_400
+    batch_tokens: Count = 2_048
     """Tokens a step, padding included."""
     learning_rate: Positive = 4e-3
     """Peak of a one-cycle schedule (docs/decisions/0003-world.md)."""
@@ -171,9 +171,10 @@ class LabelSettings(Section):
 class DPOSettings(Section):
     """Direct preference optimisation (arXiv:2305.18290)."""
 
-    beta: Positive = 0.3
+    beta: Positive = 0.2
     """β of eq. 7; 0.1–0.5 in the paper."""
-    learning_rate: Positive = 1e-4
+    learning_rate: Positive = 3e-4
+    """For the tiny base (docs/decisions/0003-world.md); 1e-6 … 5e-7 at 7 B parameters in the paper."""
     epochs: Positive = 1.0
     batch_size: Count = 64
     nll_weight: NotNegative = 1.0

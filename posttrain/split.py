@@ -315,7 +315,7 @@ def jaccard(sketch: Any, sizes: Rows, left: Rows, right: Rows) -> NDArray[np.flo
 
 def _choose(family: NDArray[np.int32], prompts: _Prompts, settings: SplitSettings) -> NDArray[np.bool_]:
     """Return which records are held out: families in seeded order, each taken if it still fits, and never all of them."""
-    size = np.bincount(family, weights=None).astype(np.int64)
+    size = np.bincount(family, weights=~prompts.is_text).astype(np.int64)
     known = np.flatnonzero(size)
     total = int(size.sum())
     if len(known) < 2:

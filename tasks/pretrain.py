@@ -28,10 +28,7 @@ def make_tokenizer(out: Path, log: Log, *, data: Path, dataset: str, model: Mode
         load_tokenizer(model.base, revision=model.revision).save_pretrained(out / "tokenizer")
         return Outcome(metrics={"context": context_length(model.base, model, revision=model.revision)})
     texts = [document + "\n" for document in corpus(data)]
-    if dataset == WORLD:
-        tokenizer = tiny.world_tokenizer(texts)
-    else:
-        tokenizer = tiny.bpe_tokenizer(texts, vocabulary=settings.vocabulary)
+    tokenizer = tiny.world_tokenizer(texts) if dataset == WORLD else tiny.bpe_tokenizer(texts, vocabulary=settings.vocabulary)
     tokenizer.save_pretrained(out / "tokenizer")
     return Outcome(metrics={"context": model.context, "vocabulary": len(tokenizer)})
 

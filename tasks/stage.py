@@ -14,7 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,9 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import psutil
-
-from posttrain.errors import StorageError
+from posttrain.errors import PosttrainError, StorageError
 from tasks.places import Places
 
 ROOMS = ("posttrain", "models", "tasks")
@@ -180,7 +178,7 @@ def make(
                 return artifact, True
             if trouble:
                 say(trouble)
-            _sweep(places.stages / stage)
+            _sweep(places.stages / stage, key)
             return _compute(places, stage, key, compute, settings=settings, inputs=inputs, forward=forward), False
 
 
@@ -288,7 +286,7 @@ def storage_errors(what: str, where: Path) -> Iterator[None]:
     """Turn errors of the disk into a StorageError that says what was being written, and where."""
     try:
         yield
-    except StorageError:
+    except PosttrainError:
         raise
     except Exception as error:
         trouble = storage_trouble(error)
@@ -311,11 +309,15 @@ def _lock(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-made."""
+def _sweep(folder: Path, held: str) -> None:
+    """Remove what killed runs left half-made: parts of the key whose lock we hold, and of keys that nobody has locked."""
     for part in folder.glob("*.part-*"):
-        pid = int(part.name.rpartition("-")[2])
-        if pid == os.getpid() or not psutil.pid_exists(pid):
+        key = part.name.partition(".part-")[0]
+        if key == held:
+            shutil.rmtree(part, ignore_errors=True)
+            continue
+        with (folder / f"{key}.lock").open("w") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(part, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def shared_arguments(
         "gradient_accumulation_steps": max(1, batch_size // (a_device * devices)),
         "learning_rate": learning_rate,
         "num_train_epochs": epochs,
-        "warmup_steps": warmup,
+        "warmup_steps": min(warmup, math.nextafter(1.0, 0.0)),  # a share; from 1 on transformers reads it as a count
         "lr_scheduler_type": "linear",
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
@@ -52,7 +53,7 @@ def shared_arguments(
         "data_seed": seed,
         "bf16": on_gpu and dtype(model) == torch.bfloat16,
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": on_gpu,
+        "activation_checkpointing": on_gpu,
         "save_strategy": "no",
         "report_to": "none",
         "logging_strategy": "steps",

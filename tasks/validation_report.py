@@ -143,6 +143,7 @@ def as_json(report: ValidationReport) -> dict[str, Any]:
     return {
         "dataset": report.dataset,
         "gate": "open" if report.passed else "closed",
+        "summary": summary_lines(report),
         "context": report.context,
         "stray_files": list(report.stray_files),
         "roles": {role.role: _role_as_json(role) for role in report.roles},

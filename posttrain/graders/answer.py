@@ -44,7 +44,7 @@ def extract_answer(completion: str) -> str | None:
 
 
 def as_number(text: str) -> Fraction | None:
-    """Return the number that `text` starts with, once spaces, currency and thousands separators are gone; None if there is none."""
+    """Return the number that `text` starts with, without spaces, currency and thousands separators; None if there is none."""
     found = _TRAILING_NUMBER.match(text.strip())
     if found is None or len(found.group()) > 400:
         return None
