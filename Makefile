@@ -21,7 +21,7 @@ setup: $(READY) ## make the virtual environment (every other verb does it by its
 
 # pip takes torch, so that its own configuration decides between a CPU and a CUDA build; uv takes the rest, four times as quickly.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "posttrain needs Python 3.11 or newer, this is " + sys.version)'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "posttrain needs Python 3.11, 3.12 or 3.13, this is " + sys.version)'
 	@echo "setting up $(VENV), once: about two minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv

@@ -1,1 +1,1 @@
-"""Time: the order of stages, retries, caching, schedules (Prefect)."""
+"""Time: the order of stages and their caching (Prefect)."""

@@ -206,6 +206,8 @@ def main(arguments: Sequence[str]) -> int:
     except PosttrainError as error:
         say(f"{_kind(error)}: {error}")
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone (head, a closed pager): nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         say("interrupted; finished stages are kept, and the same command goes on from there")
         return INTERRUPTED

@@ -13,6 +13,7 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from flows.stages import Stages
+from models.load import check_base, device
 from posttrain.config import STAGES, Config, flat
 from posttrain.errors import RequestError
 from posttrain.report import build_report
@@ -86,7 +87,7 @@ def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> tuple[di
 def make_tokenizer(stages: Stages, config: Config, data: DatasetVersion) -> Artifact:
     """Make or load the tokenizer."""
     if config.model.base != pretrain.TINY:
-        pretrain.check_base(config.model.base)
+        check_base(config.model.base)
     files = {"base": pretrain.base_digest(config.model)}
     if config.model.base == pretrain.TINY:
         files |= {role: data.files[role] for role in ("corpus", "demonstrations", "questions") if role in data.files}
@@ -108,7 +109,11 @@ def validate(stages: Stages, config: Config, data: DatasetVersion, tokenizer: Ar
     return stages.run(
         "validate",
         gate.pass_gate,
-        key_settings={"data.name": data.name, **flat(config, "validation")},
+        key_settings={
+            "data.name": data.name,
+            "context": int(tokenizer.metrics["context"]),
+            **flat(config, "validation"),
+        },
         key_inputs={**data.files, "tokenizer": tokenizer.digest, "expectations": gate.suites_digest(suites)},
         data=data.folder,
         dataset=data.name,
@@ -130,7 +135,7 @@ def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
     return stages.run(
         "base",
         pretrain.make_base,
-        key_settings={"seed": config.seed, **flat(config, "model", "tiny", "pretrain")},
+        key_settings={"seed": config.seed, **on_device(config), **flat(config, "tiny", "pretrain")},
         key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": pretrain.base_digest(config.model)},
         data=checked.path,
         tokenizer=tokenizer.path / "tokenizer",
@@ -139,6 +144,11 @@ def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
         settings=config.pretrain,
         seed=config.seed,
     )
+
+
+def on_device(config: Config) -> dict[str, Any]:
+    """Return how models are loaded, and on what: a GPU's weights are not a CPU's."""
+    return {"device": device().type, **flat(config, "model")}
 
 
 def _common(config: Config, tokenizer: Artifact) -> dict[str, Any]:
@@ -155,7 +165,7 @@ def train_sft(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
     return stages.run(
         "sft",
         sft.train,
-        key_settings={"seed": config.seed, **flat(config, "model", "sft")},
+        key_settings={"seed": config.seed, **on_device(config), **flat(config, "sft")},
         key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": base.digest},
         data=checked.path,
         base=base.path,
@@ -181,7 +191,8 @@ def make_labels(stages: Stages, config: Config, checked: Artifact, tokenizer: Ar
         key_settings={
             "seed": config.seed,
             "evaluate.max_new_tokens": config.evaluate.max_new_tokens,
-            **flat(config, "model", "sample"),
+            **on_device(config),
+            **flat(config, "sample"),
         },
         key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "start": start.digest},
         data=checked.path,
@@ -213,7 +224,7 @@ def train_dpo(stages: Stages, config: Config, labels: Artifact, tokenizer: Artif
     return stages.run(
         "dpo",
         dpo.train,
-        key_settings={"seed": config.seed, **flat(config, "model", "dpo")},
+        key_settings={"seed": config.seed, **on_device(config), **flat(config, "dpo")},
         key_inputs={"labels": labels.digest, "tokenizer": tokenizer.digest, "start": start.digest},
         preferences=labels.path,
         start=start.path,
@@ -236,7 +247,7 @@ def measure(
     return stages.run(
         f"evaluate-{name}",
         evaluate.evaluate,
-        key_settings={"seed": config.seed, **flat(config, "model", "evaluate")},
+        key_settings={"seed": config.seed, **on_device(config), **flat(config, "evaluate")},
         key_inputs={
             "data": checked.digest,
             "tokenizer": tokenizer.digest,
@@ -440,7 +451,7 @@ def check(config: Config) -> None:
         RequestError: the base model asked for cannot be used.
     """
     if config.model.base != pretrain.TINY:
-        pretrain.check_base(config.model.base)
+        check_base(config.model.base)
     if config.evaluate.max_new_tokens >= config.model.context:
         raise RequestError(
             f"evaluate.max_new_tokens must be less than model.context ({config.model.context}), "

@@ -117,6 +117,15 @@ def context_length(source: str | Path, settings: ModelSettings, *, revision: str
     return min(settings.context, longest)
 
 
+def hub_commit(base: str, *, revision: str | None) -> str:
+    """Return the commit that a hub id stands for now, so that a model which changed at the hub is another model to us."""
+    try:
+        config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"model.base={base}: neither a directory here nor a model at the hub: {_first_line(error)}") from None
+    return str(getattr(config, "_commit_hash", None) or revision)
+
+
 def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """Return the text that stands before a completion: plain text on a line of its own, messages through the chat template.
 

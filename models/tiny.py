@@ -106,7 +106,7 @@ def pretrain(
         seed: of the order of documents.
         pad: id of the padding token.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.95, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=settings.learning_rate, total_steps=settings.steps + 1)
     batches = _batches(documents, tokens=settings.batch_tokens, seed=seed)
     model.train()

@@ -41,7 +41,7 @@ class Choice:
 
 
 def annotator_noise(*, annotators: int, flip_rate: float, seed: int) -> tuple[float, ...]:
-    """Return each simulated annotator's own share of flipped labels: uniform around the mean, by half of it or less, below 0.5."""
+    """Return each simulated annotator's own share of flipped labels: around the mean, at most half of it away."""
     random = Random(f"{seed}/annotators")
     spread = min(flip_rate, 1 - 2 * flip_rate) / 2
     return tuple(flip_rate + random.uniform(-spread, spread) for _ in range(annotators))

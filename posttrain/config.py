@@ -89,8 +89,11 @@ class TinySettings(Section):
     """The network made here when `model.base=tiny` (docs/decisions/0003-world.md)."""
 
     layers: Count = 3
+    """Transformer blocks."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 96
+    """Of the hidden state; with 3 layers 0.34 M weights."""
     heads: Count = 4
+    """Attention heads."""
     vocabulary: Annotated[int, Field(ge=260)] = 2_000
     """Byte-level BPE tokens, where the data is not the default world (which has its own word list)."""
 
@@ -122,6 +125,7 @@ class PretrainSettings(Section):
     """Pretraining of the tiny base."""
 
     steps: Count = 1_400
+    """Optimiser steps; 2.8 M tokens in all."""
     batch_tokens: Count = 2_048
     """Tokens a step, padding included."""
     learning_rate: Positive = 4e-3
@@ -132,9 +136,11 @@ class SFTSettings(Section):
     """Supervised fine-tuning on demonstrations, loss on the completion only."""
 
     epochs: Positive = 10.0
+    """Passes over the demonstrations (docs/decisions/0003-world.md); 1–10 in ReFT (arXiv:2401.08967)."""
     batch_size: Count = 16
     """Demonstrations a step, over gradient accumulation and devices."""
     learning_rate: Positive = 3e-4
+    """Peak, for the tiny base (docs/decisions/0003-world.md); about 1e-5 suits models of billions of weights."""
     warmup: Share = 0.1
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
     device_batch_size: Count = 64
@@ -145,7 +151,9 @@ class SampleSettings(Section):
     """Completions drawn from the SFT model, to be labelled."""
 
     per_prompt: Annotated[int, Field(ge=2)] = 8
+    """Responses a question (InstructGPT, arXiv:2203.02155, ranked 4–9)."""
     temperature: Positive = 1.0
+    """1 samples from the model's own distribution."""
     batch_size: Count = 512
     """Sequences generated together, at most (1,000 were five times as quick as 3,000: docs/decisions/0003-world.md)."""
 
@@ -174,14 +182,17 @@ class DPOSettings(Section):
     beta: Positive = 0.2
     """β of eq. 7; 0.1–0.5 in the paper."""
     learning_rate: Positive = 3e-4
-    """For the tiny base (docs/decisions/0003-world.md); 1e-6 … 5e-7 at 7 B parameters in the paper."""
+    """For the tiny base (docs/decisions/0003-world.md); the paper has 1e-6 for models of billions of weights."""
     epochs: Positive = 1.0
+    """Passes over the pairs."""
     batch_size: Count = 64
+    """Pairs a step, over gradient accumulation and devices (64 in the paper)."""
     nll_weight: NotNegative = 1.0
     """Weight of the chosen completion's negative log-likelihood beside the DPO loss (RPO, arXiv:2404.19733)."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     """Assumed share of flipped labels; above 0 the loss is robust DPO's (arXiv:2403.00409)."""
     warmup: Share = 0.1
+    """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
     device_batch_size: Count = 64
     """Pairs a device takes at once, at most."""
 
@@ -194,6 +205,7 @@ class EvaluateSettings(Section):
     samples: Count = 2
     """Sampled responses a question, beside the greedy one."""
     temperature: Positive = 1.0
+    """Of the sampled responses."""
     max_new_tokens: Count = 64
     """Response tokens, at most; the same limit holds when samples are drawn for labelling."""
     batch_size: Count = 512
@@ -213,6 +225,7 @@ class Config(Section):
     """The whole tree."""
 
     method: Method = "dpo"
+    """What to do after the base is there: `sft`, or SFT and then `dpo` on preferences."""
     seed: WholeNumber = 0
     """Seed of everything that training and sampling draw."""
     data: DataSettings = DataSettings()
@@ -248,9 +261,7 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[s
 
 def flat(config: Config, *sections: str) -> dict[str, Any]:
     """Return the settings of some sections by dotted name."""
-    return {
-        f"{section}.{name}": value for section in sections for name, value in getattr(config, section).model_dump().items()
-    }
+    return {f"{section}.{name}": value for section in sections for name, value in getattr(config, section).model_dump().items()}
 
 
 def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:

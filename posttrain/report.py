@@ -130,6 +130,8 @@ def headline(report: Mapping[str, Any]) -> str:
     names = list(report["models"])
     final, before = names[-1], "sft" if "sft" in names[:-1] else names[0]
     after, start = (report["models"][name]["accuracy"] for name in (final, before))
+    if after is None or start is None:
+        return f"{final} has no accuracy: the held-out questions have no answers to check against."
     return (
         f"{final} answers {_share(after['estimate'])} of the held-out questions right "
         f"(95 % interval {_share(after['low'])} to {_share(after['high'])}); "

@@ -79,7 +79,9 @@ def bring_up_to_date(places: Places, name: str) -> DatasetVersion:
         memory = _Memory.load(places)
         try:
             notes = _made(places, stage, memory)
-            return _version(places, stage, _locked(stage), notes)
+            lock = _locked(stage)
+            memory.left |= {out["path"]: out["md5"] for out in lock.get("outs", [])}
+            return _version(places, stage, lock, notes)
         finally:
             memory.save()
 
@@ -136,12 +138,21 @@ class _Stage:
 
 @dataclass
 class _Memory:
-    """What is remembered between runs, in `<store>/dvc.json`: digests by size and time, hand edits, and an unfinished run."""
+    """What is remembered between runs, in `<store>/dvc.json`.
+
+    Attributes:
+        path: of that file.
+        digests: md5 by path, with the size, time and inode that it holds for.
+        accepted: md5 of each hand edit, by path.
+        making: stages whose run did not end.
+        left: md5 by path, as the last run left file and dvc.lock.
+    """
 
     path: Path
     digests: dict[str, list[Any]] = field(default_factory=dict)
     accepted: dict[str, str] = field(default_factory=dict)
     making: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, places: Places) -> "_Memory":
@@ -154,9 +165,8 @@ class _Memory:
     def save(self) -> None:
         part = self.path.with_suffix(".part")
         try:
-            part.write_text(
-                json.dumps({"digests": self.digests, "accepted": self.accepted, "making": self.making}), encoding="utf-8"
-            )
+            told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left")}
+            part.write_text(json.dumps(told), encoding="utf-8")
             part.replace(self.path)
         except OSError as error:
             raise cannot_write(error, self.path) from None
@@ -191,12 +201,14 @@ def _made(places: Places, stage: _Stage, memory: _Memory) -> tuple[str, ...]:
     if now == locked:
         return ()
     _ensure_repository(places)
-    if missing := [out for out, md5 in now.items() if md5 is None]:
+    other = {out: md5 for out, md5 in now.items() if md5 != locked[out]}
+    edited = {out: md5 for out, md5 in other.items() if md5 and md5 != memory.left.get(out)}
+    if fetched := [out for out in other if out not in edited]:
+        # missing, or untouched since the last run while git moved dvc.lock to another commit: the files follow it
         try:
-            _dvc(places, "checkout", *missing)
+            _dvc(places, "checkout", "--force", *fetched)
         except PosttrainError:
-            return _remade(places, stage, memory, {out: md5 for out, md5 in now.items() if md5 and md5 != locked[out]})
-    edited = {out: md5 for out, md5 in now.items() if md5 and md5 != locked[out]}
+            return _remade(places, stage, memory, edited)
     if edited:
         _dvc(places, "commit", "--force", _target(places, stage))
         memory.accepted |= edited

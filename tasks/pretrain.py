@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from models import tiny
-from models.load import context_length, device, load_tokenizer
+from models.load import context_length, device, hub_commit, load_tokenizer
 from posttrain.chat import plain
 from posttrain.config import ModelSettings, PretrainSettings, TinySettings
 from posttrain.errors import DataError
@@ -46,7 +46,8 @@ def make_base(
 ) -> Outcome:
     """Write `model/`: the tiny base pretrained on the dataset's corpus; or `source.json`, which names the model asked for."""
     if model.base != TINY:
-        (out / "source.json").write_text(json.dumps({"base": model.base, "revision": model.revision}), encoding="utf-8")
+        told = {"base": model.base, "revision": model.revision, "digest": base_digest(model)}
+        (out / "source.json").write_text(json.dumps(told), encoding="utf-8")
         return Outcome()
     reader = load_tokenizer(tokenizer)
     documents = [
@@ -112,9 +113,11 @@ def source_of(artifact: Path) -> tuple[str, str | None]:
 
 
 def base_digest(model: ModelSettings) -> str:
-    """Return what identifies the base: its name, and for a local directory the digests of its files."""
+    """Return what identifies the base: the digests of a local directory's files, or the commit that a hub id stands for."""
     folder = Path(model.base)
-    if model.base == TINY or not folder.is_dir():
-        return f"{model.base}@{model.revision}"
+    if model.base == TINY:
+        return TINY
+    if not folder.is_dir():
+        return f"{model.base}@{hub_commit(model.base, revision=model.revision)}"
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """What may lie in the repository, what it may be called, and how long it may be."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -84,3 +85,26 @@ def test_ideas_and_networks_print_nothing():
     wrong = [f"{path.relative_to(ROOT)}:{line}" for path in paths for line in prints(path.read_text())]
     assert not wrong, f"return it or yield it; tasks and flows do the talking: {wrong}"
     assert prints("def f():\n    print(1)\n") == [2]
+
+
+def test_every_page_that_is_named_is_there():
+    named = re.compile(r"\bdocs/[\w./-]+\.(?:md|png)\b")
+    texts = {path: path.read_text(encoding="utf-8") for path in of_git() if path.suffix in (".py", ".md", ".toml", ".yaml")}
+    wrong = {
+        f"{path.relative_to(ROOT)} names {name}"
+        for path, text in texts.items()
+        for name in named.findall(text)
+        if not (ROOT / name).is_file()
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_links_between_pages_lead_somewhere():
+    wrong = [
+        f"{page.relative_to(ROOT)} links to {target}"
+        for page in of_git()
+        if page.suffix == ".md"
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -1,0 +1,83 @@
+"""A quiet, offline environment before any library is imported, and one tiny world that tests of networks share."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flows.environment import QUIET
+
+for name, value in {**QUIET, "HF_HUB_OFFLINE": "1"}.items():
+    os.environ.setdefault(name, value)
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    """A dataset, its tokenizer and a base that has seen just enough of it.
+
+    Attributes:
+        data: folder with corpus, demonstrations, questions and held_out.
+        tokenizer: folder of the tokenizer.
+        base: artifact of the base, with `model/` in it.
+        context: tokens of prompt and response together.
+    """
+
+    data: Path
+    tokenizer: Path
+    base: Path
+    context: int = 128
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """Tiny networks are quicker on one thread, and then leave the other core to someone else."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def world_records() -> Mapping[str, list]:
+    """Every record of the tiniest world, by role."""
+    from posttrain.config import WorldSettings
+    from posttrain.world import generate
+
+    records: dict[str, list] = {}
+    for role, record in generate(WorldSettings(corpus_documents=400, demonstrations=32, questions=24, held_out=24)):
+        records.setdefault(role, []).append(record)
+    return records
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None) -> TinyWorld:
+    """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change."""
+    from posttrain.config import ModelSettings, PretrainSettings, TinySettings
+    from tasks import pretrain
+    from tasks.records import write_rows
+
+    root = tmp_path_factory.mktemp("tiny world")
+    made = TinyWorld(data=root / "data", tokenizer=root / "tokenizer" / "tokenizer", base=root / "base")
+    for folder in (made.data, made.tokenizer.parent, made.base):
+        folder.mkdir()
+    for role, records in world_records.items():
+        write_rows(made.data / f"{role}.jsonl", (record.model_dump(mode="json") for record in records))
+    model, network = ModelSettings(context=made.context), TinySettings(layers=2, width=32, heads=2)
+    pretrain.make_tokenizer(
+        made.tokenizer.parent, lambda *_: None, data=made.data, dataset="world", model=model, settings=network
+    )
+    pretrain.make_base(
+        made.base,
+        lambda *_: None,
+        data=made.data,
+        tokenizer=made.tokenizer,
+        model=model,
+        tiny_settings=network,
+        settings=PretrainSettings(steps=50, batch_tokens=1_024, learning_rate=1e-2),
+        seed=0,
+    )
+    return made

@@ -1,0 +1,111 @@
+"""Log-probabilities by hand, against softmax, and unmoved by padding."""
+
+from math import log
+
+import pytest
+import torch
+
+from posttrain.logprobs import response_logprobs, token_logprobs
+
+# Two words, three places: e^0 : e^0 = 1/2, 1/2 at place 0; e^log3 : e^0 = 3/4, 1/4 at place 1; place 2 predicts nothing.
+LOGITS = torch.tensor([[[0.0, 0.0], [log(3), 0.0], [7.0, -7.0]]], dtype=torch.float64)
+IDS = torch.tensor([[0, 1, 0]])  # log p = log 1/2 for the 1 at place 1, log 3/4 for the 0 at place 2
+
+
+def random_case(seed=0, batch=3, time=6, vocabulary=11):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, time, vocabulary, generator=generator, dtype=torch.float64) * 3
+    return logits, torch.randint(vocabulary, (batch, time), generator=generator)
+
+
+def test_by_hand():
+    told = token_logprobs(LOGITS, IDS, temperature=1.0)
+    torch.testing.assert_close(told, torch.tensor([[log(1 / 2), log(3 / 4)]], dtype=torch.float64))
+    assert not torch.allclose(told, torch.tensor([[log(1 / 2), log(1 / 4)]], dtype=torch.float64))  # it can fail
+
+
+def test_temperature_by_hand():
+    # T = 1/2 doubles the logits: e^(2 log 3) : 1 = 9 : 1, so 9/10
+    told = token_logprobs(LOGITS, IDS, temperature=0.5)
+    torch.testing.assert_close(told, torch.tensor([[log(1 / 2), log(9 / 10)]], dtype=torch.float64))
+
+
+def test_a_response_is_the_sum_of_its_tokens_by_hand():
+    whole = torch.tensor([[False, True, True]])
+    last = torch.tensor([[False, False, True]])
+    assert response_logprobs(LOGITS, IDS, whole, temperature=1.0).item() == pytest.approx(log(1 / 2 * 3 / 4))
+    assert response_logprobs(LOGITS, IDS, last, temperature=1.0).item() == pytest.approx(log(3 / 4))
+
+
+def test_no_response_is_certain():
+    assert response_logprobs(LOGITS, IDS, torch.zeros(1, 3, dtype=torch.bool), temperature=1.0).tolist() == [0.0]
+
+
+def test_they_are_those_of_log_softmax():
+    logits, ids = random_case()
+    wanted = torch.log_softmax(logits[:, :-1] / 0.7, dim=-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+    torch.testing.assert_close(token_logprobs(logits, ids, temperature=0.7), wanted)
+
+
+def test_the_probabilities_of_all_words_sum_to_one():
+    logits, ids = random_case(vocabulary=5)
+    total = sum(token_logprobs(logits, torch.full_like(ids, word), temperature=1.3).exp() for word in range(5))
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_a_constant_added_to_all_logits_changes_nothing_however_large():
+    logits, ids = random_case()
+    torch.testing.assert_close(
+        token_logprobs(logits + 1e4, ids, temperature=1.0), token_logprobs(logits, ids, temperature=1.0), atol=1e-9, rtol=0
+    )
+
+
+def test_padding_changes_nothing_bit_for_bit():
+    logits, ids = random_case()
+    is_response = torch.zeros_like(ids, dtype=torch.bool)
+    is_response[:, 3:] = True
+    alone = response_logprobs(logits, ids, is_response, temperature=1.0)
+    padding = torch.full((3, 4, 11), 1e9, dtype=torch.float64)
+    padded = response_logprobs(
+        torch.cat([logits, padding], dim=1),
+        torch.cat([ids, torch.zeros(3, 4, dtype=torch.int64)], dim=1),
+        torch.cat([is_response, torch.zeros(3, 4, dtype=torch.bool)], dim=1),
+        temperature=1.0,
+    )
+    assert torch.equal(alone, padded)
+
+
+def test_a_word_that_cannot_be_outside_the_response_does_no_harm():
+    logits, ids = random_case()
+    logits[:, 0, :] = -torch.inf
+    logits[:, 0, 0] = 0.0
+    is_response = torch.zeros_like(ids, dtype=torch.bool)
+    is_response[:, 3:] = True
+    assert response_logprobs(logits, ids, is_response, temperature=1.0).isfinite().all()
+
+
+def test_the_gradient_pushes_taken_words_up_and_sums_to_nought():
+    logits, ids = random_case()
+    logits.requires_grad_()
+    token_logprobs(logits, ids, temperature=1.0).sum().backward()
+    torch.testing.assert_close(logits.grad.sum(dim=-1), torch.zeros(3, 6, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert (logits.grad[:, :-1].gather(-1, ids[:, 1:, None]) > 0).all()
+    assert (logits.grad[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_temperature_must_be_positive(temperature):
+    with pytest.raises(ValueError, match=rf"^temperature must be greater than 0, got {temperature}$"):
+        token_logprobs(LOGITS, IDS, temperature=temperature)
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"^logits \(1, 3, 2\) and ids \(1, 2\) must agree in batch and time$"):
+        token_logprobs(LOGITS, IDS[:, :2], temperature=1.0)
+    with pytest.raises(ValueError, match=r"^is_response \(1, 2\) and ids \(1, 3\) must have one shape$"):
+        response_logprobs(LOGITS, IDS, torch.zeros(1, 2, dtype=torch.bool), temperature=1.0)
+
+
+def test_a_response_cannot_start_at_the_very_beginning():
+    with pytest.raises(ValueError, match=r"^a response cannot start at position 0: no token stands before it to predict it from$"):
+        response_logprobs(LOGITS, IDS, torch.ones(1, 3, dtype=torch.bool), temperature=1.0)
