@@ -49,6 +49,8 @@ def generate(
         seed: of torch's random numbers, set at the start.
         advance: is told after each batch how many prompts it answered.
     """
+    if not prompts:
+        return []
     torch.manual_seed(seed)
     ids = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))

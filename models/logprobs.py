@@ -31,6 +31,8 @@ def score_responses(
         temperature: the one it was sampled at; logits are divided by it.
         batch_size: pairs a forward pass, at most.
     """
+    if not prompts:
+        return torch.zeros(0, dtype=torch.float64)
     heads = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     tails = tokenizer(list(responses), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)[
         "input_ids"

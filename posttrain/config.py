@@ -90,8 +90,8 @@ class TinySettings(Section):
 
     layers: Count = 3
     """Transformer blocks."""
-    width: Annotated[int, Field(ge=8, multiple_of=8)] = 96
-    """Of the hidden state; with 3 layers 0.34 M weights."""
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Of the hidden state; with 3 layers 0.15 M weights."""
     heads: Count = 4
     """Attention heads."""
     vocabulary: Annotated[int, Field(ge=260)] = 2_000
@@ -124,8 +124,8 @@ class ModelSettings(Section):
 class PretrainSettings(Section):
     """Pretraining of the tiny base."""
 
-    steps: Count = 1_400
-    """Optimiser steps; 2.8 M tokens in all."""
+    steps: Count = 1_000
+    """Optimiser steps; 2.0 M tokens in all."""
     batch_tokens: Count = 2_048
     """Tokens a step, padding included."""
     learning_rate: Positive = 4e-3

@@ -177,9 +177,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _cell(value: Mapping[str, float] | float | None, *, is_share: bool) -> str:
     if value is None:
         return "–"
+    scale, form = (100, ".1f") if is_share else (1, ".2f")
     if isinstance(value, Mapping):
-        return f"{100 * value['estimate']:.1f} [{100 * value['low']:.1f}–{100 * value['high']:.1f}]"
-    return f"{100 * value:.1f}" if is_share else f"{value:.2f}"
+        estimate, low, high = (f"{scale * value[name]:{form}}" for name in ("estimate", "low", "high"))
+        return f"{estimate} [{low}–{high}]"
+    return f"{scale * value:{form}}"
 
 
 def _share(value: float) -> str:

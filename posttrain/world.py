@@ -68,8 +68,8 @@ class Problem:
     @property
     def text(self) -> str:
         """The story with its question."""
-        events = "".join(f" {self.name} {verb} {number}{' times' * (RIGHT[verb] == '*')}." for verb, number in self.steps)
-        return f"{self.name} has {self.start} {self.thing}.{events} How many {self.thing} does {self.name} have?"
+        events = "".join(f", {verb} {number}{' times' * (RIGHT[verb] == '*')}" for verb, number in self.steps)
+        return f"{self.name} has {self.start} {self.thing}{events}. How many?"
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def _reachable(values: set[int], verb: str, number: int) -> set[int]:
 def draw_problem(random: Random) -> Problem:
     """Return a story in which every reading, right or wrong, stays within 0..99."""
     while True:
-        start = random.randint(2, 60)
+        start = random.randint(2, 40)
         values, steps = {start}, []
         for _ in range(random.choice((1, 2, 2, 3, 3))):
             verb = random.choice(tuple(RIGHT))
-            number = random.randint(2, 4) if "*" in (RIGHT[verb], MISREAD[verb]) else random.randint(2, 20)
+            number = random.randint(2, 3) if "*" in (RIGHT[verb], MISREAD[verb]) else random.randint(2, 9)
             values = _reachable(values, verb, number)
             steps.append((verb, number))
         if min(values) >= 0 and max(values) <= LARGEST:
@@ -174,7 +174,7 @@ def _drill(random: Random) -> str:
     while len(lines) < 6:
         sign = random.choice("+-*")
         left = random.randint(0, LARGEST)
-        right = random.randint(2, 4) if sign == "*" else random.randint(2, 20)
+        right = random.randint(2, 3) if sign == "*" else random.randint(2, 9)
         if 0 <= (result := _compute(left, sign, right)) <= LARGEST:
             lines.append(f"{left} {sign} {right} = {result}")
     return "; ".join(lines) + "."

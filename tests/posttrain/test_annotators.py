@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from posttrain.annotators import Candidate, Quality, annotator_noise, gold_preference, informative_pairs, label
 
-WORST_FIRST = [Quality(False, False), Quality(False, True), Quality(True, False), Quality(True, True)]
+WORST_FIRST = [
+    Quality(is_right=False, is_finished=False),
+    Quality(is_right=False, is_finished=True),
+    Quality(is_right=True, is_finished=False),
+    Quality(is_right=True, is_finished=True),
+]
 QUALITY = st.sampled_from(WORST_FIRST)
 CANDIDATES = st.lists(st.builds(Candidate, text=st.text("ab", max_size=3), quality=QUALITY), max_size=8)
 

@@ -149,7 +149,10 @@ def test_the_tree_is_frozen():
         ("tiny.width=20", "tiny.width must be a multiple of 8, got 20"),
         ("tiny.heads=5", "tiny: width must be a multiple of twice heads (10), got 96"),
         ("label.source=x", "label.source must be one of 'auto', 'simulated' or 'dataset', got x"),
-        ("world.seed=1", "world.seed decides what the data are, which DVC versions: change it in params.yaml, then run make data"),
+        (
+            "world.seed=1",
+            "world.seed decides what the data are, which DVC versions: change it in params.yaml, then run make data",
+        ),
         (
             "split.held_out=0.2",
             "split.held_out decides what the data are, which DVC versions: change it in params.yaml, then run make data",

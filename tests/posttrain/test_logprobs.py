@@ -107,5 +107,7 @@ def test_shapes_must_agree():
 
 
 def test_a_response_cannot_start_at_the_very_beginning():
-    with pytest.raises(ValueError, match=r"^a response cannot start at position 0: no token stands before it to predict it from$"):
+    with pytest.raises(
+        ValueError, match=r"^a response cannot start at position 0: no token stands before it to predict it from$"
+    ):
         response_logprobs(LOGITS, IDS, torch.ones(1, 3, dtype=torch.bool), temperature=1.0)

@@ -9,9 +9,7 @@ from torch.nn.functional import cross_entropy
 from posttrain.losses import next_token_loss
 
 # Words 0 and 1. Row one predicts 1 with 1/2, then 0 with 3/4; row two predicts 0 with 1/4, then there is only padding.
-LOGITS = torch.tensor(
-    [[[0.0, 0.0], [log(3), 0.0], [5.0, 0.0]], [[0.0, log(3)], [9.0, -9.0], [9.0, -9.0]]], dtype=torch.float64
-)
+LOGITS = torch.tensor([[[0.0, 0.0], [log(3), 0.0], [5.0, 0.0]], [[0.0, log(3)], [9.0, -9.0], [9.0, -9.0]]], dtype=torch.float64)
 IDS = torch.tensor([[0, 1, 0], [1, 0, 0]])
 IS_TOKEN = torch.tensor([[True, True, True], [True, True, False]])
 

@@ -80,7 +80,7 @@ def test_markdown_has_every_part() -> None:
 
 
 def test_a_report_that_lacks_a_metric_is_refused_and_one_with_more_is_not() -> None:
-    complete = {name: 0.5 for name in PARENT_METRICS}
+    complete = dict.fromkeys(PARENT_METRICS, 0.5)
     assert build_report(**facts(metrics=complete | {"eval/bleu": 1.0}))["metrics"]["eval/bleu"] == 1.0
     with pytest.raises(ContractError) as refusal:
         build_report(**facts(metrics={name: value for name, value in complete.items() if name != "eval/kl"}))
@@ -88,3 +88,9 @@ def test_a_report_that_lacks_a_metric_is_refused_and_one_with_more_is_not() -> N
         "a pipeline must report every metric of PARENT_METRICS (posttrain/report.py); missing: eval/kl. "
         "Give None where one is undefined"
     )
+
+
+def test_an_interval_in_nats_is_not_written_as_a_share() -> None:
+    models = {name: {**found, "kl": {"estimate": 0.996, "low": 0.9, "high": 1.08}} for name, found in facts()["models"].items()}
+    row = next(row for row in result_rows(build_report(**facts(models=models))) if row[0].startswith("KL"))
+    assert row[1:] == ["1.00 [0.90–1.08]"] * len(models)

@@ -14,8 +14,8 @@ from posttrain.graders.answer import grade
 from posttrain.world import CAREFUL, Author, Problem, draw_author, draw_problem, generate
 
 SMALL = WorldSettings(corpus_documents=3_000, demonstrations=100, questions=100, held_out=100)
-STORY = re.compile(r"(?P<name>\w+) has (?P<start>\d+) (?P<thing>\w+)\.(?P<events>.*) How many (?P=thing) does (?P=name) have\?")
-EVENT = re.compile(r" (\w+) (finds|buys|collects|receives|sells|loses|gives away|lends|copies|multiplies) (\d+)( times)?\.")
+START = re.compile(r"\w+ has (\d+) \w+")
+EVENT = re.compile(r"(finds|buys|collects|receives|sells|loses|gives away|lends|copies|multiplies) (\d+)( times)?")
 STEP = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
 DOES = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 MEANS = {  # written down a second time, on purpose
@@ -36,13 +36,10 @@ def records():
 
 def read(prompt):
     """Return start and (verb, number) pairs, from the text alone."""
-    story = STORY.fullmatch(prompt)
-    assert story, prompt
-    events = EVENT.findall(story["events"])
-    assert "".join(f" {who} {verb} {number}{times}." for who, verb, number, times in events) == story["events"]
-    assert {who for who, *_ in events} == {story["name"]}
-    assert all(bool(times) == (MEANS[verb] == "*") for _, verb, _, times in events)
-    return int(story["start"]), [(verb, int(number)) for _, verb, number, _ in events]
+    start, events = START.match(prompt), EVENT.findall(prompt)
+    assert start and len(re.findall(r"\d+", prompt)) == 1 + len(events), prompt
+    assert all(bool(times) == (MEANS[verb] == "*") for verb, _, times in events)
+    return int(start[1]), [(verb, int(number)) for verb, number, _ in events]
 
 
 def answer_to(prompt):
@@ -68,7 +65,7 @@ def readings(problem):
 
 def test_by_hand():
     problem = Problem("Tom", "apples", 12, (("finds", 5), ("gives away", 3), ("copies", 2)))
-    assert problem.text == "Tom has 12 apples. Tom finds 5. Tom gives away 3. Tom copies 2 times. How many apples does Tom have?"
+    assert problem.text == "Tom has 12 apples, finds 5, gives away 3, copies 2 times. How many?"
     assert problem.family == "12 finds 5 gives-away 3 copies 2"
     # 12 + 5 = 17, 17 - 3 = 14, 14 * 2 = 28
     assert CAREFUL.solution(problem) == ("12 + 5 = 17; 17 - 3 = 14; 14 * 2 = 28. Answer: 28", "28")
@@ -164,7 +161,7 @@ def test_all_arithmetic_of_the_corpus_is_right_and_within_bounds(records):
 
 @given(PROBLEMS)
 def test_every_reading_of_a_problem_stays_within_two_digits(problem):
-    assert 0 <= min(readings(problem)) and max(readings(problem)) <= 99
+    assert min(readings(problem)) >= 0 and max(readings(problem)) <= 99
     assert 1 <= len(problem.steps) <= 3
 
 
@@ -200,9 +197,7 @@ def test_shares_of_the_corpus_are_near_their_settings(records):
 
 @pytest.mark.parametrize(("drill", "review", "seen"), [(1.0, 0.0, "drill"), (0.0, 1.0, "review"), (0.0, 0.0, "solution")])
 def test_a_share_of_one_is_all_and_of_nought_none(drill, review, seen):
-    only = WorldSettings(
-        corpus_documents=200, demonstrations=1, questions=1, held_out=1, drill_share=drill, review_share=review
-    )
+    only = WorldSettings(corpus_documents=200, demonstrations=1, questions=1, held_out=1, drill_share=drill, review_share=review)
     texts = [record.text for role, record in generate(only) if role == "corpus"]
     assert {
         "drill" if " has " not in text else "review" if "Verdict" in text or "Better" in text else "solution" for text in texts

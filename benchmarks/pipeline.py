@@ -1,0 +1,134 @@
+"""`make bench`: what the default pipeline costs and reaches, in a fresh copy of the repository.
+
+    python -m benchmarks.pipeline [seeds=0,1,2] [twice=true]
+
+Prints, for each seed: base → SFT → DPO with 95 % intervals, wall time, wall time over the time spent inside the training,
+sampling and evaluation loops, and the peak memory of all processes together; then the time of a cached repetition, and,
+with `twice=true`, whether a second fresh copy arrives at bit-identical weights.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+LOOPS = ("train_seconds", "evaluate_seconds")
+
+
+def fresh_copy(folder: Path) -> Path:
+    """Copy the tracked files as they are now, without stores or caches."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    return folder
+
+
+def run(root: Path, *settings: str) -> tuple[dict[str, Any], float, float]:
+    """Return the report of a pipeline, its wall time in seconds, and the peak of all its processes' memory in MB."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "flows", "pipeline", *settings], cwd=root, stdout=subprocess.DEVNULL)
+    peak = [0.0]
+
+    def watch() -> None:
+        while process.poll() is None:
+            peak[0] = max(peak[0], tree_mb(process.pid))
+            time.sleep(0.25)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    seconds = time.perf_counter() - started
+    watcher.join()
+    if code:
+        sys.exit(f"the pipeline ended with {code}")
+    return json.loads((root / "reports" / "latest.json").read_text()), seconds, peak[0]
+
+
+def tree_mb(pid: int) -> float:
+    """Return the memory of a process and its descendants: proportional set size where the system tells it, else resident."""
+    total = 0.0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    for member in family:
+        try:
+            memory = member.memory_full_info()
+            total += getattr(memory, "pss", memory.rss)
+        except psutil.Error:
+            continue
+    return total / 2**20
+
+
+def loop_seconds(root: Path, report: dict[str, Any]) -> float:
+    """Return the seconds that a run's stages spent inside their loops."""
+    total = 0.0
+    for stage in report["stages"]:
+        told = json.loads((root / ".posttrain" / "stages" / stage["name"] / stage["key"] / "stage.json").read_text())
+        total += sum(told["costs"].get(name, 0.0) for name in LOOPS) if not stage["cached"] else 0.0
+    return total
+
+
+def weights(root: Path, report: dict[str, Any]) -> dict[str, str]:
+    """Return the digest of every stage's weights."""
+    digests = {}
+    for stage in report["stages"]:
+        told = json.loads((root / ".posttrain" / "stages" / stage["name"] / stage["key"] / "stage.json").read_text())
+        if "model/model.safetensors" in told["files"]:
+            digests[stage["name"]] = told["files"]["model/model.safetensors"]
+    return digests
+
+
+def cell(value: dict[str, float]) -> str:
+    return f"{100 * value['estimate']:.1f} [{100 * value['low']:.1f}–{100 * value['high']:.1f}]"
+
+
+def main(words: list[str]) -> None:
+    given = dict(word.partition("=")[::2] for word in words)
+    seeds = [int(seed) for seed in given.get("seeds", "0,1,2").split(",")]
+    console = Console(width=150)
+    quality = Table("seed", "model", "greedy %", "sampled %", "win rate vs SFT %", "KL (nats)", title="held-out, 95 % intervals")
+    cost = Table("seed", "wall s", "loops s", "wall / loops", "peak MB, all processes", title="cost")
+    ratios = []
+    with TemporaryDirectory() as scratch:
+        root = fresh_copy(Path(scratch, "first"))
+        for seed in seeds:
+            report, seconds, peak = run(root, "method=dpo", f"seed={seed}")
+            for name, found in report["models"].items():
+                row = [cell(found[metric]) for metric in ("accuracy", "accuracy_sampled", "win_rate")]
+                quality.add_row(str(seed), name, *row, f"{found['kl']['estimate']:.2f}")
+            loops = loop_seconds(root, report)
+            ratios.append(seconds / loops)
+            cost.add_row(str(seed), f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
+        again, seconds, _ = run(root, "method=dpo", f"seed={seeds[-1]}")
+        console.print(quality, cost)
+        if len(ratios) > 1:
+            console.print(f"wall / loops: {mean(ratios):.2f} ± {stdev(ratios):.2f} (standard deviation over seeds)")
+        all_cached = all(stage["cached"] for stage in again["stages"])
+        same = again["metrics"] == report["metrics"]
+        console.print(f"the same command again: {seconds:.1f} s, every stage cached: {all_cached}, same figures: {same}")
+        if given.get("twice") == "true":
+            first = run(root, "method=dpo", f"seed={seeds[0]}")[0]
+            other = fresh_copy(Path(scratch, "second"))
+            second = run(other, "method=dpo", f"seed={seeds[0]}")[0]
+            console.print(f"fresh copy, same seed: bit-identical weights: {weights(root, first) == weights(other, second)}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    main(sys.argv[1:])

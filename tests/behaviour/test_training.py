@@ -1,0 +1,238 @@
+"""Training on the tiniest world: SFT learns completions and nothing else, DPO widens the margin, the same seed repeats itself."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.load import load_model, load_tokenizer
+from models.logprobs import score_responses
+from posttrain.config import DPOSettings, ModelSettings, SFTSettings
+from posttrain.errors import DataError
+from posttrain.records import Demonstration, Preference
+from tasks import dpo, sft
+from tasks.records import read_records, write_rows
+
+pytestmark = [
+    pytest.mark.slow,
+    # trl 1.16 and peft 0.21.2 ask transformers 5.23 by the name it had before
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+SFT = SFTSettings(epochs=6, batch_size=8, learning_rate=3e-3)
+DPO = DPOSettings(epochs=3, batch_size=8, learning_rate=1e-3, beta=0.3, nll_weight=0.0)
+
+
+def run_sft(out, tiny_world, *, data=None, settings=SFT, seed=0, **model):
+    out.mkdir()
+    points = []
+    outcome = sft.train(
+        out,
+        lambda step, figures: points.append((step, figures)),
+        data=data or tiny_world.data,
+        base=tiny_world.base,
+        tokenizer=tiny_world.tokenizer,
+        model=ModelSettings(context=tiny_world.context, **model),
+        settings=settings,
+        context=tiny_world.context,
+        seed=seed,
+    )
+    return SimpleNamespace(outcome=outcome, points=points, model=out / "model")
+
+
+def run_dpo(out, tiny_world, preferences, *, settings=DPO, seed=0):
+    out.mkdir()
+    points = []
+    outcome = dpo.train(
+        out,
+        lambda step, figures: points.append((step, figures)),
+        preferences=preferences,
+        start=tiny_world.base,
+        tokenizer=tiny_world.tokenizer,
+        model=ModelSettings(context=tiny_world.context),
+        settings=settings,
+        context=tiny_world.context,
+        seed=seed,
+    )
+    return SimpleNamespace(outcome=outcome, points=points, model=out / "model")
+
+
+def scores(folder, tiny_world, prompts, responses):
+    reader = load_tokenizer(tiny_world.tokenizer)
+    return score_responses(
+        load_model(folder, ModelSettings(), on=torch.device("cpu")),
+        reader,
+        prompts,
+        responses,
+        is_finished=[True] * len(prompts),
+        temperature=1.0,
+        batch_size=16,
+    )
+
+
+def same_weights(first, second):
+    one, other = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tiny_world):
+    return list(read_records(tiny_world.data / "demonstrations.jsonl", Demonstration))
+
+
+@pytest.fixture(scope="module")
+def after_sft(tiny_world, tmp_path_factory):
+    return run_sft(tmp_path_factory.mktemp("sft") / "out", tiny_world)
+
+
+@pytest.fixture(scope="module")
+def preferences(tiny_world, tmp_path_factory, demonstrations):
+    """Careful solutions over the same ones with another ending and another number."""
+    folder = tmp_path_factory.mktemp("preferences")
+    pairs = [
+        Preference(id=one.id, prompt=one.prompt, chosen=one.completion, rejected=f"{one.completion.partition('. ')[0]}. So 7")
+        for one in demonstrations
+    ]
+    write_rows(folder / "preferences.jsonl", (pair.model_dump(mode="json") for pair in pairs))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def after_dpo(tiny_world, preferences, tmp_path_factory):
+    return run_dpo(tmp_path_factory.mktemp("dpo") / "out", tiny_world, preferences)
+
+
+# --- SFT --------------------------------------------------------------------------------------------------------------
+
+
+def test_sft_makes_completions_likelier_and_lowers_its_loss(after_sft, tiny_world, demonstrations):
+    prompts, completions = [one.prompt + "\n" for one in demonstrations], [one.completion for one in demonstrations]
+    before = scores(tiny_world.base / "model", tiny_world, prompts, completions)
+    after = scores(after_sft.model, tiny_world, prompts, completions)
+    assert (after > before).float().mean() > 0.9 and (after - before).mean() > 1
+    losses = [figures["loss"] for _, figures in after_sft.points]
+    assert len(losses) == 6 * 32 / 8
+    assert sum(losses[-4:]) / 4 < 0.9 * sum(losses[:2]) / 2
+    assert after_sft.outcome.metrics == {"loss": losses[-1], "demonstrations": 32}
+
+
+def test_the_first_loss_is_that_of_completions_with_eos_and_without_prompts(tiny_world, tmp_path, demonstrations):
+    """One step over all demonstrations at once, before anything is learned: the mean over completion tokens, EOS included.
+
+    A loss over prompts too, or without EOS, would be another number, as the last lines show.
+    """
+    everything = SFTSettings(epochs=1, batch_size=32, learning_rate=1e-9, warmup=0.0)
+    told = run_sft(tmp_path / "out", tiny_world, settings=everything).points[0][1]["loss"]
+    reader = load_tokenizer(tiny_world.tokenizer)
+    prompts, completions = [one.prompt + "\n" for one in demonstrations], [one.completion for one in demonstrations]
+    tokens = sum(len(ids) + 1 for ids in reader(completions)["input_ids"])
+    wanted = -scores(tiny_world.base / "model", tiny_world, prompts, completions).sum().item() / tokens
+    assert told == pytest.approx(wanted, rel=1e-4)
+    first, rest = zip(*((prompt[:3], prompt[3:] + text) for prompt, text in zip(prompts, completions, strict=True)), strict=True)
+    with_prompts = -scores(tiny_world.base / "model", tiny_world, first, rest).sum().item()
+    with_prompts /= sum(len(ids) + 1 for ids in reader(list(rest))["input_ids"])
+    assert with_prompts != pytest.approx(wanted, rel=1e-2)
+
+
+def test_a_large_batch_is_the_sum_of_small_ones(tiny_world, tmp_path):
+    """16 at once, or 4 times 4 accumulated, give the same step up to rounding."""
+    folders = []
+    for size in (16, 4):
+        settings = SFTSettings(epochs=1, batch_size=16, learning_rate=1e-3, device_batch_size=size)
+        folders.append(run_sft(tmp_path / str(size), tiny_world, settings=settings))
+    one, other = (load_file(run.model / "model.safetensors") for run in folders)
+    assert [len(run.points) for run in folders] == [2, 2]
+    base = load_file(tiny_world.base / "model" / "model.safetensors")
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-3)
+    assert any(not torch.allclose(one[name], base[name], atol=1e-4) for name in one), "the tolerance can fail"
+
+
+def test_adapters_are_trained_and_merged(tiny_world, tmp_path, after_sft):
+    told = run_sft(tmp_path / "out", tiny_world, lora_rank=4)
+    weights, base = load_file(told.model / "model.safetensors"), load_file(tiny_world.base / "model" / "model.safetensors")
+    assert weights.keys() == base.keys()
+    changed = {name for name in base if not torch.equal(weights[name], base[name])}
+    assert changed and all("proj" in name for name in changed), "only linear layers carry adapters"
+    assert told.points[-1][1]["loss"] < told.points[0][1]["loss"]
+
+
+def test_costs_are_tokens_and_seconds(tiny_world, tmp_path):
+    run = run_sft(tmp_path / "out", tiny_world, settings=SFTSettings(epochs=1, batch_size=8))
+    assert run.outcome.costs["trained_tokens"] == run.points[-1][1]["num_tokens"]
+    assert run.outcome.costs["train_seconds"] > 0
+
+
+def test_sft_without_demonstrations_is_refused(tiny_world, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match=r"^the dataset has no demonstrations, which SFT imitates\. "):
+        run_sft(tmp_path / "out", tiny_world, data=tmp_path / "data")
+
+
+# --- DPO --------------------------------------------------------------------------------------------------------------
+
+
+def test_dpo_widens_the_margin_of_chosen_over_rejected(after_dpo, tiny_world, preferences):
+    pairs = list(read_records(preferences / "preferences.jsonl", Preference))
+    prompts = [pair.prompt + "\n" for pair in pairs]
+    margins = [
+        scores(folder, tiny_world, prompts, [pair.chosen for pair in pairs])
+        - scores(folder, tiny_world, prompts, [pair.rejected for pair in pairs])
+        for folder in (tiny_world.base / "model", after_dpo.model)
+    ]
+    assert (margins[1] > margins[0]).all() and (margins[1] - margins[0]).mean() > 1
+    told = after_dpo.outcome.metrics
+    assert told["pairs"] == 32 and told["margin"] > 0.3 and told["pair_accuracy"] == 1.0
+
+
+def test_dpo_starts_at_no_margin_and_the_logarithm_of_two(after_dpo):
+    """Policy and reference are one model at first, so every reward is 0 and the loss -log σ(0)."""
+    first = after_dpo.points[0][1]
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert first["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert after_dpo.points[-1][1]["loss"] < 0.6
+
+
+def test_the_margin_told_is_beta_times_that_of_the_log_probabilities(tiny_world, preferences, tmp_path):
+    """Two epochs of one step each at a rate of 1e-3: the second step tells the margin that the first one has made."""
+    how = {"batch_size": 32, "learning_rate": 1e-3, "warmup": 0.0, "nll_weight": 0.0, "beta": 0.2}
+    twice = run_dpo(tmp_path / "twice", tiny_world, preferences, settings=DPOSettings(epochs=2, **how))
+    pairs = list(read_records(preferences / "preferences.jsonl", Preference))
+    prompts = [pair.prompt + "\n" for pair in pairs]
+    # a linear schedule over two steps gives its first step the whole rate, one over one step as well
+    once = run_dpo(tmp_path / "once", tiny_world, preferences, settings=DPOSettings(epochs=1, **how))
+    gains = [
+        scores(once.model, tiny_world, prompts, texts) - scores(tiny_world.base / "model", tiny_world, prompts, texts)
+        for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+    ]
+    wanted = 0.2 * (gains[0] - gains[1]).mean().item()
+    assert twice.points[1][1]["rewards/margins"] == pytest.approx(wanted, rel=1e-3)
+    assert wanted > 0.01
+
+
+def test_the_nll_of_the_chosen_keeps_it_likely(tiny_world, preferences, tmp_path, after_dpo):
+    with_nll = DPOSettings(**{**DPO.model_dump(), "nll_weight": 1.0})
+    told = run_dpo(tmp_path / "out", tiny_world, preferences, settings=with_nll)
+    assert told.points[0][1]["loss"] > after_dpo.points[0][1]["loss"] + 0.5
+    assert told.outcome.metrics["chosen_reward"] > after_dpo.outcome.metrics["chosen_reward"]
+
+
+def test_dpo_without_pairs_is_refused(tiny_world, tmp_path):
+    with pytest.raises(DataError, match=r"^the dataset has no preferences, which DPO learns from\. "):
+        run_dpo(tmp_path / "out", tiny_world, tmp_path)
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_sft_repeats_itself_bit_for_bit_and_follows_its_seed(tiny_world, tmp_path, after_sft):
+    again, other = (run_sft(tmp_path / str(seed), tiny_world, seed=seed) for seed in (0, 1))
+    assert same_weights(after_sft.model, again.model)
+    assert not same_weights(after_sft.model, other.model)
+
+
+def test_dpo_repeats_itself_bit_for_bit_and_follows_its_seed(tiny_world, preferences, tmp_path, after_dpo):
+    again, other = (run_dpo(tmp_path / str(seed), tiny_world, preferences, seed=seed) for seed in (0, 1))
+    assert same_weights(after_dpo.model, again.model)
+    assert not same_weights(after_dpo.model, other.model)

@@ -1,0 +1,250 @@
+"""The verbs' refusals: exit code, one sentence on stderr, and nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import __main__ as subject
+from flows.__main__ import configuration, main
+from posttrain.config import Config
+from posttrain.errors import ContractError, DataError, RequestError, StorageError
+from tasks.places import Places
+
+REPOSITORY = Path(__file__).parents[2]
+READS_SETTINGS = ("pipeline", "data", "validate", "ui")
+VERBS = ("pipeline", "data", "import", "validate", "ui", "up", "down")
+MEND = "Mend it, or: git checkout params.yaml"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository's root with nothing but an empty params.yaml; whatever the verbs set in the environment is undone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("# nothing differs from the defaults\n")
+    before = dict(os.environ)
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def refused(root, capsys):
+    """Run a verb that must refuse; return its exit code and what stands on stderr. Nothing may be written, nor printed."""
+
+    def run(*arguments):
+        before = contents(root)
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        assert contents(root) == before and said.out == ""
+        assert "Traceback" not in said.err
+        return code, said.err
+
+    return run
+
+
+def contents(folder):
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_without_a_verb(refused):
+    assert refused() == (2, f"request: say what to do: {', '.join(VERBS)}\n")
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [("pipelin", "; did you mean pipeline?"), ("dat", "; did you mean data?"), ("xyz", ""), ("", ""), ("--help", "")],
+)
+def test_an_unknown_verb(refused, verb, hint):
+    assert refused(verb) == (2, f"request: there is no verb {verb}{hint}; verbs are {', '.join(VERBS)}\n")
+
+
+def test_every_verb_is_known():
+    assert tuple(subject.VERBS) == VERBS
+
+
+@pytest.mark.parametrize("verb", READS_SETTINGS)
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("method=dop", "there is no method dop; did you mean dpo?; methods are sft, dpo"),
+        ("dpo.bta=1", "there is no setting dpo.bta; did you mean dpo.beta?"),
+        ("dpo.beta=-1", "dpo.beta must be greater than 0.0, got -1"),
+        ("seed=one", "seed must be a whole number, got one"),
+        ("seed", "'seed' is not a setting: write name=value, for example dpo.beta=0.2"),
+        (
+            "world.seed=1",
+            "world.seed decides what the data are, which DVC versions: change it in params.yaml, then run make data",
+        ),
+    ],
+)
+def test_a_wrong_setting(refused, verb, word, sentence):
+    assert refused(verb, word) == (2, f"request: {sentence}\n")
+
+
+def test_two_wrong_settings_are_told_together(refused):
+    assert refused("pipeline", "seed=-1", "dpo.beta=0") == (
+        2,
+        "request: seed must be at least 0, got -1\ndpo.beta must be greater than 0.0, got 0\n",
+    )
+
+
+@pytest.mark.parametrize("verb", READS_SETTINGS)
+def test_without_params_yaml(refused, root, verb):
+    (root / "params.yaml").unlink()
+    assert refused(verb) == (2, f"request: params.yaml is not in {root}: start from the repository's root\n")
+
+
+@pytest.mark.parametrize(
+    "content", [b"dpo: [1, 2\n", b"dpo:\n\tbeta: 1\n", b"\xff\xfe\x00", b"a: !!python/object:os.system {}\n", b"a: b: c\n"]
+)
+def test_broken_yaml(refused, root, content):
+    (root / "params.yaml").write_bytes(content)
+    code, told = refused("pipeline")
+    assert code == 2
+    assert told.startswith("request: params.yaml cannot be read: ") and told.endswith(f". {MEND}\n")
+    assert told.count("\n") == 1
+
+
+def test_broken_yaml_says_where(refused, root):
+    (root / "params.yaml").write_text("dpo: [1, 2\nsft: 3\n")
+    assert "line 2, column 4" in refused("pipeline")[1]
+
+
+@pytest.mark.parametrize(("text", "value"), [("- dpo\n", "['dpo']"), ("dpo\n", "'dpo'"), ("3\n", "3")])
+def test_params_that_are_no_sections(refused, root, text, value):
+    (root / "params.yaml").write_text(text)
+    assert refused("pipeline") == (2, f"request: params.yaml must hold sections of settings, got {value}\n")
+
+
+def test_a_wrong_setting_in_params_is_refused_like_one_on_the_command_line(refused, root):
+    (root / "params.yaml").write_text("dpo:\n  bta: 1\n")
+    assert refused("pipeline") == (2, "request: there is no setting dpo.bta; did you mean dpo.beta?\n")
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "{}\n"])
+def test_empty_params_are_the_defaults(root, text):
+    (root / "params.yaml").write_text(text)
+    assert configuration(Places(root), []) == Config()
+
+
+def test_settings_come_from_params_and_the_command_line_wins(root):
+    (root / "params.yaml").write_text("dpo:\n  beta: 0.7\n  learning_rate: 1e-5\nworld:\n  seed: 3\n")
+    config = configuration(Places(root), ["dpo.beta=0.2", "method=sft"])
+    assert (config.dpo.beta, config.dpo.learning_rate, config.world.seed, config.method) == (0.2, 1e-5, 3, "sft")
+
+
+# --- verbs with words of their own ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        ((), "FORMAT"),
+        (("format=gsm8k",), "FILE"),
+        (("format=gsm8k", "file=x.jsonl"), "NAME"),
+        (("format=", "file=x.jsonl", "name=x"), "FORMAT"),
+        (("gsm8k", "x.jsonl", "x"), "FORMAT"),
+    ],
+)
+def test_import_needs_three_words(refused, words, missing):
+    assert refused("import", *words) == (
+        2,
+        f"request: import needs {missing}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k\n",
+    )
+
+
+def test_import_takes_no_others(refused):
+    words = ("format=gsm8k", "file=x.jsonl", "name=x", "seed=1", "colour=blue")
+    assert refused("import", *words) == (2, "request: import takes FORMAT, FILE and NAME, not colour, seed\n")
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_up_and_down_take_no_words(refused, verb):
+    assert refused(verb, "seed=1", "now") == (2, f"request: {verb} takes no settings, got seed=1 now\n")
+
+
+# --- every kind of error, and an interruption -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (RequestError("no such thing"), 2, "request: no such thing\n"),
+        (DataError("line 3 is broken"), 2, "data: line 3 is broken\n"),
+        (StorageError("the disk is full"), 2, "disk: the disk is full\n"),
+        (ContractError("accuracy fell"), 3, "contract: accuracy fell\n"),
+        (KeyboardInterrupt(), 130, "interrupted; finished stages are kept, and the same command goes on from there\n"),
+    ],
+)
+def test_exit_codes(refused, monkeypatch, error, code, told):
+    def verb(places, words):
+        raise error
+
+    monkeypatch.setitem(subject.VERBS, "data", verb)
+    assert refused("data") == (code, told)
+
+
+def test_a_verb_gets_its_words_and_the_place_where_it_was_started(root, monkeypatch):
+    called = []
+    monkeypatch.setitem(subject.VERBS, "data", lambda places, words: called.append((places, words)))
+    assert main(["data", "seed=1", "method=sft"]) == 0
+    assert called == [(Places(root), ["seed=1", "method=sft"])]
+
+
+def test_a_bug_is_not_hidden_behind_a_sentence(root, monkeypatch):
+    def verb(places, words):
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(subject.VERBS, "data", verb)
+    with pytest.raises(ZeroDivisionError):
+        main(["data"])
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_nearly_full_disk_is_refused_before_anything_starts(root, monkeypatch, capsys):
+    usage = type("Usage", (), {"free": 499 * 2**20})
+    monkeypatch.setattr(subject.shutil, "disk_usage", lambda path: usage)
+    assert main(["pipeline"]) == 2
+    assert capsys.readouterr().err == (
+        f"disk: {root / '.posttrain'}: 499 MB are free, at least 500 MB are needed. Make room, then run again\n"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_starts(root, monkeypatch, capsys):
+    def refuse(self, data):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    assert main(["pipeline"]) == 2
+    assert capsys.readouterr().err.startswith(f"disk: before the start: the disk may not be written ({root / '.posttrain'}). ")
+
+
+def test_the_disks_check_leaves_no_file_behind(root):
+    subject.check_disk(Places(root))
+    assert not [path for path in root.rglob("*") if path.is_file() and path.name != "params.yaml"]
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_quick_and_imports_no_heavy_library(root):
+    """The refusal of a real process: exit code, stderr, and neither torch nor Prefect nor MLflow loaded to say it."""
+    script = (
+        "import sys; from flows.__main__ import main; code = main(['pipeline', 'dpo.bta=1']); "
+        "print(sorted({'torch', 'prefect', 'mlflow', 'transformers', 'dvc'} & set(sys.modules))); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    assert done.stderr == "request: there is no setting dpo.bta; did you mean dpo.beta?\n"

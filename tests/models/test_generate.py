@@ -1,0 +1,234 @@
+"""Responses: in order, cut at EOS, within their limits, and from the model's own distribution."""
+
+from collections import Counter
+from math import log
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import GenerationConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from models import tiny
+from models.generate import Response, generate
+from models.load import load_model, load_tokenizer
+from posttrain.config import ModelSettings, TinySettings
+
+WORDS = ["one", " two", " three", " on", "\n"]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    tokenizer = tiny.world_tokenizer(["one two three on\n"])
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+class Scripted(LlamaForCausalLM):
+    """A network whose logits depend on the last token alone, through the table `after`: (vocabulary, vocabulary)."""
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, **_):
+        seen.append((tuple(input_ids.shape), attention_mask))
+        return CausalLMOutputWithPast(logits=self.after[input_ids], past_key_values=past_key_values)
+
+
+seen: list = []
+
+
+@pytest.fixture
+def script(reader, one_thread):
+    """Build a Scripted network from what follows what: one word, or a logit for each of several."""
+
+    def build(**follows):
+        ids = {word.strip() or "line": reader.convert_tokens_to_ids(word) for word in WORDS}
+        ids |= {"eos": reader.eos_token_id}
+        after = torch.full((len(reader), len(reader)), -50.0)
+        after[:, ids["on"]] = 0.0
+        for word, what in follows.items():
+            after[ids[word]] = -50.0
+            for follower, logit in ({what: 0.0} if isinstance(what, str) else what).items():
+                after[ids[word], ids[follower]] = logit
+        settings = TinySettings(layers=1, width=8, heads=1)
+        made = Scripted(tiny.network(settings, vocabulary=len(reader), context=64, pad=0, eos=1).config).eval()
+        made.after = after
+        seen.clear()
+        return made
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_world):
+    tokenizer = load_tokenizer(tiny_world.tokenizer)
+    model = load_model(tiny_world.base / "model", ModelSettings(), on=torch.device("cpu"))
+    return model, tokenizer
+
+
+@pytest.fixture(scope="module")
+def prompts(world_records):
+    return [record.prompt + "\n" for record in world_records["questions"]]
+
+
+def respond(model, reader, prompts, **changes):
+    how = {"samples": 1, "temperature": 0.0, "max_new_tokens": 8, "context": 64, "batch_size": 4, "seed": 0}
+    return generate(model, reader, prompts, **{**how, **changes})
+
+
+def test_by_hand(script, reader):
+    # "one" → " two" → " three" → EOS: three tokens with EOS; "\n" → "\n" → … never ends
+    model = script(one="two", two="three", three="eos", line="line")
+    told = respond(model, reader, ["one", "\n", "one two"], max_new_tokens=5)
+    assert told == [
+        [Response(text=" two three", tokens=3, is_finished=True)],
+        [Response(text="\n" * 5, tokens=5, is_finished=False)],
+        [Response(text=" three", tokens=2, is_finished=True)],
+    ]
+
+
+def test_eos_as_the_very_last_token_allowed_is_an_end_and_one_short_of_it_is_not(script, reader):
+    model = script(one="two", two="three", three="eos")
+    assert respond(model, reader, ["one"], max_new_tokens=3) == [[Response(" two three", 3, True)]]
+    assert respond(model, reader, ["one"], max_new_tokens=2) == [[Response(" two three", 2, False)]]
+
+
+def test_eos_at_once_is_an_empty_finished_response(script, reader):
+    assert respond(script(one="eos"), reader, ["one"]) == [[Response("", 1, True)]]
+
+
+def test_what_follows_eos_is_no_part_of_a_response(script, reader):
+    """The one finishes while the other goes on, so the first row is filled up behind its EOS."""
+    model = script(one="eos", line="line")
+    assert respond(model, reader, ["one", "\n"], max_new_tokens=6)[0] == [Response("", 1, True)]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    batch_size=st.integers(1, 12),
+    samples=st.integers(1, 3),
+)
+def test_order_count_and_batch_size_whatever_the_lengths(script, reader, lengths, batch_size, samples):
+    """Each prompt ends in a word that names its response, so a response in the wrong place shows."""
+    model = script(one="three", two="two", three="eos")
+    prompts = ["one" + " two" * (length - 1) for length in lengths]
+    told: list[int] = []
+    responses = respond(
+        model, reader, prompts, samples=samples, temperature=1.0, batch_size=batch_size, max_new_tokens=3, advance=told.append
+    )
+    for length, told_of in zip(lengths, responses, strict=True):
+        assert told_of == [Response(" three", 2, True) if length == 1 else Response(" two" * 3, 3, False)] * samples
+    assert sum(told) == len(prompts)
+    assert max(told) <= max(1, batch_size // samples)
+    assert max(shape[0] for shape, _ in seen) <= max(samples, batch_size)
+
+
+def test_the_longest_prompts_come_first(script, reader):
+    model = script(one="eos", two="eos")
+    respond(model, reader, ["one", "one two two", "one two"], batch_size=1)
+    assert [shape[1] for shape, _ in seen] == [3, 2, 1]
+
+
+def test_no_prompts_are_no_responses(script, reader):
+    assert respond(script(), reader, []) == []
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("context", "tokens"), [(10, 5), (7, 4), (4, 1), (3, 0), (2, 0)])
+def test_prompt_and_response_fit_the_context(script, reader, context, tokens):
+    model = script(two="two")
+    told = respond(model, reader, ["one two two"], max_new_tokens=5, context=context)
+    assert told == [[Response(" two" * tokens, tokens, False)]]
+
+
+def test_a_long_prompt_does_not_shorten_the_response_to_a_short_one(script, reader):
+    """Context 8: the prompt of 6 tokens leaves 2, that of 1 token leaves the 5 asked for, in one batch or two."""
+    model = script(one="two", two="two")
+    told = respond(model, reader, ["one", "one" + " two" * 5, "one" + " two" * 8], max_new_tokens=5, context=8)
+    assert [[one.tokens for one in given] for given in told] == [[5], [2], [0]]
+
+
+def test_a_prompt_that_fills_the_context_gets_empty_responses_and_is_counted(script, reader):
+    told: list[int] = []
+    responses = respond(script(), reader, ["one" + " two" * 8], samples=2, temperature=1.0, context=4, advance=told.append)
+    assert responses == [[Response("", 0, False)] * 2] and told == [1]
+
+
+# --- distribution -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(1.0, 3 / 4), (0.5, 9 / 10), (2.0, 3**0.5 / (1 + 3**0.5))])
+def test_samples_follow_the_softmax_at_their_temperature(script, reader, temperature, share):
+    """Logits log 3 and 0 after "one". 4,000 draws: three standard errors of 3/4 are 2.1 points."""
+    model = script(one={"two": log(3), "three": 0.0}, two="eos", three="eos")
+    told = respond(model, reader, ["one"], samples=4_000, temperature=temperature, max_new_tokens=1)
+    counts = Counter(one.text for one in told[0])
+    assert set(counts) == {" two", " three"}
+    assert counts[" two"] / 4_000 == pytest.approx(share, abs=0.022)
+
+
+def test_no_word_is_left_out_however_many_there_are(one_thread):
+    """200 words of equal chance: transformers' own top-k of 50 would leave 150 of them out."""
+    names = [a + b for a in "abcdefghijklmnopqrst" for b in "abcdefghij"]
+    tokenizer = tiny.world_tokenizer([" ".join(names)])
+    settings = TinySettings(layers=1, width=8, heads=1)
+    model = Scripted(tiny.network(settings, vocabulary=len(tokenizer), context=64, pad=0, eos=1).config).eval()
+    model.after = torch.zeros(len(tokenizer), len(tokenizer))
+    told = respond(model, tokenizer, ["aa"], samples=4_000, temperature=1.0, max_new_tokens=1)
+    assert len({one.text for one in told[0]}) == len(tokenizer)
+
+
+def test_the_models_own_generation_config_has_no_say_and_is_kept(script, reader):
+    model = script(one={"two": log(3), "three": 0.0}, two="two", three="three")
+    how = {"samples": 50, "temperature": 1.0, "max_new_tokens": 4}
+    plain, greedy = respond(model, reader, ["one"], **how), respond(model, reader, ["one"])
+    own = GenerationConfig(
+        repetition_penalty=3.0, min_p=0.9, top_k=1, top_p=0.1, max_new_tokens=2, min_new_tokens=4, no_repeat_ngram_size=1
+    )
+    model.generation_config = own
+    assert respond(model, reader, ["one"], **how) == plain
+    assert respond(model, reader, ["one"]) == greedy
+    assert model.generation_config is own
+
+
+def test_it_is_kept_even_where_generating_fails(script, reader):
+    model = script()
+    own = model.generation_config
+    model.after = None
+    with pytest.raises(TypeError):
+        respond(model, reader, ["one"])
+    assert model.generation_config is own
+
+
+# --- seeds, and a trained network -------------------------------------------------------------------------------------
+
+
+def test_greedy_responses_do_not_depend_on_the_seed(trained, prompts):
+    assert respond(*trained, prompts[:6], context=128, seed=1) == respond(*trained, prompts[:6], context=128, seed=2)
+
+
+def test_sampled_responses_depend_on_the_seed_and_on_nothing_before(trained, prompts):
+    how = {"samples": 2, "temperature": 1.0, "context": 128, "max_new_tokens": 16}
+    first = respond(*trained, prompts[:6], **how, seed=1)
+    torch.rand(7)
+    assert respond(*trained, prompts[:6], **how, seed=1) == first
+    assert respond(*trained, prompts[:6], **how, seed=2) != first
+    assert any(one != other for one, other in first), "two samples of one prompt are two draws"
+
+
+def test_company_changes_nothing(trained, prompts):
+    """A prompt alone, or padded on the left in a batch with longer ones, gets the same greedy response."""
+    how = {"context": 128, "max_new_tokens": 16}
+    together = respond(*trained, prompts[:8], **how, batch_size=8)
+    alone = [respond(*trained, [prompt], **how)[0] for prompt in prompts[:8]]
+    assert together == alone
+    assert len({len(prompt.split()) for prompt in prompts[:8]}) > 1, "some of them were padded"
+
+
+def test_only_a_finished_response_is_shorter_than_allowed(trained, prompts):
+    how = {"samples": 4, "temperature": 1.0, "context": 128, "max_new_tokens": 24, "batch_size": 32}
+    told = [one for given in respond(*trained, prompts[:8], **how) for one in given]
+    assert all(one.tokens <= 24 and (one.is_finished or one.tokens == 24) for one in told)
+    assert any(one.is_finished for one in told) and not any("<eos>" in one.text for one in told)

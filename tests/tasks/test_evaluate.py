@@ -1,0 +1,213 @@
+"""Figures of one model, by hand on four questions; and the stage itself on the tiniest world."""
+
+import pytest
+import torch
+
+from posttrain.config import EvaluateSettings, ModelSettings
+from posttrain.errors import DataError
+from posttrain.records import Preference, Question
+from tasks import evaluate as subject
+from tasks.evaluate import PROBLEMS, evaluate, figures
+from tasks.records import read_rows, write_rows
+
+RIGHT, WRONG = {"is_right": True}, {"is_right": False}
+DONE, CUT = {"is_finished": True}, {"is_finished": False}
+
+
+def row(greedy, *sampled, answers=("4",), tokens=10):
+    return {
+        "answers": list(answers),
+        "greedy": {**greedy, **DONE, "tokens": tokens},
+        "sampled": [{**one, "tokens": tokens + place} for place, one in enumerate(sampled)],
+    }
+
+
+OURS = [
+    row(RIGHT, RIGHT | DONE, RIGHT | DONE),
+    row(RIGHT, RIGHT | DONE, WRONG | DONE),
+    row(WRONG, WRONG | DONE, WRONG | CUT),
+    row(RIGHT, RIGHT | CUT, WRONG | DONE),
+]
+THEIRS = [
+    row(RIGHT, RIGHT | DONE, RIGHT | DONE),
+    row(WRONG, WRONG | DONE, WRONG | DONE),
+    row(WRONG, WRONG | DONE, RIGHT | DONE),
+    row(WRONG, RIGHT | DONE, WRONG | DONE),
+]
+KL = [[1.0, 3.0], [0.0, 0.0], [2.0, 2.0], [1.0, 1.0]]
+
+
+def test_shares_and_means_by_hand():
+    told = figures(OURS, THEIRS, kl=KL)
+    assert told["questions"] == 4
+    assert told["accuracy"] == 3 / 4
+    assert told["accuracy_sampled"] == 4 / 8
+    assert told["finished"] == 6 / 8
+    assert told["response_tokens"] == (10 + 11) / 2
+    # the greedy answers differ on the second and the fourth question, both for us
+    assert told["accuracy_gain"] == 2 / 4
+    # ours 1, 1/2, 0, 1/2 of the samples right, theirs 1, 0, 1/2, 1/2
+    assert told["accuracy_sampled_gain"] == (0 + 1 / 2 - 1 / 2 + 0) / 4
+    # question means 2, 0, 2, 1
+    assert told["kl"] == 5 / 4
+
+
+def test_the_win_rate_by_hand():
+    # each of our two samples meets each of their two; a tie is half a win
+    # 1: four ties 1/2 · 2: right beats both wrong ones, wrong ties with both (1 + 1 + 1/2 + 1/2) / 4
+    # 3: wrong ties with wrong and loses to right, wrong and cut loses to both (1/2 + 0 + 0 + 0) / 4
+    # 4: right but cut loses to right and beats wrong, wrong loses to right and ties with wrong (0 + 1 + 0 + 1/2) / 4
+    assert figures(OURS, THEIRS, kl=KL)["win_rate"] == pytest.approx((2 / 4 + 3 / 4 + 1 / 8 + 3 / 8) / 4)
+
+
+def test_win_rates_of_two_models_against_each_other_sum_to_one():
+    assert figures(OURS, THEIRS, kl=KL)["win_rate"] + figures(THEIRS, OURS, kl=KL)["win_rate"] == pytest.approx(1)
+
+
+def test_intervals_by_hand():
+    told = figures(OURS, THEIRS, kl=KL)
+    # Wilson at 3 of 4, z = 1.96: centre (0.75 + 3.8415 / 8) / (1 + 3.8415 / 4) = 0.62753, half 0.32689
+    assert (told["accuracy_low"], told["accuracy_high"]) == pytest.approx((0.30064, 0.95442), abs=1e-4)
+    # question means 2, 0, 2, 1: variance 11/12, standard error √(11/48) = 0.47871, times 1.96
+    assert (told["kl_low"], told["kl_high"]) == pytest.approx((1.25 - 0.93826, 1.25 + 0.93826), abs=1e-4)
+    for name in ("accuracy", "accuracy_sampled", "win_rate", "accuracy_gain", "accuracy_sampled_gain", "kl"):
+        assert told[f"{name}_low"] < told[name] < told[f"{name}_high"]
+
+
+def test_a_model_against_itself_draws_and_is_no_distance_away():
+    told = figures(OURS, OURS, kl=None)
+    for name, value in (("win_rate", 0.5), ("accuracy_gain", 0.0), ("accuracy_sampled_gain", 0.0), ("kl", 0.0)):
+        assert (told[name], told[f"{name}_low"], told[f"{name}_high"]) == (value, value, value)
+    assert told["accuracy"] == 3 / 4
+
+
+def unanswerable(*sampled):
+    return row({}, *sampled, answers=())
+
+
+def test_without_answers_accuracy_and_win_rate_are_absent_not_nought():
+    rows = [unanswerable(DONE, CUT), unanswerable(DONE, DONE)]
+    assert figures(rows, rows, kl=[[1.0, 1.0], [2.0, 2.0]]).keys() == {
+        "response_tokens", "finished", "questions", "kl", "kl_low", "kl_high"
+    }  # fmt: skip
+    told = figures(rows, rows, kl=None)
+    assert (told["finished"], told["kl"]) == (3 / 4, 0.0)
+
+
+def test_questions_without_answers_count_for_length_and_ending_only():
+    mixed, theirs = [*OURS, unanswerable(CUT, CUT)], [*THEIRS, unanswerable(DONE, DONE)]
+    told, only = figures(mixed, theirs, kl=[*KL, [0.0, 0.0]]), figures(OURS, THEIRS, kl=KL)
+    assert (told["finished"], told["questions"], told["kl"]) == (6 / 10, 5, 1.0)
+    for name in ("accuracy", "accuracy_low", "accuracy_sampled", "win_rate", "win_rate_high", "accuracy_gain"):
+        assert told[name] == only[name]
+
+
+def test_both_models_must_have_answered_the_same_questions():
+    with pytest.raises(ValueError, match="zip"):
+        figures(OURS, THEIRS[:3], kl=KL)
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+def evaluated(out, tiny_world, *, data=None, subject=None, against=None, samples=2, most=6, seed=0):
+    out.mkdir()
+    return evaluate(
+        out,
+        lambda *_: None,
+        title="test",
+        data=data or tiny_world.data,
+        subject=subject or tiny_world.base,
+        reference=tiny_world.base,
+        reference_results=against,
+        tokenizer=tiny_world.tokenizer,
+        model=ModelSettings(context=tiny_world.context),
+        settings=EvaluateSettings(most_questions=most, samples=samples, max_new_tokens=12, batch_size=16),
+        context=tiny_world.context,
+        seed=seed,
+    )
+
+
+@pytest.fixture(scope="module")
+def of_base(tmp_path_factory, tiny_world):
+    out = tmp_path_factory.mktemp("evaluated") / "base"
+    return out, evaluated(out, tiny_world)
+
+
+def test_every_held_out_question_has_a_row(of_base, world_records):
+    out, outcome = of_base
+    rows = list(read_rows(out / PROBLEMS))
+    assert [(one["id"], one["prompt"]) for one in rows] == [(one.id, one.prompt) for one in world_records["held_out"][:6]]
+    for one in rows:
+        assert set(one["greedy"]) == {"text", "tokens", "is_finished", "extracted", "is_right"}
+        assert len(one["sampled"]) == 2
+    assert outcome.metrics["questions"] == 6
+    tokens = sum(response["tokens"] for one in rows for response in (one["greedy"], *one["sampled"]))
+    assert outcome.costs["evaluated_tokens"] == tokens
+    assert outcome.metrics == figures(rows, rows, kl=None)
+
+
+def test_the_same_model_a_second_time_is_at_no_distance(tmp_path, tiny_world, of_base):
+    out, first = of_base
+    again = evaluated(tmp_path / "again", tiny_world, against=out)
+    assert (tmp_path / "again" / PROBLEMS).read_bytes() == (out / PROBLEMS).read_bytes()
+    assert (again.metrics["kl"], again.metrics["accuracy_gain"]) == (0.0, 0.0)
+    assert again.metrics["win_rate"] == pytest.approx(0.5)
+    assert again.metrics["accuracy"] == first.metrics["accuracy"]
+
+
+def test_another_model_is_at_the_distance_of_its_log_probabilities(tmp_path, tiny_world, of_base, monkeypatch):
+    """The subject finds each response twice as likely, e^2 times, … : log p - log q is the number of its pair."""
+    networks, calls = [], []
+
+    def load(artifact, model):
+        networks.append(artifact)
+        return real(artifact, model)
+
+    def score(network, reader, prompts, responses, *, is_finished, temperature, batch_size):
+        calls.append((len(prompts), len(is_finished), temperature))
+        return torch.arange(len(prompts), dtype=torch.float64) * (2 if len(calls) == 1 else 1)
+
+    real = subject._load
+    monkeypatch.setattr(subject, "_load", load)
+    monkeypatch.setattr(subject, "score_responses", score)
+    told = evaluated(tmp_path / "out", tiny_world, against=of_base[0]).metrics
+    # 6 questions of 2 samples: differences 0 … 11, mean 5.5
+    assert told["kl"] == 5.5
+    assert calls == [(12, 12, 1.0)] * 2 and len(networks) == 2
+
+
+@pytest.mark.parametrize("answers", [("4",), ()])
+def test_questions_are_graded_where_they_can_be(tmp_path, tiny_world, answers):
+    data = tmp_path / "data"
+    data.mkdir()
+    records = [Question(id=str(n), prompt=f"Tom has {n} apples.", answers=answers) for n in range(3)]
+    write_rows(data / "held_out.jsonl", (record.model_dump(mode="json") for record in records))
+    told = evaluated(tmp_path / "out", tiny_world, data=data, most=0).metrics
+    assert told["questions"] == 3
+    assert ("accuracy" in told) == ("win_rate" in told) == bool(answers)
+
+
+def test_held_out_pairs_are_judged_by_the_implicit_reward(tmp_path, tiny_world, of_base, monkeypatch):
+    """log p - log q of the chosen against the rejected: 3 > 1, 0 < 2, 5 > 4, and one tie, which is no success: 2 of 4."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "held_out.jsonl").write_bytes((tiny_world.data / "held_out.jsonl").read_bytes())
+    pairs = [Preference(id=str(n), prompt="p", chosen=f"c{n}", rejected=f"r{n}") for n in range(4)]
+    write_rows(data / "held_out_preferences.jsonl", (pair.model_dump(mode="json") for pair in pairs))
+    rewards = iter([[0.0] * 12, [0.0] * 12, [4, 1, 6, 2], [1, 1, 1, 1], [2, 3, 5, 2], [1, 1, 1, 1]])
+    asked = []
+
+    def score(network, reader, prompts, responses, **how):
+        asked.append(responses)
+        return torch.tensor(next(rewards), dtype=torch.float64)
+
+    monkeypatch.setattr(subject, "score_responses", score)
+    told = evaluated(tmp_path / "out", tiny_world, data=data, against=of_base[0]).metrics
+    assert told["preference_accuracy"] == 2 / 4
+    assert asked[2] == asked[3] == ["c0", "c1", "c2", "c3"] and asked[4] == asked[5] == ["r0", "r1", "r2", "r3"]
+
+
+def test_without_held_out_questions_it_is_refused(tmp_path, tiny_world):
+    with pytest.raises(DataError, match=r"^the dataset has no held_out, which models are evaluated on\. Import data"):
+        evaluated(tmp_path / "out", tiny_world, data=tmp_path)
