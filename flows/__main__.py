@@ -34,7 +34,7 @@ def configuration(places: Places, overrides: Sequence[str]) -> Config:
             params = yaml.safe_load(file) or {}
     except FileNotFoundError:
         raise RequestError(f"params.yaml is not in {places.root}: start from the repository's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RequestError(
             f"params.yaml cannot be read: {' '.join(str(error).split())}. Mend it, or: git checkout params.yaml"
         ) from None

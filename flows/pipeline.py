@@ -15,12 +15,13 @@ from prefect.runtime import flow_run
 from flows.stages import Stages
 from models.load import check_base, device
 from posttrain.config import STAGES, Config, flat
-from posttrain.errors import RequestError
+from posttrain.errors import DataError, RequestError
+from posttrain.records import Demonstration, Preference, Question
 from posttrain.report import build_report
 from tasks import dpo, evaluate, gate, preferences, pretrain, sft
 from tasks.dvc import DatasetVersion, bring_up_to_date
 from tasks.places import Places
-from tasks.records import read_rows
+from tasks.records import has_rows, read_rows, required
 from tasks.registry import RegisteredModel, register
 from tasks.report import write_report
 from tasks.stage import Artifact
@@ -72,6 +73,7 @@ def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> tuple[di
     """Train and evaluate what the method asks for; return models and evaluations, each by model name."""
     tokenizer = make_tokenizer(stages, config, data)
     checked = validate(stages, config, data, tokenizer)
+    check_roles(config, checked)
     models = {"base": make_base(stages, config, checked, tokenizer)}
     models["sft"] = train_sft(stages, config, checked, tokenizer, models["base"])
     if "dpo" in STAGES[config.method]:
@@ -128,6 +130,26 @@ def validate(stages: Stages, config: Config, data: DatasetVersion, tokenizer: Ar
 def findings(places: Places, dataset: str) -> Path:
     """Return where the last validation's page, JSON and quarantine of a dataset lie."""
     return places.store / "validation" / dataset
+
+
+def check_roles(config: Config, checked: Artifact) -> None:
+    """Refuse before training what would fail after it: a method without its data, or fewer than two held-out questions."""
+    if (
+        len(required(checked.path, "held_out", Question, why="models are evaluated on")) < 2
+        or config.evaluate.most_questions == 1
+    ):
+        raise DataError(
+            "one held-out question has no interval: give two at least (split.held_out in params.yaml, evaluate.most_questions)"
+        )
+    required(checked.path, "demonstrations", Demonstration, why="SFT imitates")
+    if "label" in STAGES[config.method]:
+        if label_source(config, checked) == "dataset":
+            required(checked.path, "preferences", Preference, why="label.source=dataset takes labels from")
+        elif not any(one.answers for one in required(checked.path, "questions", Question, why="responses are sampled for")):
+            raise DataError(
+                f"{config.data.name} has neither preferences nor answers, so nobody can tell which of two samples is better. "
+                "Import preferences, or questions with answers"
+            )
 
 
 def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Artifact) -> Artifact:
@@ -215,7 +237,7 @@ def make_labels(stages: Stages, config: Config, checked: Artifact, tokenizer: Ar
 def label_source(config: Config, checked: Artifact) -> str:
     """Return `simulated` or `dataset`."""
     if config.label.source == "auto":
-        return "dataset" if (checked.path / "preferences.jsonl").is_file() else "simulated"
+        return "dataset" if has_rows(checked.path / "preferences.jsonl") else "simulated"
     return config.label.source
 
 

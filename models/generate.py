@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -10,11 +10,19 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 @dataclass(frozen=True)
 class Response:
-    """One response: its text without EOS, its length in tokens with EOS, and whether it ended with EOS."""
+    """One response.
+
+    Attributes:
+        text: without EOS.
+        tokens: its length, EOS counted.
+        is_finished: whether it ended with EOS.
+        ids: as they were sampled, EOS included. Text need not come back as the same tokens, so log-probabilities want these.
+    """
 
     text: str
     tokens: int
     is_finished: bool
+    ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
 
 @torch.inference_mode()
@@ -108,9 +116,9 @@ def _read(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[Respons
     is_finished = is_eos.any(dim=1)
     lengths = torch.where(is_finished, is_eos.int().argmax(dim=1) + 1, ids.shape[1]).tolist()
     finished = is_finished.tolist()
-    texts = tokenizer.batch_decode(
-        [row[: length - done] for row, length, done in zip(ids.tolist(), lengths, finished, strict=True)]
-    )
+    rows = [row[:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
+    texts = tokenizer.batch_decode([row[: len(row) - done] for row, done in zip(rows, finished, strict=True)])
     return [
-        Response(text=text, tokens=length, is_finished=done) for text, length, done in zip(texts, lengths, finished, strict=True)
+        Response(text=text, tokens=len(row), is_finished=done, ids=tuple(row))
+        for text, row, done in zip(texts, rows, finished, strict=True)
     ]

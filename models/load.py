@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -134,7 +135,11 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return separated(prompt)
     messages: list[dict[str, Any]] = [message.model_dump() for message in prompt]
-    text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        roles = ", ".join(message.role for message in prompt)
+        raise RequestError(f"the model's chat template refuses a prompt with the roles {roles}: {_first_line(error)}") from None
     bos = tokenizer.bos_token
     if bos and text.startswith(bos) and tokenizer.bos_token_id in tokenizer("")["input_ids"]:
         return text[len(bos) :]

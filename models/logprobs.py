@@ -8,36 +8,44 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from posttrain.logprobs import response_logprobs
 
+LARGEST_LOGITS = 2**28
+"""Numbers in the logits of one forward pass, at most: 1 GB in float32, whatever the vocabulary."""
+
+
+def response_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of responses that were written, not sampled, with EOS behind them."""
+    if not texts:
+        return []
+    ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    return [[*row, tokenizer.eos_token_id] for row in ids]
+
 
 @torch.inference_mode()
 def score_responses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    responses: Sequence[str],
+    responses: Sequence[Sequence[int]],
     *,
-    is_finished: Sequence[bool],
     temperature: float,
     batch_size: int,
 ) -> Tensor:
-    """Return log p(response | prompt) of each pair, summed over its tokens, EOS included where it was reached; (pairs,), nats.
+    """Return log p(response | prompt) of each pair, summed over the response's tokens; (pairs,), nats.
 
     Args:
         model: a causal language model, in evaluation mode.
         tokenizer: of that model.
         prompts: texts as `models.load.prompt_text` makes them.
-        responses: one a prompt.
-        is_finished: whether the response ended with EOS.
-        temperature: the one it was sampled at; logits are divided by it.
-        batch_size: pairs a forward pass, at most.
+        responses: token ids, one response a prompt: `Response.ids`, or `response_ids` of a text.
+        temperature: the one they were sampled at; logits are divided by it.
+        batch_size: pairs a forward pass, at most; fewer where the vocabulary is large.
     """
     if not prompts:
         return torch.zeros(0, dtype=torch.float64)
     heads = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    tails = tokenizer(list(responses), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)[
-        "input_ids"
-    ]
-    pairs = [(head, tail + [tokenizer.eos_token_id] * done) for head, tail, done in zip(heads, tails, is_finished, strict=True)]
+    pairs = [(head, list(tail)) for head, tail in zip(heads, responses, strict=True)]
+    longest_of_all = max(len(head) + len(tail) for head, tail in pairs)
+    batch_size = max(1, min(batch_size, LARGEST_LOGITS // (longest_of_all * len(tokenizer))))
     order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]) + len(pairs[index][1]))
     totals = torch.zeros(len(pairs), dtype=torch.float64)
     for start in range(0, len(order), batch_size):

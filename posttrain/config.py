@@ -183,8 +183,8 @@ class DPOSettings(Section):
     """β of eq. 7; 0.1–0.5 in the paper."""
     learning_rate: Positive = 3e-4
     """For the tiny base (docs/decisions/0003-world.md); the paper has 1e-6 for models of billions of weights."""
-    epochs: Positive = 1.0
-    """Passes over the pairs."""
+    epochs: Positive = 2.0
+    """Passes over the pairs (docs/decisions/0003-world.md)."""
     batch_size: Count = 64
     """Pairs a step, over gradient accumulation and devices (64 in the paper)."""
     nll_weight: NotNegative = 1.0
@@ -201,7 +201,7 @@ class EvaluateSettings(Section):
     """Evaluation on held-out questions."""
 
     most_questions: WholeNumber = 0
-    """Held-out questions used, at most; 0: all."""
+    """Held-out questions used, at most; 0: all. One alone has no interval."""
     samples: Count = 2
     """Sampled responses a question, beside the greedy one."""
     temperature: Positive = 1.0
@@ -226,7 +226,7 @@ class Config(Section):
 
     method: Method = "dpo"
     """What to do after the base is there: `sft`, or SFT and then `dpo` on preferences."""
-    seed: WholeNumber = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of everything that training and sampling draw."""
     data: DataSettings = DataSettings()
     world: WorldSettings = WorldSettings()
@@ -302,10 +302,17 @@ def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in tree.items():
+        if value is None and not prefix and _is_section(name):
+            continue
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _is_section(name: str) -> bool:
+    """Return whether a top-level name is a section; one whose lines are all commented out in params.yaml reads as None."""
+    return any(setting.startswith(f"{name}.") for setting in setting_names())
 
 
 def _accepts(name: str, wanted: type) -> bool:
@@ -339,9 +346,12 @@ _RULES = {
     "literal_error": "must be one of {expected}",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
     "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
     "finite_number": "must be a finite number",
-    "string_pattern_mismatch": "must be made of letters, digits, dot, underscore and hyphen",
+    "string_pattern_mismatch": "must start with a letter or digit, and go on with those, dot, underscore or hyphen",
 }
 
 

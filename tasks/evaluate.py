@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.generate import Response, generate
 from models.load import device, load_model, load_tokenizer, prompt_text
-from models.logprobs import score_responses
+from models.logprobs import response_ids, score_responses
 from posttrain.annotators import Quality, gold_preference
 from posttrain.config import EvaluateSettings, ModelSettings
 from posttrain.graders.answer import Verdict, grade
@@ -18,7 +17,7 @@ from posttrain.records import Preference, Question
 from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
 from tasks.pretrain import source_of
 from tasks.progress import bar
-from tasks.records import read_records, read_rows, required, write_rows
+from tasks.records import has_rows, read_records, read_rows, required, write_rows
 from tasks.stage import Log, Outcome
 from tasks.trainer import quiet_libraries
 
@@ -77,7 +76,7 @@ def evaluate(
     write_rows(out / PROBLEMS, rows)
     against = rows if reference_results is None else list(read_rows(reference_results / PROBLEMS))
     metrics = figures(rows, against, kl=kl)
-    if (data / "held_out_preferences.jsonl").is_file() and reference_results is not None:
+    if has_rows(data / "held_out_preferences.jsonl") and reference_results is not None:
         metrics |= _preference_accuracy(network, _load(reference, model), reader, data, settings)
     tokens = sum(one.tokens for responses in (*greedy, *sampled) for one in responses)
     return Outcome(metrics=metrics, costs={"evaluated_tokens": tokens, "evaluate_seconds": time.perf_counter() - started})
@@ -101,7 +100,7 @@ def _row(question: Question, greedy: Response, sampled: Sequence[Response]) -> d
 def _graded(response: Response, question: Question) -> dict[str, Any]:
     verdict: Verdict | None = grade(response.text, question.answers) if question.answers else None
     told = {"extracted": verdict.extracted, "is_right": verdict.is_right} if verdict else {}
-    return {**asdict(response), **told}
+    return {"text": response.text, "tokens": response.tokens, "is_finished": response.is_finished, **told}
 
 
 def figures(
@@ -171,8 +170,7 @@ def _kl(
     flat = [(prompt, one) for prompt, responses in zip(prompts, sampled, strict=True) for one in responses]
     how: dict[str, Any] = {
         "prompts": [prompt for prompt, _ in flat],
-        "responses": [one.text for _, one in flat],
-        "is_finished": [one.is_finished for _, one in flat],
+        "responses": [one.ids for _, one in flat],
         "temperature": settings.temperature,
         "batch_size": settings.batch_size,
     }
@@ -191,8 +189,7 @@ def _preference_accuracy(
     for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs]):
         how: dict[str, Any] = {
             "prompts": prompts,
-            "responses": texts,
-            "is_finished": [True] * len(texts),
+            "responses": response_ids(reader, texts),
             "temperature": 1.0,
             "batch_size": settings.batch_size,
         }

@@ -18,6 +18,11 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             yield kind.model_validate_json(line)
 
 
+def has_rows(path: Path) -> bool:
+    """Return whether the file is there and not empty."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def required(folder: Path, role: str, kind: type[R], *, why: str) -> list[R]:
     """Return the records of `<role>.jsonl`, of which there must be one at least.
 

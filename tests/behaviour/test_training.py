@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.load import load_model, load_tokenizer
-from models.logprobs import score_responses
+from models.logprobs import response_ids, score_responses
 from posttrain.config import DPOSettings, ModelSettings, SFTSettings
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Preference
@@ -64,8 +64,7 @@ def scores(folder, tiny_world, prompts, responses):
         load_model(folder, ModelSettings(), on=torch.device("cpu")),
         reader,
         prompts,
-        responses,
-        is_finished=[True] * len(prompts),
+        response_ids(reader, responses),
         temperature=1.0,
         batch_size=16,
     )

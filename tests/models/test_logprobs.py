@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.load import load_model, load_tokenizer
-from models.logprobs import score_responses
+from models.logprobs import response_ids, score_responses
 from posttrain.config import ModelSettings
 
 
@@ -24,10 +24,9 @@ def pairs(world_records):
 
 
 def score(network, reader, pairs, *, finished=True, temperature=1.0, batch_size=4):
-    prompts, responses = [prompt for prompt, _ in pairs], [response for _, response in pairs]
-    return score_responses(
-        network, reader, prompts, responses, is_finished=[finished] * len(pairs), temperature=temperature, batch_size=batch_size
-    )
+    prompts = [prompt for prompt, _ in pairs]
+    responses = [ids if finished else ids[:-1] for ids in response_ids(reader, [response for _, response in pairs])]
+    return score_responses(network, reader, prompts, responses, temperature=temperature, batch_size=batch_size)
 
 
 def by_hand(network, reader, prompt, response, *, finished, temperature):
@@ -79,7 +78,7 @@ def test_the_end_costs_what_eos_costs(network, reader, pairs):
 
 def test_one_pair_each(network, reader, pairs):
     with pytest.raises(ValueError, match="zip"):
-        score_responses(network, reader, ["a\n"], ["b", "c"], is_finished=[True, True], temperature=1.0, batch_size=2)
+        score_responses(network, reader, ["a\n"], [[3], [4]], temperature=1.0, batch_size=2)
 
 
 def test_no_pairs_are_no_scores(network, reader):

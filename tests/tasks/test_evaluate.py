@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from models.load import load_tokenizer
+from models.logprobs import response_ids
 from posttrain.config import EvaluateSettings, ModelSettings
 from posttrain.errors import DataError
 from posttrain.records import Preference, Question
@@ -164,8 +166,8 @@ def test_another_model_is_at_the_distance_of_its_log_probabilities(tmp_path, tin
         networks.append(artifact)
         return real(artifact, model)
 
-    def score(network, reader, prompts, responses, *, is_finished, temperature, batch_size):
-        calls.append((len(prompts), len(is_finished), temperature))
+    def score(network, reader, prompts, responses, *, temperature, batch_size):
+        calls.append((len(prompts), len(responses), temperature))
         return torch.arange(len(prompts), dtype=torch.float64) * (2 if len(calls) == 1 else 1)
 
     real = subject._load
@@ -205,7 +207,9 @@ def test_held_out_pairs_are_judged_by_the_implicit_reward(tmp_path, tiny_world, 
     monkeypatch.setattr(subject, "score_responses", score)
     told = evaluated(tmp_path / "out", tiny_world, data=data, against=of_base[0]).metrics
     assert told["preference_accuracy"] == 2 / 4
-    assert asked[2] == asked[3] == ["c0", "c1", "c2", "c3"] and asked[4] == asked[5] == ["r0", "r1", "r2", "r3"]
+    reader = load_tokenizer(tiny_world.tokenizer)
+    assert asked[2] == asked[3] == response_ids(reader, ["c0", "c1", "c2", "c3"])
+    assert asked[4] == asked[5] == response_ids(reader, ["r0", "r1", "r2", "r3"])
 
 
 def test_without_held_out_questions_it_is_refused(tmp_path, tiny_world):
