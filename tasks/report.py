@@ -33,11 +33,11 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
     console.print(_table(["held-out questions", *report["models"]], result_rows(report), numbers=range(1, 9)))
     console.print(Text("in brackets: 95 % intervals", style="dim"))
     console.print()
-    console.print(Text(headline(report)))
+    console.print(Text(headline(report)), soft_wrap=True)
     for note in report["notes"]:
-        console.print(Text(f"note: {note}"))
+        console.print(Text(f"note: {note}"), soft_wrap=True)
     for warning in report["warnings"]:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     console.print()
     places = [
         ("model", f"{report['model']['uri']}  ({report['champion']['why']})"),

@@ -147,7 +147,7 @@ def test_the_tree_is_frozen():
         ("sft.warmup=nan", "sft.warmup must be at most 1.0, got nan"),
         ("label.flip_rate=0.5", "label.flip_rate must be less than 0.5, got 0.5"),
         ("tiny.width=20", "tiny.width must be a multiple of 8, got 20"),
-        ("tiny.heads=5", "tiny: width must be a multiple of twice heads (10), got 96"),
+        ("tiny.heads=5", "tiny: width must be a multiple of twice heads (10), got 64"),
         ("label.source=x", "label.source must be one of 'auto', 'simulated' or 'dataset', got x"),
         (
             "world.seed=1",

@@ -103,7 +103,7 @@ def test_a_pipeline_carries_every_name_that_others_rely_on(ledger: Ledger) -> No
     }
     assert wanted.items() <= run.data.tags.items()
     assert (run.info.status, run.info.run_name) == ("FINISHED", "dpo world seed 0")
-    assert run.data.params["dpo.beta"] == "0.3" and run.data.params["model.revision"] == "None"
+    assert run.data.params["dpo.beta"] == str(Config().dpo.beta) and run.data.params["model.revision"] == "None"
     assert run.data.metrics == {"eval/accuracy": 0.5}
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("world", "d" * 32)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from posttrain.graders.answer import as_number, extract_answer, grade, normalised
 
 HUNDREDTHS = st.integers(-10_000_000, 10_000_000)
-NOT_YET = pytest.mark.xfail(strict=True, reason="reported to the author of answer.py")
 
 
 def grouped(hundredths):
