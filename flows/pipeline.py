@@ -13,19 +13,19 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from flows.stages import Stages
-from models.load import check_base, device
 from posttrain.config import STAGES, Config, flat
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Preference, Question
 from posttrain.report import build_report
-from tasks import dpo, evaluate, gate, preferences, pretrain, sft
+from tasks.bases import TINY, base_digest, device_type
 from tasks.dvc import DatasetVersion, bring_up_to_date
 from tasks.places import Places
-from tasks.records import has_rows, read_rows, required
+from tasks.records import PROBLEMS, has_rows, read_rows, required
 from tasks.registry import RegisteredModel, register
 from tasks.report import write_report
 from tasks.stage import Artifact
 from tasks.tracking import Ledger
+from tasks.validation_suite import suites_digest
 
 TRAINING = ("sft", "sample", "label", "dpo")
 SHOWN_SAMPLES = 50
@@ -88,14 +88,12 @@ def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> tuple[di
 
 def make_tokenizer(stages: Stages, config: Config, data: DatasetVersion) -> Artifact:
     """Make or load the tokenizer."""
-    if config.model.base != pretrain.TINY:
-        check_base(config.model.base)
-    files = {"base": pretrain.base_digest(config.model)}
-    if config.model.base == pretrain.TINY:
+    files = {"base": base_digest(config.model)}
+    if config.model.base == TINY:
         files |= {role: data.files[role] for role in ("corpus", "demonstrations", "questions") if role in data.files}
     return stages.run(
         "tokenizer",
-        pretrain.make_tokenizer,
+        "tasks.pretrain:make_tokenizer",
         key_settings={"data.name": data.name, **flat(config, "model", "tiny")},
         key_inputs=files,
         data=data.folder,
@@ -110,13 +108,13 @@ def validate(stages: Stages, config: Config, data: DatasetVersion, tokenizer: Ar
     suites = stages.places.data / "expectations"
     return stages.run(
         "validate",
-        gate.pass_gate,
+        "tasks.gate:pass_gate",
         key_settings={
             "data.name": data.name,
             "context": int(tokenizer.metrics["context"]),
             **flat(config, "validation"),
         },
-        key_inputs={**data.files, "tokenizer": tokenizer.digest, "expectations": gate.suites_digest(suites)},
+        key_inputs={**data.files, "tokenizer": tokenizer.digest, "expectations": suites_digest(suites)},
         data=data.folder,
         dataset=data.name,
         tokenizer=tokenizer.path / "tokenizer",
@@ -156,9 +154,9 @@ def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
     """Pretrain the tiny base, or name the one asked for."""
     return stages.run(
         "base",
-        pretrain.make_base,
+        "tasks.pretrain:make_base",
         key_settings={"seed": config.seed, **on_device(config), **flat(config, "tiny", "pretrain")},
-        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": pretrain.base_digest(config.model)},
+        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": base_digest(config.model)},
         data=checked.path,
         tokenizer=tokenizer.path / "tokenizer",
         model=config.model,
@@ -170,7 +168,7 @@ def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
 
 def on_device(config: Config) -> dict[str, Any]:
     """Return how models are loaded, and on what: a GPU's weights are not a CPU's."""
-    return {"device": device().type, **flat(config, "model")}
+    return {"device": device_type(), **flat(config, "model")}
 
 
 def _common(config: Config, tokenizer: Artifact) -> dict[str, Any]:
@@ -186,7 +184,7 @@ def train_sft(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
     """Fine-tune the base on demonstrations."""
     return stages.run(
         "sft",
-        sft.train,
+        "tasks.sft:train",
         key_settings={"seed": config.seed, **on_device(config), **flat(config, "sft")},
         key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": base.digest},
         data=checked.path,
@@ -201,7 +199,7 @@ def make_labels(stages: Stages, config: Config, checked: Artifact, tokenizer: Ar
     if label_source(config, checked) == "dataset":
         return stages.run(
             "label",
-            preferences.label_from_dataset,
+            "tasks.preferences:label_from_dataset",
             key_settings={"label.source": "dataset", "label.budget": config.label.budget},
             key_inputs={"data": checked.digest},
             data=checked.path,
@@ -209,7 +207,7 @@ def make_labels(stages: Stages, config: Config, checked: Artifact, tokenizer: Ar
         )
     samples = stages.run(
         "sample",
-        preferences.sample,
+        "tasks.preferences:sample",
         key_settings={
             "seed": config.seed,
             "evaluate.max_new_tokens": config.evaluate.max_new_tokens,
@@ -225,7 +223,7 @@ def make_labels(stages: Stages, config: Config, checked: Artifact, tokenizer: Ar
     )
     return stages.run(
         "label",
-        preferences.label_simulated,
+        "tasks.preferences:label_simulated",
         key_settings={"seed": config.seed, **flat(config, "label")},
         key_inputs={"samples": samples.digest},
         samples=samples.path,
@@ -245,7 +243,7 @@ def train_dpo(stages: Stages, config: Config, labels: Artifact, tokenizer: Artif
     """Run DPO from the SFT model."""
     return stages.run(
         "dpo",
-        dpo.train,
+        "tasks.dpo:train",
         key_settings={"seed": config.seed, **on_device(config), **flat(config, "dpo")},
         key_inputs={"labels": labels.digest, "tokenizer": tokenizer.digest, "start": start.digest},
         preferences=labels.path,
@@ -268,7 +266,7 @@ def measure(
     """Evaluate one model on the held-out questions, beside the SFT model."""
     return stages.run(
         f"evaluate-{name}",
-        evaluate.evaluate,
+        "tasks.evaluate:evaluate",
         key_settings={"seed": config.seed, **on_device(config), **flat(config, "evaluate")},
         key_inputs={
             "data": checked.digest,
@@ -440,7 +438,7 @@ def training_curves(models: Mapping[str, Artifact]) -> dict[str, list[dict[str, 
 
 def sample_rows(results: Mapping[str, Artifact]) -> list[dict[str, Any]]:
     """Return the first held-out questions with every model's greedy answer side by side."""
-    tables = {name: list(read_rows(result.path / evaluate.PROBLEMS))[:SHOWN_SAMPLES] for name, result in results.items()}
+    tables = {name: list(read_rows(result.path / PROBLEMS))[:SHOWN_SAMPLES] for name, result in results.items()}
     rows = []
     for problems in zip(*tables.values(), strict=True):
         row = {"prompt": _as_text(problems[0]["prompt"]), "answers": ", ".join(problems[0]["answers"])}
@@ -472,7 +470,9 @@ def check(config: Config) -> None:
     Raises:
         RequestError: the base model asked for cannot be used.
     """
-    if config.model.base != pretrain.TINY:
+    if config.model.base != TINY:
+        from models.load import check_base
+
         check_base(config.model.base)
     if config.evaluate.max_new_tokens >= config.model.context:
         raise RequestError(

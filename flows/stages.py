@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Stages:
     def run(
         self,
         name: str,
-        compute: Callable[..., Outcome],
+        compute: str,
         *,
         key_settings: Mapping[str, Any],
         key_inputs: Mapping[str, str],
@@ -67,12 +68,13 @@ class Stages:
 
         Args:
             name: of the stage.
-            compute: `compute(out, log, **arguments)` makes it.
+            compute: `module:function`, called as `function(out, log, **arguments)`; imported only where there is something to
+                make, so that a cached run does not wait for torch.
             key_settings: by dotted name, those that decide the result.
             key_inputs: digests of what it reads.
             arguments: handed on to `compute`.
         """
-        key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.__module__)
+        key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.partition(":")[0])
         whole, trouble = find(self.places, name, key)
         if trouble:
             self.say(trouble)
@@ -101,7 +103,7 @@ class Stages:
         self,
         name: str,
         key: str,
-        compute: Callable[..., Outcome],
+        compute: str,
         *,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
@@ -114,7 +116,9 @@ class Stages:
 
         def computing(out: Path, log: Log) -> Outcome:
             live.append(self.ledger.start_stage(self.parent, name, key=key, settings=settings))
-            return compute(out, log, **arguments)
+            module, _, function = compute.partition(":")
+            outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
+            return outcome
 
         try:
             artifact, was_there = make(

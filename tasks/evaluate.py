@@ -17,11 +17,9 @@ from posttrain.records import Preference, Question
 from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
 from tasks.pretrain import source_of
 from tasks.progress import bar
-from tasks.records import has_rows, read_records, read_rows, required, write_rows
+from tasks.records import PROBLEMS, has_rows, read_records, read_rows, required, write_rows
 from tasks.stage import Log, Outcome
 from tasks.trainer import quiet_libraries
-
-PROBLEMS = "problems.jsonl"
 
 
 def evaluate(

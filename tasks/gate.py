@@ -1,6 +1,5 @@
 """The stage `validate`: only rows that Great Expectations lets through reach training."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -57,8 +56,3 @@ def pass_gate(
         raise DataError(refusal(report, quarantine=findings / "quarantine.jsonl"))
     rows, quarantined = sum(report.rows.values()), sum(report.quarantined.values())
     return Outcome(metrics={"rows": rows, "quarantined": quarantined, "warnings": len(report.warnings)})
-
-
-def suites_digest(folder: Path) -> str:
-    """Return a digest of every suite, so that an edited expectation is a new validation."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.json")))).hexdigest()

@@ -1,6 +1,5 @@
 """The stages `tokenizer` and `base`: the model that every method starts from."""
 
-import hashlib
 import json
 import time
 from itertools import chain
@@ -9,17 +8,17 @@ from pathlib import Path
 import torch
 
 from models import tiny
-from models.load import context_length, device, hub_commit, load_tokenizer
+from models.load import context_length, device, load_tokenizer
 from posttrain.chat import plain
 from posttrain.config import ModelSettings, PretrainSettings, TinySettings
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Question, Text
+from tasks.bases import TINY, base_digest
 from tasks.progress import bar
 from tasks.records import read_records
-from tasks.stage import Log, Outcome, file_digest
+from tasks.stage import Log, Outcome
 
 WORLD = "world"
-TINY = "tiny"
 
 
 def make_tokenizer(out: Path, log: Log, *, data: Path, dataset: str, model: ModelSettings, settings: TinySettings) -> Outcome:
@@ -110,14 +109,3 @@ def source_of(artifact: Path) -> tuple[str, str | None]:
         return str(artifact / "model"), None
     told = json.loads((artifact / "source.json").read_text(encoding="utf-8"))
     return told["base"], told["revision"]
-
-
-def base_digest(model: ModelSettings) -> str:
-    """Return what identifies the base: the digests of a local directory's files, or the commit that a hub id stands for."""
-    folder = Path(model.base)
-    if model.base == TINY:
-        return TINY
-    if not folder.is_dir():
-        return f"{model.base}@{hub_commit(model.base, revision=model.revision)}"
-    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

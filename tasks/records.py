@@ -10,6 +10,9 @@ from posttrain.records import Record
 
 R = TypeVar("R", bound=Record)
 
+PROBLEMS = "problems.jsonl"
+"""What an evaluation writes: a row a held-out question."""
+
 
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     """Yield the records of a file that validation has passed."""

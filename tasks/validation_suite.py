@@ -4,6 +4,7 @@ A suite has Great Expectations' own form; `meta.severity` (critical or warning) 
 row that fails) are ours. `{"$PARAMETER": "context"}` stands for `model.context`, and so does every `validation.` setting's name.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -229,3 +230,8 @@ def _detail(value: Any, column: str) -> str:
     if column.endswith(("_tokens", "margin")):
         return f" ({value:,.10g})"
     return ""
+
+
+def suites_digest(folder: Path) -> str:
+    """Return a digest of every suite, so that an edited expectation is a new validation."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.json")))).hexdigest()

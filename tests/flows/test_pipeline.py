@@ -36,6 +36,7 @@ STAGES = ["tokenizer", "validate", "base", "sft", "sample", "label", "dpo", "eva
 
 
 def new_house(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data" / "expectations", folder / "data" / "expectations")
@@ -120,13 +121,13 @@ def test_the_registered_model_loads_with_plain_transformers_in_a_fresh_process(h
     code = (
         "import sys; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         "model, reader = (kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForCausalLM, AutoTokenizer))\n"
-        "prompt = reader('Tom has 12 apples. Tom finds 5. How many apples does Tom have?\\n', return_tensors='pt')\n"
+        "prompt = reader('Tom has 12 apples, finds 5. How many?\\n', return_tensors='pt')\n"
         "print(reader.decode(model.generate(prompt['input_ids'], max_new_tokens=30)[0]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, report(house)["model"]["path"]], capture_output=True, text=True, cwd=house.parent, check=True
     )
-    assert done.stdout.startswith("Tom has 12 apples. Tom finds 5. How many apples does Tom have?\n")
+    assert done.stdout.startswith("Tom has 12 apples, finds 5. How many?\n")
 
 
 def test_what_is_made_again_is_what_depends_on_the_change(house: Path) -> None:
@@ -182,8 +183,8 @@ def test_a_run_killed_in_a_stage_goes_on_and_arrives_at_the_same_weights(house: 
     assert not list(folder.glob("*.part-*"))
 
 
-def test_two_methods_started_together_in_a_fresh_copy_both_complete(tmp_path: Path) -> None:
-    house = new_house(tmp_path)
+def test_two_methods_started_together_both_complete_and_fresh_copies_agree_bit_for_bit(tmp_path: Path) -> None:
+    house = new_house(tmp_path / "one")
     both = [command(house, "pipeline", f"method={method}") for method in ("sft", "dpo")]
     for process in both:
         _, err = process.communicate(timeout=400)
@@ -192,6 +193,11 @@ def test_two_methods_started_together_in_a_fresh_copy_both_complete(tmp_path: Pa
     assert sorted(told["method"] for told in reports) == ["dpo", "sft"]
     made = [(stage["name"], stage["key"]) for told in reports for stage in told["stages"] if not stage["cached"]]
     assert len(made) == len(set(made)), "a stage was made twice"
+    # the same seed from empty stores: bit-identical weights
+    run(house, "pipeline", "method=dpo")
+    first = new_house(tmp_path / "other")
+    run(first, "pipeline", "method=dpo")
+    assert weights(first) == weights(house)
 
 
 def test_ctrl_c_ends_with_130_and_closes_the_run(house: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from posttrain.config import ValidationSettings
 from posttrain.errors import DataError
-from tasks.gate import REPORTS, pass_gate, suites_digest
+from tasks.gate import REPORTS, pass_gate
+from tasks.validation_suite import suites_digest
 
 SUITES = Path(__file__).parents[2] / "data" / "expectations"
 
