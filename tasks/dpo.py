@@ -11,10 +11,10 @@ from trl import DPOConfig, DPOTrainer
 from models.load import device, load_model, load_tokenizer, prompt_text
 from posttrain.config import DPOSettings, ModelSettings
 from posttrain.records import Preference
-from tasks.pretrain import save, source_of
 from tasks.records import required
 from tasks.stage import Log, Outcome
 from tasks.trainer import lora, merged, shared_arguments, silenced, watched
+from tasks.weights import save, source_of
 
 
 def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, context: int, seed: int) -> DPOConfig:

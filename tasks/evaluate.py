@@ -15,11 +15,11 @@ from posttrain.config import EvaluateSettings, ModelSettings
 from posttrain.graders.answer import Verdict, grade
 from posttrain.records import Preference, Question
 from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
-from tasks.pretrain import source_of
 from tasks.progress import bar
 from tasks.records import PROBLEMS, has_rows, read_records, read_rows, required, write_rows
 from tasks.stage import Log, Outcome
 from tasks.trainer import quiet_libraries
+from tasks.weights import source_of
 
 
 def evaluate(

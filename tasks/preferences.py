@@ -12,11 +12,11 @@ from posttrain.config import LabelSettings, ModelSettings, SampleSettings
 from posttrain.errors import DataError
 from posttrain.graders.answer import grade
 from posttrain.records import Preference, Question
-from tasks.pretrain import source_of
 from tasks.progress import bar
 from tasks.records import read_rows, required, write_rows
 from tasks.stage import Log, Outcome
 from tasks.trainer import quiet_libraries
+from tasks.weights import source_of
 
 
 def sample(

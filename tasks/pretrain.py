@@ -17,6 +17,7 @@ from tasks.bases import TINY, base_digest
 from tasks.progress import bar
 from tasks.records import read_records
 from tasks.stage import Log, Outcome
+from tasks.weights import save
 
 WORLD = "world"
 
@@ -95,17 +96,3 @@ def corpus(data: Path) -> list[str]:
 
 def _if_there(path: Path, kind):  # type: ignore[no-untyped-def]  # tasks/ is not under mypy
     return read_records(path, kind) if path.is_file() else ()
-
-
-def save(model: "torch.nn.Module", tokenizer: object, folder: Path) -> None:
-    """Write a model as one directory that plain transformers loads: safetensors, config, tokenizer."""
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-
-
-def source_of(artifact: Path) -> tuple[str, str | None]:
-    """Return what a base or training artifact's weights are loaded from: directory or hub id, and revision."""
-    if (artifact / "model").is_dir():
-        return str(artifact / "model"), None
-    told = json.loads((artifact / "source.json").read_text(encoding="utf-8"))
-    return told["base"], told["revision"]

@@ -11,10 +11,10 @@ from trl import SFTConfig, SFTTrainer
 from models.load import device, load_model, load_tokenizer, prompt_text
 from posttrain.config import ModelSettings, SFTSettings
 from posttrain.records import Demonstration
-from tasks.pretrain import save, source_of
 from tasks.records import required
 from tasks.stage import Log, Outcome
 from tasks.trainer import lora, merged, shared_arguments, silenced, watched
+from tasks.weights import save, source_of
 
 
 def arguments(scratch: Path, settings: SFTSettings, *, model: ModelSettings, context: int, seed: int) -> SFTConfig:

@@ -77,28 +77,29 @@ def _closure(module: str) -> dict[str, Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or name in DECLARATIONS or name.split(".")[0] not in ROOMS:
+        path = None if name in found or name in DECLARATIONS else _file_of(name)
+        if path is None:
             continue
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        found[name] = Path(spec.origin)
-        for node in ast.walk(ast.parse(found[name].read_bytes())):
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting.append(node.module)
-                waiting += [f"{node.module}.{alias.name}" for alias in node.names if _is_module(node.module, alias.name)]
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return found
 
 
-def _is_module(package: str, name: str) -> bool:
-    if package.split(".")[0] not in ROOMS:
-        return False
-    try:
-        return find_spec(f"{package}.{name}") is not None
-    except ModuleNotFoundError:  # `package` is a plain module, so `name` is something in it
-        return False
+def _file_of(name: str) -> Path | None:
+    """Return the source of one of our modules, None for anything else; nothing is imported but the room's own package."""
+    room, *parts = name.split(".")
+    if room not in ROOMS:
+        return None
+    spec = find_spec(room)
+    if spec is None or spec.origin is None:
+        return None
+    place = Path(spec.origin).parent.joinpath(*parts)
+    files = (place / "__init__.py", place.with_name(f"{place.name}.py") if parts else place / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
 
 
 def stage_key(stage: str, *, settings: Mapping[str, Any], inputs: Mapping[str, str], module: ModuleType | str) -> str:

@@ -13,8 +13,9 @@ from posttrain.config import ModelSettings, PretrainSettings, TinySettings
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Message, Question, Text
 from tasks import pretrain as subject
-from tasks.pretrain import base_digest, corpus, make_base, make_tokenizer, source_of
+from tasks.pretrain import base_digest, corpus, make_base, make_tokenizer
 from tasks.records import write_rows
+from tasks.weights import source_of
 
 NETWORK = TinySettings(layers=1, width=16, heads=2, vocabulary=300)
 MODEL = ModelSettings(context=128)
