@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import psutil
+
 from flows.environment import SERVER, prefect_home, server_pid
 from posttrain.errors import StorageError
 from tasks.places import Places
@@ -23,8 +25,21 @@ def ready_server(places: Places) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with get_client(sync_client=True) as client:
             trouble = client.api_healthcheck()
+        _end_with_us()
     if trouble:
         raise StorageError(f"Prefect's server does not answer ({os.environ.get('PREFECT_API_URL', 'ephemeral')}): {trouble}")
+
+
+def _end_with_us() -> None:
+    """See to it that the ephemeral server ends even if this process is killed with -9.
+
+    A shell waits for the end of a pipe that only we hold open, which the system closes however we end.
+    """
+    for child in psutil.Process().children():
+        if "uvicorn" in " ".join(child.cmdline()):
+            quiet = subprocess.DEVNULL
+            command = ["sh", "-c", f"cat; kill {child.pid} 2>/dev/null"]
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def up(places: Places) -> str:

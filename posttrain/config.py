@@ -143,6 +143,8 @@ class SFTSettings(Section):
     """Peak, for the tiny base (docs/decisions/0003-world.md); about 1e-5 suits models of billions of weights."""
     warmup: Share = 0.1
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
+    most_steps: Count = 400
+    """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
     device_batch_size: Count = 64
     """Rows a device takes at once, at most; the rest of a batch is accumulated."""
 
@@ -193,6 +195,8 @@ class DPOSettings(Section):
     """Assumed share of flipped labels; above 0 the loss is robust DPO's (arXiv:2403.00409)."""
     warmup: Share = 0.1
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
+    most_steps: Count = 400
+    """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
     device_batch_size: Count = 64
     """Pairs a device takes at once, at most."""
 

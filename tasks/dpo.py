@@ -13,7 +13,7 @@ from posttrain.config import DPOSettings, ModelSettings
 from posttrain.records import Preference
 from tasks.records import required
 from tasks.stage import Log, Outcome
-from tasks.trainer import lora, merged, shared_arguments, silenced, watched
+from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, watched
 from tasks.weights import save, source_of
 
 
@@ -61,12 +61,15 @@ def train(
     pairs = required(preferences, "preferences", Preference, why="DPO learns from")
     rows = [{"prompt": prompt_text(reader, pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
     source, revision = source_of(start)
-    steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
+    epochs = epochs_within(settings.epochs, most_steps=settings.most_steps, rows=len(rows), batch_size=settings.batch_size)
+    steps = math.ceil(len(rows) / settings.batch_size) * epochs
     with TemporaryDirectory() as scratch, watched("dpo", steps=math.ceil(steps), log=log) as curves:
         started = time.perf_counter()
         trainer = DPOTrainer(
             model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=arguments(Path(scratch), settings, model=model, context=context, seed=seed),
+            args=arguments(
+                Path(scratch), settings.model_copy(update={"epochs": epochs}), model=model, context=context, seed=seed
+            ),
             train_dataset=Dataset.from_list(rows),
             processing_class=reader,
             peft_config=lora(model),
@@ -80,6 +83,7 @@ def train(
         metrics={
             "loss": last["loss"],
             "pairs": len(rows),
+            "epochs": epochs,
             "margin": last["rewards/margins"],
             "chosen_reward": last["rewards/chosen"],
             "pair_accuracy": last["rewards/accuracies"],

@@ -13,7 +13,7 @@ from posttrain.config import ModelSettings, SFTSettings
 from posttrain.records import Demonstration
 from tasks.records import required
 from tasks.stage import Log, Outcome
-from tasks.trainer import lora, merged, shared_arguments, silenced, watched
+from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, watched
 from tasks.weights import save, source_of
 
 
@@ -53,11 +53,14 @@ def train(
     demonstrations = required(data, "demonstrations", Demonstration, why="SFT imitates")
     rows = [{"prompt": prompt_text(reader, one.prompt), "completion": one.completion} for one in demonstrations]
     source, revision = source_of(base)
-    steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
+    epochs = epochs_within(settings.epochs, most_steps=settings.most_steps, rows=len(rows), batch_size=settings.batch_size)
+    steps = math.ceil(len(rows) / settings.batch_size) * epochs
     with TemporaryDirectory() as scratch, watched("sft", steps=math.ceil(steps), log=log) as curves:
         trainer = SFTTrainer(
             model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=arguments(Path(scratch), settings, model=model, context=context, seed=seed),
+            args=arguments(
+                Path(scratch), settings.model_copy(update={"epochs": epochs}), model=model, context=context, seed=seed
+            ),
             train_dataset=Dataset.from_list(rows),
             processing_class=reader,
             peft_config=lora(model),
@@ -68,6 +71,6 @@ def train(
         seconds = time.perf_counter() - started
         save(merged(trainer.model), reader, out / "model")
     return Outcome(
-        metrics={"loss": curves.last["loss"], "demonstrations": len(rows)},
+        metrics={"loss": curves.last["loss"], "demonstrations": len(rows), "epochs": epochs},
         costs={"train_seconds": seconds, "trained_tokens": curves.last.get("num_tokens", 0.0)},
     )

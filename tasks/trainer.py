@@ -63,6 +63,11 @@ def shared_arguments(
     }
 
 
+def epochs_within(epochs: float, *, most_steps: int, rows: int, batch_size: int) -> float:
+    """Return `epochs`, or fewer where they would take more than `most_steps` optimiser steps over `rows`."""
+    return min(epochs, most_steps / math.ceil(rows / batch_size))
+
+
 def lora(model: ModelSettings) -> LoraConfig | None:
     """Return the adapter settings, or None where all weights are trained."""
     if model.lora_rank == 0:

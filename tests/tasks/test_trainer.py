@@ -13,7 +13,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from models import tiny
 from posttrain.config import DPOSettings, ModelSettings, SFTSettings, TinySettings
 from tasks import dpo, sft
-from tasks.trainer import Curves, lora, merged, quiet_libraries, shared_arguments
+from tasks.trainer import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments
 
 SIZES = st.integers(1, 300)
 
@@ -187,3 +187,9 @@ def test_libraries_are_quiet_inside_and_as_they_were_outside():
 def test_a_share_just_below_one_is_all_steps_however_many():
     for steps in (1, 3, 10, 999, 10**6):
         assert math.ceil(steps * shared(warmup=1.0)["warmup_steps"]) == steps
+
+
+def test_epochs_are_cut_where_they_would_take_too_many_steps():
+    # 100 rows in batches of 16 are 7 steps an epoch: 400 steps would be 57 epochs, 14 steps are 2
+    assert epochs_within(10.0, most_steps=400, rows=100, batch_size=16) == 10.0
+    assert epochs_within(10.0, most_steps=14, rows=100, batch_size=16) == 2.0
