@@ -8,6 +8,7 @@ from fractions import Fraction
 _NUMBER = r"[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\$?\.\d+"
 _MARKER = re.compile(r"####|\banswer(?:\s+is\b\s*:?|\s*[:=])|\\boxed\{", re.IGNORECASE)
 _TRAILING_NUMBER = re.compile(rf"(?<![\w.])({_NUMBER})(?![,.:]?\d|e[-+]?\d)(?:\s*/\s*(\d+))?\s*%?", re.IGNORECASE)
+_DOLLARS = re.compile(r"\s*\bdollars?\b", re.IGNORECASE)
 _LONGEST = 20_000
 """Characters of a completion that are read, from its end: a final answer is never further from it."""
 
@@ -85,6 +86,7 @@ def grade(completion: str, answers: Sequence[str]) -> Verdict:
 
 def _same(given: str, answer: str) -> bool:
     """Compare as numbers where one side is nothing but a number ("14" and "14 apples"), else as text ("3 May", "3 March")."""
+    given, answer = (_DOLLARS.sub("", text) for text in (given, answer))
     left, right = as_number(given), as_number(answer)
     is_bare = any(_TRAILING_NUMBER.fullmatch(text.strip()) for text in (given, answer))
     if is_bare and left is not None and right is not None:
