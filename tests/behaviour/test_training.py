@@ -113,7 +113,7 @@ def test_sft_makes_completions_likelier_and_lowers_its_loss(after_sft, tiny_worl
     losses = [figures["loss"] for _, figures in after_sft.points]
     assert len(losses) == 6 * 32 / 8
     assert sum(losses[-4:]) / 4 < 0.9 * sum(losses[:2]) / 2
-    assert after_sft.outcome.metrics == {"loss": losses[-1], "demonstrations": 32}
+    assert after_sft.outcome.metrics == {"loss": losses[-1], "demonstrations": 32, "epochs": 6.0}
 
 
 def test_the_first_loss_is_that_of_completions_with_eos_and_without_prompts(tiny_world, tmp_path, demonstrations):

@@ -157,8 +157,9 @@ def test_text_that_moves_from_one_module_to_the_next_is_a_change(room):
 
 def test_what_our_own_stages_depend_on():
     ours = {module: set(subject._closure(f"tasks.{module}")) for module in ("sft", "dpo", "evaluate", "pretrain", "gate")}
-    assert {"tasks.sft", "models.load", "tasks.trainer", "tasks.pretrain", "posttrain.records", "posttrain.chat"} <= ours["sft"]
+    assert {"tasks.sft", "models.load", "tasks.trainer", "tasks.weights", "posttrain.records", "posttrain.chat"} <= ours["sft"]
     assert "posttrain.statistics" in ours["evaluate"] and "posttrain.statistics" not in ours["sft"]
+    assert "posttrain.losses" in ours["pretrain"] and "posttrain.losses" not in ours["sft"] | ours["dpo"] | ours["evaluate"]
     assert "models.tiny" in ours["pretrain"] and "posttrain.checks" in ours["gate"]
     for modules in ours.values():
         assert not modules & {"posttrain.config", "posttrain.errors", "tasks.stage", "tasks.progress", "tasks.tracking"}
