@@ -138,7 +138,7 @@ def _new_version(ledger: Ledger, *, name: str, folder: Path, run_id: str, tags: 
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"models:/{model.model_id}"
-    with ledger.as_default_store():  # MLflow looks the model up in its default store (a TODO of its own)
+    with ledger.as_default_store():  # mlflow 3.17 looks `source` up there, whatever the client
         version = client.create_model_version(name, source, run_id=run_id, tags=dict(tags), model_id=model.model_id)
     client.set_logged_model_tags(
         model.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version.version}])}
