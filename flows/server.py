@@ -33,13 +33,15 @@ def ready_server(places: Places) -> None:
 def _end_with_us() -> None:
     """See to it that the ephemeral server ends even if this process is killed with -9.
 
-    A shell waits for the end of a pipe that only we hold open, which the system closes however we end.
+    A shell waits for the end of a pipe whose other end only we hold. It is never closed here: the system does it, however we end.
     """
     for child in psutil.Process().children():
         if "uvicorn" in " ".join(child.cmdline()):
+            ours_ends, _kept_open = os.pipe()
             quiet = subprocess.DEVNULL
-            command = ["sh", "-c", f"cat; kill {child.pid} 2>/dev/null"]
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
+            command = ["sh", "-c", f"read _; kill {child.pid}"]
+            subprocess.Popen(command, stdin=ours_ends, stdout=quiet, stderr=quiet, start_new_session=True)
+            os.close(ours_ends)
 
 
 def up(places: Places) -> str:

@@ -75,9 +75,7 @@ class Stages:
             arguments: handed on to `compute`.
         """
         key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.partition(":")[0])
-        whole, trouble = find(self.places, name, key)
-        if trouble:
-            self.say(trouble)
+        whole, _ = find(self.places, name, key)
 
         @task(
             name=name,
