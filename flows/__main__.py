@@ -69,15 +69,15 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
     config = configuration(places, words)
     check_disk(places)
     _prepare(places, config)
-    from flows.server import ready_server
+    from flows.server import starting_server
     from tasks.stage import storage_errors
 
     with storage_errors("the pipeline", places.root):
-        ready_server(places)
-        from flows.pipeline import check, pipeline
-        from tasks.report import print_report
+        with starting_server(places):
+            from flows.pipeline import check, pipeline
+            from tasks.report import print_report
 
-        check(config)
+            check(config)
         report = pipeline(config, places.root, say)
     print_report(report)
 

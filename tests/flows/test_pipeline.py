@@ -48,6 +48,8 @@ def new_house(folder: Path) -> Path:
 
 def command(house: Path, *words: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    # a script's background job ignores SIGINT, and what it starts inherits that: the test of Ctrl-C would wait for nothing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "flows", *words],
         cwd=house,
@@ -55,6 +57,7 @@ def command(house: Path, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -206,7 +209,7 @@ def test_ctrl_c_ends_with_130_and_closes_the_run(house: Path) -> None:
     deadline = time.monotonic() + 240
     while not list(folder.glob("*.part-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "interrupted; finished stages are kept" in err
