@@ -16,6 +16,7 @@ from flows.environment import SERVER, prefect_home, server_pid
 from posttrain.errors import StorageError
 from tasks.places import Places
 
+UVICORN = "-m uvicorn --factory prefect.server.api.server:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
 LONGEST_START = 180.0
 """Seconds that a server may take until it answers: a fresh database on a busy machine takes 20 or more."""
 
@@ -41,9 +42,8 @@ def starting_server(places: Places) -> Iterator[None]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         os.environ["PREFECT_API_URL"] = address = f"http://127.0.0.1:{port}/api"
-        command = "-m uvicorn --factory prefect.server.api.server:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
         server = subprocess.Popen(
-            [sys.executable, *command.split(), str(port)],
+            [sys.executable, *UVICORN.split(), str(port)],
             env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
