@@ -12,7 +12,7 @@ FLOWS := $(BIN)/python -m flows
 METHOD ?= dpo
 SETTINGS = $(if $(DATA),data.name=$(DATA)) $(SET)
 
-.PHONY: help setup pipeline data import validate ui up down bench test lint lock clean
+.PHONY: help setup pipeline data import validate grade ui up down bench test lint lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,11 +40,14 @@ import: $(READY) ## make a dataset of a file: FORMAT=gsm8k FILE=train.jsonl NAME
 validate: $(READY) ## check a dataset without training: DATA=name
 	@$(FLOWS) validate $(SETTINGS)
 
+grade: $(READY) ## grade a file of completions without a model: GRADER=answer FILE=samples.jsonl OUT=audit.jsonl
+	@$(FLOWS) grade grader="$(GRADER)" file="$(FILE)" out="$(OUT)"
+
 ui: $(READY) ## serve MLflow's page on http://127.0.0.1:5000 (PORT=5001)
 	@PORT=$(PORT) $(FLOWS) ui
 
-up: $(READY) ## start Prefect's server on http://127.0.0.1:4200
-	@$(FLOWS) up
+up: $(READY) ## start Prefect's server on http://127.0.0.1:4200 (PORT=4201)
+	@PORT=$(PORT) $(FLOWS) up
 
 down: $(READY) ## stop Prefect's server
 	@$(FLOWS) down

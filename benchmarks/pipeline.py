@@ -1,10 +1,11 @@
 """`make bench`: what the default pipeline costs and reaches, in a fresh copy of the repository.
 
-    python -m benchmarks.pipeline [seeds=0,1,2] [twice=true]
+    python -m benchmarks.pipeline [methods=dpo,reft,ppo] [seeds=0,1,2] [twice=true]
 
-Prints, for each seed: base → SFT → DPO with 95 % intervals, wall time, wall time over the time spent inside the training,
-sampling and evaluation loops, and the peak memory of all processes together; then the time of a cached repetition, and,
-with `twice=true`, whether a second fresh copy arrives at bit-identical weights.
+Prints, for each seed and method (default: dpo): every model with 95 % intervals, its paired gains over the model that the
+method started from, wall time, wall time over the time spent inside the training, sampling and evaluation loops, and the
+peak memory of all processes together; then the time of a cached repetition, and, with `twice=true`, whether a second fresh
+copy arrives at bit-identical weights. A method after the first reuses base and SFT.
 """
 
 import json
@@ -101,31 +102,38 @@ def cell(value: dict[str, float]) -> str:
 def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
     seeds = [int(seed) for seed in given.get("seeds", "0,1,2").split(",")]
-    console = Console(width=150)
-    quality = Table("seed", "model", "greedy %", "sampled %", "win rate vs SFT %", "KL (nats)", title="held-out, 95 % intervals")
-    cost = Table("seed", "wall s", "loops s", "wall / loops", "peak MB, all processes", title="cost")
+    methods = given.get("methods", "dpo").split(",")
+    console = Console(width=170)
+    columns = ("seed", "method", "model", "greedy %", "sampled %", "gain, greedy", "gain, sampled", "win rate %", "KL (nats)")
+    quality = Table(*columns, title="held-out, 95 % intervals; gains, win rate and KL against the model a method started from")
+    cost = Table("seed", "method", "wall s", "loops s", "wall / loops", "peak MB, all processes", title="cost")
     ratios = []
     with TemporaryDirectory() as scratch:
         root = fresh_copy(Path(scratch, "first"))
         for seed in seeds:
-            report, seconds, peak = run(root, "method=dpo", f"seed={seed}")
-            for name, found in report["models"].items():
-                row = [cell(found[metric]) for metric in ("accuracy", "accuracy_sampled", "win_rate")]
-                quality.add_row(str(seed), name, *row, f"{found['kl']['estimate']:.2f}")
-            loops = loop_seconds(root, report)
-            ratios.append(seconds / loops)
-            cost.add_row(str(seed), f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
-        again, seconds, _ = run(root, "method=dpo", f"seed={seeds[-1]}")
+            for method in methods:
+                report, seconds, peak = run(root, f"method={method}", f"seed={seed}")
+                for name, found in report["models"].items():
+                    shown = ("accuracy", "accuracy_sampled", "accuracy_gain", "accuracy_sampled_gain", "win_rate")
+                    quality.add_row(
+                        str(seed), method, name, *(cell(found[metric]) for metric in shown), f"{found['kl']['estimate']:.2f}"
+                    )
+                loops = loop_seconds(root, report)
+                ratios += [seconds / loops] if method == methods[0] else []
+                cost.add_row(str(seed), method, f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
+        again, seconds, _ = run(root, f"method={methods[-1]}", f"seed={seeds[-1]}")
         console.print(quality, cost)
         if len(ratios) > 1:
-            console.print(f"wall / loops: {mean(ratios):.2f} ± {stdev(ratios):.2f} (standard deviation over seeds)")
+            console.print(
+                f"wall / loops: {mean(ratios):.2f} ± {stdev(ratios):.2f} (standard deviation; {methods[0]} from nothing)"
+            )
         all_cached = all(stage["cached"] for stage in again["stages"])
         same = again["metrics"] == report["metrics"]
         console.print(f"the same command again: {seconds:.1f} s, every stage cached: {all_cached}, same figures: {same}")
         if given.get("twice") == "true":
-            first = run(root, "method=dpo", f"seed={seeds[0]}")[0]
+            first = run(root, f"method={methods[0]}", f"seed={seeds[0]}")[0]
             other = fresh_copy(Path(scratch, "second"))
-            second = run(other, "method=dpo", f"seed={seeds[0]}")[0]
+            second = run(other, f"method={methods[0]}", f"seed={seeds[0]}")[0]
             console.print(f"fresh copy, same seed: bit-identical weights: {weights(root, first) == weights(other, second)}")
 
 

@@ -3,9 +3,13 @@
 Exit codes: 0 done; 2 the request or the data is wrong; 3 a stage broke its contract; 130 interrupted.
 """
 
+import signal
+
+if __name__ == "__main__":  # until main() hears of it, an interruption ends us without a word, and without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 import shutil
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +19,7 @@ import yaml
 
 from posttrain.config import Config, merge
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
+from tasks.interruption import interrupting_once
 from tasks.places import Places
 
 INTERRUPTED = 130
@@ -128,23 +133,37 @@ def run_validate(places: Places, words: Sequence[str]) -> None:
         print(line)
 
 
+def run_grade(places: Places, words: Sequence[str]) -> None:
+    """Grade a file of completions without any model: GRADER, FILE and OUT."""
+    given = dict(word.partition("=")[::2] for word in words)
+    for name in ("grader", "file"):
+        if not given.get(name):
+            raise RequestError(f"grade needs {name.upper()}: make grade GRADER=answer FILE=samples.jsonl")
+    unknown = set(given) - {"grader", "file", "out"}
+    if unknown:
+        raise RequestError(f"grade takes GRADER, FILE and OUT, not {', '.join(sorted(unknown))}")
+    from tasks.grade import grade_file, print_report
+
+    print_report(grade_file(places, grader=given["grader"], file=given["file"], out=given.get("out", "")))
+
+
 def run_ui(places: Places, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C."""
     config = configuration(places, words)
     _prepare(places, config)
-    from tasks.tracking import Ledger, server_command, server_environment
+    from tasks.tracking import UI_PORT, Ledger, server_command, server_environment
 
     if config.tracking.uri:
         raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
     ledger = Ledger.open(places, config.tracking)
-    port = _port()
+    port = _port(UI_PORT)
     print(f"MLflow: http://127.0.0.1:{port}/#/experiments/{ledger.experiment_id}/runs   (Ctrl-C ends it)", flush=True)
     command = server_command(places, port)
     os.execvpe(command[0], command, server_environment())
 
 
-def _port() -> int:
-    given = os.environ.get("PORT") or "5000"
+def _port(default: int) -> int:
+    given = os.environ.get("PORT") or str(default)
     if not given.isdecimal() or not 1024 <= int(given) <= 65535:
         raise RequestError(f"PORT must be a whole number between 1024 and 65535, got {given}")
     return int(given)
@@ -155,9 +174,9 @@ def run_up(places: Places, words: Sequence[str]) -> None:
     _no_words("up", words)
     check_disk(places)
     _prepare(places, None)
-    from flows.server import up
+    from flows.server import PORT, up
 
-    print(up(places))
+    print(up(places, port=_port(PORT)))
 
 
 def run_down(places: Places, words: Sequence[str]) -> None:
@@ -174,6 +193,7 @@ VERBS: dict[str, Callable[[Places, Sequence[str]], None]] = {
     "data": run_data,
     "import": run_import,
     "validate": run_validate,
+    "grade": run_grade,
     "ui": run_ui,
     "up": run_up,
     "down": run_down,
@@ -220,5 +240,9 @@ def _kind(error: PosttrainError) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, interrupting_once())
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if code == INTERRUPTED:  # at once: Python would wait for Prefect's threads, or die of the signal where it fell into an import
+        os._exit(code)
+    sys.exit(code)

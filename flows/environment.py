@@ -1,6 +1,9 @@
 """The environment that our libraries read when they are imported: quiet, offline by default, inside the repository."""
 
+import json
 import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.places import Places
@@ -10,6 +13,7 @@ QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",  # of a hub that does not answer we tell in one sentence, not in one a retry
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -22,7 +26,15 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
 }
-SERVER = "http://127.0.0.1:4200"
+
+
+@dataclass(frozen=True)
+class LastingServer:
+    """The Prefect server of `make up`: its process, when that started (an id alone may be somebody else's by now), its page."""
+
+    pid: int
+    started: float
+    site: str
 
 
 def prefect_home(places: Places) -> Path:
@@ -44,15 +56,36 @@ def prepare(places: Places, *, is_offline: bool) -> None:
     home = prefect_home(places).resolve()
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOCAL_STORAGE_PATH", str(home / "results"))
-    if "PREFECT_API_URL" not in os.environ and server_pid(places) is not None:
-        os.environ["PREFECT_API_URL"] = f"{SERVER}/api"
+    if "PREFECT_API_URL" not in os.environ and (server := lasting_server(places)):
+        os.environ["PREFECT_API_URL"] = f"{server.site}/api"
 
 
-def server_pid(places: Places) -> int | None:
-    """Return the process of the Prefect server that `make up` started here, while it lives."""
+def lasting_server(places: Places) -> LastingServer | None:
+    """Return the Prefect server that `make up` started here, while it lives."""
     try:
-        pid = int((prefect_home(places) / "server.pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
+        server = LastingServer(**json.loads(_note(places).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
-    return pid
+    import psutil  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        process = psutil.Process(server.pid)
+        is_it = abs(process.create_time() - server.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return server if is_it else None
+
+
+def remember(places: Places, server: LastingServer) -> None:
+    """Note the lasting server for the commands to come."""
+    _note(places).write_text(json.dumps(asdict(server)), encoding="utf-8")
+
+
+def forget(places: Places) -> None:
+    """Take the note away."""
+    with suppress(OSError):
+        _note(places).unlink()
+
+
+def _note(places: Places) -> Path:
+    return prefect_home(places) / "lasting-server.json"

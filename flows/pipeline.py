@@ -1,6 +1,5 @@
 """`make pipeline METHOD=…`: from data to a registered model and a report, as one Prefect flow."""
 
-import json
 import secrets
 import subprocess
 from collections.abc import Callable, Mapping
@@ -12,22 +11,21 @@ from typing import Any
 from prefect import flow, task
 from prefect.runtime import flow_run
 
+from flows.conclusion import conclude
 from flows.stages import Stages
 from posttrain.config import STAGES, Config, flat
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Preference, Question
-from posttrain.report import build_report
 from tasks.bases import TINY, base_digest, device_type
 from tasks.dvc import DatasetVersion, bring_up_to_date
 from tasks.places import Places
-from tasks.records import PROBLEMS, has_rows, read_rows, required
-from tasks.registry import RegisteredModel, register
-from tasks.report import write_report
+from tasks.records import has_rows, read_rows, required
+from tasks.reward_sources import RewardSource, reward_source
 from tasks.stage import Artifact
 from tasks.tracking import Ledger
 from tasks.validation_suite import suites_digest
 
-TRAINING = ("sft", "sample", "label", "dpo")
+TRAINING = ("sft", "sample", "label", "dpo", "ppo")
 SHOWN_SAMPLES = 50
 
 
@@ -53,7 +51,16 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
     stages = Stages(places=places, ledger=ledger, parent=parent, say=say)
     try:
         models, results = run_stages(stages, config, data)
-        return conclude(stages, config, data, models, results, pipeline_id=pipeline_id)
+        return conclude(
+            stages,
+            config,
+            data,
+            models,
+            results,
+            compared_with=started_from(models),
+            pipeline_id=pipeline_id,
+            git_commit=git_commit(root),
+        )
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to tell
             for page in findings(places, data.name).glob("validation.*") if not stages.done[1:] else ():
@@ -71,19 +78,50 @@ def versioned_data(places: Places, name: str) -> DatasetVersion:
 
 def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
     """Train and evaluate what the method asks for; return models and evaluations, each by model name."""
+    reward = named_reward(stages, config)
     tokenizer = make_tokenizer(stages, config, data)
     checked = validate(stages, config, data, tokenizer)
     check_roles(config, checked)
     models = {"base": make_base(stages, config, checked, tokenizer)}
-    models["sft"] = train_sft(stages, config, checked, tokenizer, models["base"])
+    if "sft" in STAGES[config.method]:
+        models["sft"] = train_sft(stages, config, checked, tokenizer, models["base"])
+    start = started_from(models)
     if "dpo" in STAGES[config.method]:
-        labels = make_labels(stages, config, checked, tokenizer, models["sft"])
-        models["dpo"] = train_dpo(stages, config, labels, tokenizer, models["sft"])
-    results = {"sft": measure(stages, config, checked, tokenizer, models, "sft", against=None)}
+        labels = make_labels(stages, config, checked, tokenizer, models[start])
+        models["dpo"] = train_dpo(stages, config, labels, tokenizer, models[start])
+    if reward:
+        models[config.method] = train_ppo(stages, config, checked, tokenizer, models[start], reward)
+    results = {start: measure(stages, config, checked, tokenizer, models, start, against=None)}
     for name in models:
-        if name != "sft":
-            results[name] = measure(stages, config, checked, tokenizer, models, name, against=results["sft"])
+        if name != start:
+            results[name] = measure(stages, config, checked, tokenizer, models, name, against=results[start])
     return models, {name: results[name] for name in models}
+
+
+def started_from(models: Mapping[str, Any]) -> str:
+    """Return the model that a method started from, which the others are compared with: SFT's, or the base without one."""
+    return "sft" if "sft" in models else "base"
+
+
+def named_reward(stages: Stages, config: Config) -> RewardSource | None:
+    """Return what PPO is rewarded by, before anything is trained; None for a method without PPO.
+
+    Raises:
+        RequestError: it is not there, or is none that the method takes.
+    """
+    if "ppo" not in STAGES[config.method]:
+        return None
+    source = reward_source(
+        config.ppo.reward, partial_credit=config.ppo.partial_credit, tracking_uri=stages.ledger.client.tracking_uri
+    )
+    if config.ppo.critic_from == "reward_model" and source.kind != "model":
+        raise RequestError(f"ppo.critic_from=reward_model needs a reward model, and ppo.reward={config.ppo.reward} is none")
+    if config.method == "reft" and source.kind != "grader":
+        raise RequestError(
+            f"method reft takes its reward from a grader, and ppo.reward={config.ppo.reward} is none. "
+            "For any other reward: METHOD=ppo"
+        )
+    return source
 
 
 def make_tokenizer(stages: Stages, config: Config, data: DatasetVersion) -> Artifact:
@@ -93,7 +131,7 @@ def make_tokenizer(stages: Stages, config: Config, data: DatasetVersion) -> Arti
         files |= {role: data.files[role] for role in ("corpus", "demonstrations", "questions") if role in data.files}
     return stages.run(
         "tokenizer",
-        "tasks.pretrain:make_tokenizer",
+        "tasks.tokenizer:make_tokenizer",
         key_settings={"data.name": data.name, **flat(config, "model", "tiny")},
         key_inputs=files,
         data=data.folder,
@@ -139,7 +177,10 @@ def check_roles(config: Config, checked: Artifact) -> None:
         raise DataError(
             "one held-out question has no interval: give two at least (split.held_out in params.yaml, evaluate.most_questions)"
         )
-    required(checked.path, "demonstrations", Demonstration, why="SFT imitates")
+    if "sft" in STAGES[config.method]:
+        required(checked.path, "demonstrations", Demonstration, why="SFT imitates")
+    if "ppo" in STAGES[config.method]:
+        required(checked.path, "questions", Question, why="PPO asks")
     if "label" in STAGES[config.method]:
         if label_source(config, checked) == "dataset":
             required(checked.path, "preferences", Preference, why="label.source=dataset takes labels from")
@@ -253,6 +294,27 @@ def train_dpo(stages: Stages, config: Config, labels: Artifact, tokenizer: Artif
     )
 
 
+def train_ppo(
+    stages: Stages, config: Config, checked: Artifact, tokenizer: Artifact, start: Artifact, reward: RewardSource
+) -> Artifact:
+    """Run PPO with a reward, from the model in `start`."""
+    artifact = stages.run(
+        "ppo",
+        "tasks.ppo:train",
+        key_settings={"seed": config.seed, **on_device(config), **flat(config, "ppo")},
+        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "start": start.digest, "reward": reward.digest},
+        resumable=True,
+        data=checked.path,
+        start=start.path,
+        settings=config.ppo,
+        reward=reward,
+        **_common(config, tokenizer),
+    )
+    if not stages.done[-1].cached:
+        stages.ledger.log_table(stages.done[-1].run_id, list(read_rows(artifact.path / "samples.jsonl")), "samples.json")
+    return artifact
+
+
 def measure(
     stages: Stages,
     config: Config,
@@ -263,7 +325,7 @@ def measure(
     *,
     against: Artifact | None,
 ) -> Artifact:
-    """Evaluate one model on the held-out questions, beside the SFT model."""
+    """Evaluate one model on the held-out questions, beside the one that the method started from."""
     return stages.run(
         f"evaluate-{name}",
         "tasks.evaluate:evaluate",
@@ -272,185 +334,17 @@ def measure(
             "data": checked.digest,
             "tokenizer": tokenizer.digest,
             "subject": models[name].digest,
-            "reference": models["sft"].digest,
+            "reference": models[started_from(models)].digest,
             "reference_results": against.digest if against else "",
         },
         title=f"test {name}",
         data=checked.path,
         subject=models[name].path,
-        reference=models["sft"].path,
+        reference=models[started_from(models)].path,
         reference_results=against.path if against else None,
         settings=config.evaluate,
         **_common(config, tokenizer),
     )
-
-
-def conclude(
-    stages: Stages,
-    config: Config,
-    data: DatasetVersion,
-    models: Mapping[str, Artifact],
-    results: Mapping[str, Artifact],
-    *,
-    pipeline_id: str,
-) -> dict[str, Any]:
-    """Register the final model, write the report, and close the pipeline's run."""
-    final = list(models)[-1]
-    ledger, parent = stages.ledger, stages.parent
-    metrics = pipeline_metrics(stages, results[final])
-    registered = registered_model(
-        ledger,
-        name=f"posttrain-{data.name}",
-        folder=models[final].path / "model",
-        run_id=parent,
-        tags={
-            "posttrain.method": config.method,
-            "posttrain.seed": str(config.seed),
-            "posttrain.data_md5": data.md5,
-            "posttrain.stage_key": models[final].key,
-            "posttrain.pipeline_id": pipeline_id,
-        },
-        metrics=metrics,
-    )
-    report = build_report(
-        pipeline_id=pipeline_id,
-        method=config.method,
-        seed=config.seed,
-        dataset=data.name,
-        data_md5=data.md5,
-        git_commit=git_commit(stages.places.root),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        stages=[stage.as_row() for stage in stages.done],
-        metrics=metrics,
-        models={name: model_figures(result) for name, result in results.items()},
-        model={"uri": registered.uri, "name": registered.name, "version": registered.version, "path": registered.path},
-        mlflow={
-            "run_id": parent,
-            "experiment_id": ledger.experiment_id,
-            "compare_url": ledger.compare_url([parent]),
-        },
-        notes=notes(stages, config),
-        warnings=warnings(stages, results),
-    )
-    files = write_report(report, stages.places.reports, curves=training_curves(models))
-    for file in files.values():
-        if file.name != "latest.json":
-            ledger.log_file(parent, file, folder="report")
-    ledger.log_table(parent, sample_rows(results), "samples.json")
-    ledger.finish_pipeline(
-        parent,
-        metrics=metrics,
-        tags={
-            "posttrain.stage_key": models[final].key,
-            "posttrain.cached": str(all(stage.cached for stage in stages.done)).lower(),
-        },
-    )
-    return report
-
-
-@task(name="register", persist_result=False)
-def registered_model(ledger: Ledger, **how: Any) -> RegisteredModel:
-    """Register the final model as challenger."""
-    return register(ledger, **how)
-
-
-def pipeline_metrics(stages: Stages, final: Artifact) -> dict[str, float | None]:
-    """Return the figures that every method reports; costs are what computing took, now or when it was cached."""
-
-    def total(cost: str) -> float:
-        return sum(stage.artifact.costs.get(cost, 0.0) for stage in stages.done if stage.name in TRAINING)
-
-    names = (
-        "accuracy",
-        "accuracy_low",
-        "accuracy_high",
-        "accuracy_sampled",
-        "accuracy_sampled_low",
-        "accuracy_sampled_high",
-        "win_rate",
-        "win_rate_low",
-        "win_rate_high",
-        "kl",
-        "response_tokens",
-        "finished",
-        "preference_accuracy",
-        "preference_accuracy_low",
-        "preference_accuracy_high",
-    )
-    return {
-        **{f"eval/{name}": final.metrics.get(name) for name in names if name in final.metrics or "preference" not in name},
-        **{f"cost/{name}": total(name) for name in ("train_seconds", "generated_tokens", "trained_tokens", "labels")},
-        "cost/peak_rss_mb": max(stage.artifact.costs["peak_rss_mb"] for stage in stages.done),
-    }
-
-
-def model_figures(result: Artifact) -> dict[str, Any]:
-    """Return one model's figures as the report's table wants them; None where a figure is undefined."""
-    found = result.metrics
-
-    def interval(name: str) -> dict[str, float] | None:
-        if name not in found:
-            return None
-        return {"estimate": found[name], "low": found[f"{name}_low"], "high": found[f"{name}_high"]}
-
-    bounded = ("accuracy", "accuracy_sampled", "win_rate", "accuracy_gain", "accuracy_sampled_gain", "kl", "preference_accuracy")
-    return {
-        **{name: interval(name) for name in bounded if name in found or name in bounded[:3]},
-        "response_tokens": found["response_tokens"],
-        "finished": found["finished"],
-    }
-
-
-def notes(stages: Stages, config: Config) -> list[str]:
-    """Return what a reader must know to read the numbers right."""
-    told = ["costs are those of the stages after the base, as computed now or when they were cached"]
-    labels = next((stage.artifact for stage in stages.done if stage.name == "label"), None)
-    if labels and "flipped_share" in labels.metrics:
-        told.append(
-            f"preferences come from {config.label.annotators} simulated annotators, "
-            f"who got {labels.metrics['flipped_share']:.1%} of {labels.metrics['pairs']:.0f} pairs wrong; no person was asked"
-        )
-    told.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
-    return told
-
-
-def warnings(stages: Stages, results: Mapping[str, Artifact]) -> list[str]:
-    """Return what may be wrong with the numbers."""
-    told = []
-    checked = next(stage.artifact for stage in stages.done if stage.name == "validate")
-    if checked.metrics["quarantined"]:
-        rows = f"{checked.metrics['quarantined']:.0f} of {checked.metrics['rows']:.0f}"
-        told.append(f"{rows} rows were quarantined: {checked.path / 'validation.html'}")
-    for name, result in results.items():
-        if result.metrics["finished"] < 0.9:
-            told.append(f"{name} ended only {result.metrics['finished']:.0%} of its responses with EOS; the rest were cut off")
-        if "accuracy" not in result.metrics:
-            told.append("the held-out questions have no answers, so accuracy and win rate are undefined")
-            break
-    return told
-
-
-def training_curves(models: Mapping[str, Artifact]) -> dict[str, list[dict[str, float]]]:
-    """Return each trained model's curve, for the picture."""
-    files = {name: artifact.path / "curves.jsonl" for name, artifact in models.items()}
-    return {name: list(read_rows(file)) for name, file in files.items() if file.is_file()}
-
-
-def sample_rows(results: Mapping[str, Artifact]) -> list[dict[str, Any]]:
-    """Return the first held-out questions with every model's greedy answer side by side."""
-    tables = {name: list(read_rows(result.path / PROBLEMS))[:SHOWN_SAMPLES] for name, result in results.items()}
-    rows = []
-    for problems in zip(*tables.values(), strict=True):
-        row = {"prompt": _as_text(problems[0]["prompt"]), "answers": ", ".join(problems[0]["answers"])}
-        for name, problem in zip(tables, problems, strict=True):
-            row[name] = problem["greedy"]["text"]
-            row[f"{name} is right"] = problem["greedy"].get("is_right")
-        rows.append(row)
-    return rows
-
-
-def _as_text(prompt: Any) -> str:
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
 
 
 def git_commit(root: Path) -> str:
@@ -474,8 +368,9 @@ def check(config: Config) -> None:
         from models.load import check_base
 
         check_base(config.model.base)
-    if config.evaluate.max_new_tokens >= config.model.context:
-        raise RequestError(
-            f"evaluate.max_new_tokens must be less than model.context ({config.model.context}), "
-            f"got {config.evaluate.max_new_tokens}"
-        )
+    longest = {"evaluate.max_new_tokens": config.evaluate.max_new_tokens}
+    if "ppo" in STAGES[config.method]:
+        longest["ppo.max_new_tokens"] = config.ppo.max_new_tokens
+    for name, tokens in longest.items():
+        if tokens >= config.model.context:
+            raise RequestError(f"{name} must be less than model.context ({config.model.context}), got {tokens}")

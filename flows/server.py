@@ -9,16 +9,26 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from flows.environment import SERVER, prefect_home, server_pid
-from posttrain.errors import StorageError
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+from flows.environment import LastingServer, forget, lasting_server, prefect_home, remember
+from posttrain.errors import RequestError, StorageError
+from tasks.interruption import uninterrupted
 from tasks.places import Places
+from tasks.stage import storage_errors
 
 UVICORN = "-m uvicorn --factory prefect.server.api.server:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
 LONGEST_START = 180.0
 """Seconds that a server may take until it answers: a fresh database on a busy machine takes 20 or more."""
+LONGEST_END = 10.0
+"""Seconds that a server may take to end by itself; then it is killed."""
+LONGEST_ANSWER = 10.0
+"""Seconds that a server which somebody else started may take."""
+PORT = 4200
 
 
 @contextmanager
@@ -42,17 +52,23 @@ def starting_server(places: Places) -> Iterator[None]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         os.environ["PREFECT_API_URL"] = address = f"http://127.0.0.1:{port}/api"
-        server = subprocess.Popen(
-            [sys.executable, *UVICORN.split(), str(port)],
-            env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        _end_with_us(server)
+        with uninterrupted():
+            server = _start(port, log, PREFECT_UI_ENABLED="0", PREFECT__SERVER_EPHEMERAL="1")
+            _end_with_us(server)
         yield
         _wait_until_it_answers(address, server, log=log.name)
+
+
+def _start(port: int, log: IO[str], **settings: str) -> subprocess.Popen[bytes]:
+    """Start a server in a session of its own, where neither our terminal's Ctrl-C nor its end reaches it."""
+    return subprocess.Popen(
+        [sys.executable, *UVICORN.split(), str(port)],
+        env={**os.environ, "PREFECT__SERVER_FINAL": "1", **settings},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
 
 
 @contextmanager
@@ -79,7 +95,7 @@ def _end_with_us(server: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes] | None, *, log: str) -> None:
-    deadline = time.monotonic() + (LONGEST_START if server else 10.0)
+    deadline = time.monotonic() + (LONGEST_START if server else LONGEST_ANSWER)
     trouble: object = "no answer"
     while time.monotonic() < deadline:
         try:
@@ -91,24 +107,68 @@ def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes] | None,
             trouble = " ".join(Path(log).read_text(errors="replace").splitlines()[-1:]) or f"it ended with {server.returncode}"
             break
         time.sleep(0.1)
-    raise StorageError(f"Prefect's server does not answer at {address}: {trouble}")
+    if server is None:
+        raise RequestError(
+            f"PREFECT_API_URL must be the address of a server that runs, but {address} does not answer: {trouble}. "
+            "Start that one, or unset PREFECT_API_URL for a server of our own"
+        )
+    with storage_errors("Prefect's server", Path(log).parent):  # on a full disk it cannot even tell so
+        probe = Path(log).with_suffix(".probe")
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    raise StorageError(f"Prefect's server does not answer at {address}: {trouble}. See {log}, then run again")
 
 
-def up(places: Places) -> str:
-    """Start the lasting server in the background, unless it runs."""
-    if server_pid(places) is None:
-        with _one_at_a_time(places):
-            command = [sys.executable, "-m", "prefect", "server", "start", "--background"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise StorageError(f"Prefect's server did not start: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
-            _wait_until_it_answers(f"{SERVER}/api", None, log="")
-    return f"Prefect: {SERVER}   (make down ends it)"
+def up(places: Places, *, port: int = PORT) -> str:
+    """Start the lasting server in the background, unless it runs.
+
+    Raises:
+        RequestError: another program listens at the port.
+        StorageError: the server does not answer.
+    """
+    with _one_at_a_time(places) as home:
+        running = lasting_server(places)
+        if running:
+            return f"Prefect: {running.site}   (it was running already; make down ends it)"
+        _require_free(port)
+        with (home / "server.log").open("w+") as log:
+            site = f"http://127.0.0.1:{port}"
+            server = _start(port, log, PREFECT_UI_API_URL=f"{site}/api")
+            try:
+                _wait_until_it_answers(f"{site}/api", server, log=log.name)
+                remember(places, LastingServer(pid=server.pid, started=psutil.Process(server.pid).create_time(), site=site))
+                server.returncode = 0  # it outlives this object, which would warn of that
+            except BaseException:
+                _end(server)
+                raise
+    return f"Prefect: {site}   (make down ends it)"
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            raise RequestError(
+                f"port {port} must be free for Prefect's server, but another program listens there, perhaps the server of "
+                f"another clone. End that one (make down in its folder), or take another port: make up PORT={port + 1}"
+            ) from None
 
 
 def down(places: Places) -> str:
-    """Stop the lasting server."""
-    if server_pid(places) is None:
-        return "Prefect's server is not running"
-    subprocess.run([sys.executable, "-m", "prefect", "server", "stop"], capture_output=True, check=False)
-    return "Prefect's server is stopped"
+    """Stop the lasting server, and wait until it has ended."""
+    running = lasting_server(places)
+    if running:
+        with suppress(psutil.NoSuchProcess):
+            _end(psutil.Process(running.pid))
+    forget(places)
+    return "Prefect's server is stopped" if running else "Prefect's server is not running"
+
+
+def _end(server: psutil.Process | subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(LONGEST_END)
+    except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+        server.kill()

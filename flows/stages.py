@@ -1,7 +1,9 @@
 """One pipeline's stages as Prefect tasks: cached by key, verified on a hit, each with a child run in the ledger."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -62,6 +64,7 @@ class Stages:
         *,
         key_settings: Mapping[str, Any],
         key_inputs: Mapping[str, str],
+        resumable: bool = False,
         **arguments: Any,
     ) -> Artifact:
         """Return the artifact of a stage: the cached one if its files are whole, else a new one.
@@ -72,10 +75,14 @@ class Stages:
                 make, so that a cached run does not wait for torch.
             key_settings: by dotted name, those that decide the result.
             key_inputs: digests of what it reads.
+            resumable: it takes `checkpoints`, a folder of this key's own, which goes when the stage is finished.
             arguments: handed on to `compute`.
         """
         key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.partition(":")[0])
         whole, _ = find(self.places, name, key)
+        checkpoints = self.places.checkpoints / name / key
+        if resumable:
+            arguments["checkpoints"] = checkpoints
 
         @task(
             name=name,
@@ -94,6 +101,8 @@ class Stages:
         cached = state.name == "Cached" or told["run_id"] is None
         run_id = self.ledger.log_cached_stage(self.parent, folder) if cached else told["run_id"]
         artifact = _read(folder)
+        if resumable:
+            shutil.rmtree(checkpoints, ignore_errors=True)
         self.done.append(Done(name=name, artifact=artifact, cached=cached, run_id=run_id))
         return artifact
 
@@ -124,7 +133,8 @@ class Stages:
             )
         except BaseException as error:
             if live:
-                live[0].fail(str(error) or type(error).__name__)
+                with suppress(Exception):  # the first error is the one to tell
+                    live[0].fail(str(error) or type(error).__name__)
             raise
         if was_there:
             return {"run_id": None}

@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 
 from flows.pipeline import findings
 from posttrain.config import Config
-from tasks import gate, pretrain
+from tasks import gate
 from tasks.dvc import bring_up_to_date
 from tasks.places import Places
+from tasks.tokenizer import make_tokenizer
 
 
 def validate_dataset(places: Places, config: Config, say: Callable[[str], None]) -> list[str]:
@@ -26,7 +27,7 @@ def validate_dataset(places: Places, config: Config, say: Callable[[str], None])
         tokenizer, checked = Path(scratch, "tokenizer"), Path(scratch, "checked")
         tokenizer.mkdir()
         checked.mkdir()
-        made = pretrain.make_tokenizer(
+        made = make_tokenizer(
             tokenizer, lambda *_: None, data=data.folder, dataset=data.name, model=config.model, settings=config.tiny
         )
         gate.pass_gate(

@@ -47,3 +47,30 @@ def response_logprobs(logits: Tensor, ids: Tensor, is_response: Tensor, *, tempe
         raise ValueError("a response cannot start at position 0: no token stands before it to predict it from")
     logprobs = token_logprobs(logits, ids, temperature=temperature)
     return logprobs.masked_fill(~is_response[:, 1:], 0.0).sum(dim=-1)
+
+
+def taken_logprobs(logits: Tensor, ids: Tensor, *, temperature: float) -> Tensor:
+    """Log-probability of the token taken at each of some positions, (tokens,), nats.
+
+        log p = log softmax(logits / T)[id]
+
+    Args:
+        logits: (tokens, vocabulary), of the positions that predict them.
+        ids: (tokens,), int64.
+        temperature: T, the one that they were sampled at.
+
+    Raises:
+        ValueError: if shapes differ or T is not positive.
+    """
+    if logits.shape[:1] != ids.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and ids {tuple(ids.shape)} must agree in their first dimension")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be greater than 0, got {temperature}")
+    predictions = logits if temperature == 1 else logits / temperature
+    return predictions.gather(-1, ids[:, None]).squeeze(-1) - torch.logsumexp(predictions, dim=-1)
+
+
+def entropies(logits: Tensor, *, temperature: float) -> Tensor:
+    """Entropy of the next-token distribution at each of some positions, (tokens,), nats: - Σ p log p, p = softmax(logits / T)."""
+    logprob = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    return -(logprob.exp() * logprob).sum(dim=-1)

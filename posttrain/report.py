@@ -30,7 +30,10 @@ PARENT_METRICS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the results table: the key within a model's metrics, what people call it, and how a value is written."""
+    """A line of the results table: the key within a model's metrics, what people call it, and how a value is written.
+
+    `{start}` in a label is the model that a method started from.
+    """
 
     key: str
     label: str
@@ -40,8 +43,8 @@ class Row:
 ROWS = (
     Row("accuracy", "accuracy, greedy (%)", is_share=True),
     Row("accuracy_sampled", "accuracy, sampled (%)", is_share=True),
-    Row("win_rate", "win rate vs SFT (%)", is_share=True),
-    Row("kl", "KL from SFT (nats)", is_share=False),
+    Row("win_rate", "win rate vs {start} (%)", is_share=True),
+    Row("kl", "KL from {start} (nats)", is_share=False),
     Row("response_tokens", "response tokens", is_share=False),
     Row("finished", "ended with EOS (%)", is_share=True),
 )
@@ -59,6 +62,7 @@ def build_report(
     stages: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, float | None],
     models: Mapping[str, Mapping[str, Any]],
+    compared_with: str,
     model: Mapping[str, Any],
     mlflow: Mapping[str, Any],
     notes: Sequence[str] = (),
@@ -76,8 +80,9 @@ def build_report(
         created: ISO 8601 time.
         stages: in order, each {name, key, cached, seconds, run_id}; seconds is what computing it cost, now or once.
         metrics: those of `PARENT_METRICS`; None where undefined.
-        models: in order `base`, `sft`, then the method: each {accuracy, accuracy_sampled, win_rate: {estimate, low, high}
-            or None, kl, response_tokens, finished}.
+        models: in order `base`, `sft` where there is one, then the method's: each {accuracy, accuracy_sampled,
+            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}.
+        compared_with: the model that win rate and KL are taken against: the one that the method started from.
         model: {uri, name, version, path} of the registered version.
         mlflow: {run_id, experiment_id, compare_url}.
         notes: what a reader must know to read the numbers right, such as who labelled.
@@ -103,6 +108,7 @@ def build_report(
         "stages": [dict(stage) for stage in stages],
         "metrics": dict(metrics),
         "models": {name: dict(values) for name, values in models.items()},
+        "compared_with": compared_with,
         "model": dict(model),
         "champion": dict(NO_PROMOTION),
         "mlflow": dict(mlflow),
@@ -114,7 +120,10 @@ def build_report(
 def result_rows(report: Mapping[str, Any]) -> list[list[str]]:
     """Return the results as text, one row a metric: its label, then one cell a model; undefined is "–"."""
     models = report["models"].values()
-    return [[row.label, *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS]
+    start = {"sft": "SFT"}.get(report["compared_with"], report["compared_with"])
+    return [
+        [row.label.format(start=start), *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS
+    ]
 
 
 def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:
@@ -126,9 +135,9 @@ def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:
 
 
 def headline(report: Mapping[str, Any]) -> str:
-    """Say in one sentence what the final model's greedy accuracy is, and the SFT model's where that is another."""
+    """Say in one sentence what the final model's greedy accuracy is, and that of the model before it."""
     names = list(report["models"])
-    final, before = names[-1], "sft" if "sft" in names[:-1] else names[0]
+    final, before = names[-1], names[max(0, len(names) - 2)]
     after, start = (report["models"][name]["accuracy"] for name in (final, before))
     if after is None or start is None:
         return f"{final} has no accuracy: the held-out questions have no answers to check against."

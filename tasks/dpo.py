@@ -1,6 +1,5 @@
 """The stage `dpo`: TRL's DPOTrainer on preference pairs, with the reference's log-probabilities computed beforehand."""
 
-import math
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +12,11 @@ from posttrain.config import DPOSettings, ModelSettings
 from posttrain.records import Preference
 from tasks.records import required
 from tasks.stage import Log, Outcome
-from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, watched
+from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
 from tasks.weights import save, source_of
 
 
-def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, context: int, seed: int) -> DPOConfig:
+def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, epochs: float, context: int, seed: int) -> DPOConfig:
     """Return TRL's configuration for our settings: the DPO loss, and beside it the NLL of the chosen where it has weight."""
     losses = ["robust" if settings.label_smoothing else "sigmoid"]
     weights = [1.0]
@@ -25,16 +24,7 @@ def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, con
         losses.append("sft")
         weights.append(settings.nll_weight)
     return DPOConfig(
-        **shared_arguments(
-            scratch,
-            model=model,
-            batch_size=settings.batch_size,
-            device_batch_size=settings.device_batch_size,
-            learning_rate=settings.learning_rate,
-            epochs=settings.epochs,
-            warmup=settings.warmup,
-            seed=seed,
-        ),
+        **shared_arguments(scratch, settings, model=model, epochs=epochs, seed=seed),
         loss_type=losses,
         loss_weights=weights,
         beta=settings.beta,
@@ -61,15 +51,13 @@ def train(
     pairs = required(preferences, "preferences", Preference, why="DPO learns from")
     rows = [{"prompt": prompt_text(reader, pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
     source, revision = source_of(start)
-    epochs = epochs_within(settings.epochs, most_steps=settings.most_steps, rows=len(rows), batch_size=settings.batch_size)
-    steps = math.ceil(len(rows) / settings.batch_size) * epochs
-    with TemporaryDirectory() as scratch, watched("dpo", steps=math.ceil(steps), log=log) as curves:
+    epochs = epochs_within(settings, rows=len(rows))
+    steps = steps_of(epochs, settings, rows=len(rows))
+    with TemporaryDirectory() as scratch, watched("dpo", steps=steps, log=log) as curves:
         started = time.perf_counter()
         trainer = DPOTrainer(
             model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=arguments(
-                Path(scratch), settings.model_copy(update={"epochs": epochs}), model=model, context=context, seed=seed
-            ),
+            args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
             train_dataset=Dataset.from_list(rows),
             processing_class=reader,
             peft_config=lora(model),

@@ -12,7 +12,7 @@ from models.load import device, load_model, load_tokenizer, prompt_text
 from models.logprobs import response_ids, score_responses
 from posttrain.annotators import Quality, gold_preference
 from posttrain.config import EvaluateSettings, ModelSettings
-from posttrain.graders.answer import Verdict, grade
+from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Preference, Question
 from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
 from tasks.progress import bar
@@ -70,7 +70,8 @@ def evaluate(
         greedy = generate(network, reader, prompts, samples=1, temperature=0.0, **how)
         sampled = generate(network, reader, prompts, samples=settings.samples, temperature=settings.temperature, **how)
     kl = None if reference_results is None else _kl(network, _load(reference, model), reader, prompts, sampled, settings)
-    rows = [_row(question, first[0], more) for question, first, more in zip(questions, greedy, sampled, strict=True)]
+    grader = build_grader("answer")
+    rows = [_row(question, first[0], more, grader) for question, first, more in zip(questions, greedy, sampled, strict=True)]
     write_rows(out / PROBLEMS, rows)
     against = rows if reference_results is None else list(read_rows(reference_results / PROBLEMS))
     metrics = figures(rows, against, kl=kl)
@@ -85,20 +86,22 @@ def _load(artifact: Path, model: ModelSettings) -> PreTrainedModel:
     return load_model(source, model, on=device(), revision=revision)
 
 
-def _row(question: Question, greedy: Response, sampled: Sequence[Response]) -> dict[str, Any]:
+def _row(question: Question, greedy: Response, sampled: Sequence[Response], grader: Grader) -> dict[str, Any]:
     return {
         "id": question.id,
         "prompt": question.model_dump(mode="json")["prompt"],
         "answers": list(question.answers),
-        "greedy": _graded(greedy, question),
-        "sampled": [_graded(one, question) for one in sampled],
+        "greedy": _graded([greedy], question, grader)[0],
+        "sampled": _graded(sampled, question, grader),
     }
 
 
-def _graded(response: Response, question: Question) -> dict[str, Any]:
-    verdict: Verdict | None = grade(response.text, question.answers) if question.answers else None
-    told = {"extracted": verdict.extracted, "is_right": verdict.is_right} if verdict else {}
-    return {"text": response.text, "tokens": response.tokens, "is_finished": response.is_finished, **told}
+def _graded(responses: Sequence[Response], question: Question, grader: Grader) -> list[dict[str, Any]]:
+    rows = [{"text": one.text, "tokens": one.tokens, "is_finished": one.is_finished} for one in responses]
+    if not question.answers:
+        return rows
+    grades = grader.grade([Sample(one.text, {"id": question.id, "answers": question.answers}) for one in responses])
+    return [row | {"extracted": told.extracted, "is_right": told.is_right} for row, told in zip(rows, grades, strict=True)]
 
 
 def figures(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from posttrain.errors import RequestError, StorageError
+from tasks.interruption import uninterrupted
 from tasks.places import Places
 
 Arguments = ParamSpec("Arguments")
@@ -31,14 +32,18 @@ ABSOLUTE_PATHS = (
 
 
 def plain_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Turn what the disk, SQLite or the server refused into a StorageError, one sentence instead of a traceback."""
+    """Turn what the disk, SQLite or the server refused into a StorageError, one sentence instead of a traceback.
+
+    A Ctrl-C waits until the function is done.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         from mlflow.exceptions import MlflowException
 
         try:
-            return function(*args, **kwargs)
+            with uninterrupted(), _quiet("mlflow.store.db.utils"):  # which logs the traceback of what we say in a sentence
+                return function(*args, **kwargs)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"the MLflow store refused a write: {error}. Free or unlock the disk, then run again") from error
         except MlflowException as error:

@@ -26,6 +26,11 @@ class Places:
         return self.store / "stages"
 
     @property
+    def checkpoints(self) -> Path:
+        """`<stage>/<key>/`: where an interrupted stage goes on from; empty when all are finished."""
+        return self.store / "checkpoints"
+
+    @property
     def ledger(self) -> Path:
         """MLflow's SQLite file and artifacts. Git-ignored."""
         return self.root / "mlflow" / "store"

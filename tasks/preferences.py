@@ -10,7 +10,7 @@ from models.load import device, load_model, load_tokenizer, prompt_text
 from posttrain.annotators import Candidate, Quality, annotator_noise, informative_pairs, label
 from posttrain.config import LabelSettings, ModelSettings, SampleSettings
 from posttrain.errors import DataError
-from posttrain.graders.answer import grade
+from posttrain.graders import Sample, build_grader
 from posttrain.records import Preference, Question
 from tasks.progress import bar
 from tasks.records import read_rows, required, write_rows
@@ -104,6 +104,7 @@ def label_simulated(out: Path, log: Log, *, samples: Path, settings: LabelSettin
 
 
 def _pairs(samples: Path, settings: LabelSettings, random: Random) -> Iterator[tuple[Question, tuple[Candidate, Candidate]]]:
+    grader = build_grader("answer")
     for row in read_rows(samples / "samples.jsonl"):
         question = Question.model_validate(row["question"])
         if not question.answers:
@@ -111,9 +112,10 @@ def _pairs(samples: Path, settings: LabelSettings, random: Random) -> Iterator[t
                 f"question {question.id} has no answers, and simulated annotators prefer right responses to wrong ones. "
                 'Use imported preferences instead: SET="label.source=dataset"'
             )
+        grades = grader.grade([Sample(text, {"id": question.id, "answers": question.answers}) for text, _ in row["responses"]])
         candidates = [
-            Candidate(text=text, quality=Quality(is_right=grade(text, question.answers).is_right, is_finished=is_finished))
-            for text, is_finished in row["responses"]
+            Candidate(text=text, quality=Quality(is_right=told.is_right, is_finished=is_finished))
+            for (text, is_finished), told in zip(row["responses"], grades, strict=True)
         ]
         for pair in informative_pairs(candidates, most=settings.pairs_per_prompt, ties=settings.ties, random=random):
             yield question, pair

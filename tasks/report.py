@@ -57,7 +57,7 @@ def write_report(report: Mapping[str, Any], folder: Path, *, curves: Mapping[str
     Args:
         report: from `posttrain.report.build_report`.
         folder: `reports/`, made if need be.
-        curves: by stage, the lines of its curves.jsonl; those with a `loss` are drawn.
+        curves: by stage, the lines of its curves.jsonl; those with a `loss`, or PPO's reward, are drawn.
 
     Returns:
         The path of each, by "json", "markdown", "picture" and "latest".
@@ -86,20 +86,21 @@ def write_report(report: Mapping[str, Any], folder: Path, *, curves: Mapping[str
 
 
 def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
-    """Draw the accuracy of each model with its 95 % interval, beside the loss of each training stage; returns a PNG."""
+    """Draw the accuracy of each model with its 95 % interval, beside the curve of each training stage; returns a PNG."""
     from io import BytesIO
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = {stage: curve for stage, curve in curves.items() if any("loss" in row for row in curve)}
+    drawn = {stage: curve for stage, curve in curves.items() if any("loss" in row or "ppo/reward" in row for row in curve)}
     drawn = dict(list(drawn.items())[-MOST_CURVES:])
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(max(1, len(drawn)), 2 if drawn else 1, width_ratios=[3, 2] if drawn else [1])
     _draw_accuracy(figure.add_subplot(grid[:, 0]), report["models"])
     for place, (stage, curve) in enumerate(drawn.items()):
-        _draw_loss(figure.add_subplot(grid[place, 1]), stage, curve, is_last=place == len(drawn) - 1)
+        draw = _draw_ppo if any("ppo/reward" in row for row in curve) else _draw_loss
+        draw(figure.add_subplot(grid[place, 1]), stage, curve, is_last=place == len(drawn) - 1)
     figure.suptitle(f"{report['method']} on {report['dataset']}, seed {report['seed']}", fontsize=13)
     png = BytesIO()
     figure.savefig(png, format="png")
@@ -135,6 +136,26 @@ def _draw_loss(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None
         axes.set_xlabel("step")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_ppo(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None:
+    """Draw reward and gold score against updates on the left axis, the KL on the right one."""
+    updates = range(1, len(curve) + 1)
+    if "ppo/gold" in curve[0]:
+        axes.plot(updates, [row["ppo/gold"] for row in curve], color=SAMPLED, linewidth=3.5, alpha=0.6, label="gold")
+    axes.plot(updates, [row["ppo/reward"] for row in curve], color=GREEDY, linewidth=1.5, label="reward")
+    axes.set_title(f"{stage}: PPO on training questions", fontsize=11)
+    axes.tick_params(labelsize=9)
+    beside = axes.twinx()
+    beside.plot(updates, [row["ppo/kl"] for row in curve], color=LINE, linewidth=1.2, linestyle=":", label="KL (nats, right)")
+    beside.tick_params(labelsize=9)
+    beside.spines[["top"]].set_visible(False)
+    lines = [*axes.get_lines(), *beside.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=9, loc="lower right")
+    if is_last:
+        axes.set_xlabel("update")
+    axes.grid(alpha=0.25)
+    axes.spines[["top"]].set_visible(False)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> Table:

@@ -1,6 +1,5 @@
 """The stage `sft`: TRL's SFTTrainer on demonstrations, loss on the completion only, EOS taught."""
 
-import math
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,23 +12,14 @@ from posttrain.config import ModelSettings, SFTSettings
 from posttrain.records import Demonstration
 from tasks.records import required
 from tasks.stage import Log, Outcome
-from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, watched
+from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
 from tasks.weights import save, source_of
 
 
-def arguments(scratch: Path, settings: SFTSettings, *, model: ModelSettings, context: int, seed: int) -> SFTConfig:
+def arguments(scratch: Path, settings: SFTSettings, *, model: ModelSettings, epochs: float, context: int, seed: int) -> SFTConfig:
     """Return TRL's configuration for our settings."""
     return SFTConfig(
-        **shared_arguments(
-            scratch,
-            model=model,
-            batch_size=settings.batch_size,
-            device_batch_size=settings.device_batch_size,
-            learning_rate=settings.learning_rate,
-            epochs=settings.epochs,
-            warmup=settings.warmup,
-            seed=seed,
-        ),
+        **shared_arguments(scratch, settings, model=model, epochs=epochs, seed=seed),
         completion_only_loss=True,
         max_length=context,
         packing=False,
@@ -53,14 +43,12 @@ def train(
     demonstrations = required(data, "demonstrations", Demonstration, why="SFT imitates")
     rows = [{"prompt": prompt_text(reader, one.prompt), "completion": one.completion} for one in demonstrations]
     source, revision = source_of(base)
-    epochs = epochs_within(settings.epochs, most_steps=settings.most_steps, rows=len(rows), batch_size=settings.batch_size)
-    steps = math.ceil(len(rows) / settings.batch_size) * epochs
-    with TemporaryDirectory() as scratch, watched("sft", steps=math.ceil(steps), log=log) as curves:
+    epochs = epochs_within(settings, rows=len(rows))
+    steps = steps_of(epochs, settings, rows=len(rows))
+    with TemporaryDirectory() as scratch, watched("sft", steps=steps, log=log) as curves:
         trainer = SFTTrainer(
             model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=arguments(
-                Path(scratch), settings.model_copy(update={"epochs": epochs}), model=model, context=context, seed=seed
-            ),
+            args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
             train_dataset=Dataset.from_list(rows),
             processing_class=reader,
             peft_config=lora(model),

@@ -224,6 +224,17 @@ class Ledger:
                 abandoned.append(run.info.run_id)
         return abandoned
 
+    def peers(self, run_id: str) -> list[str]:
+        """Return the newest finished pipeline of each other method on the same version of the same data."""
+        own = self.client.get_run(run_id).data.tags
+        same = " and ".join(f"tags.`posttrain.{name}` = '{own[f'posttrain.{name}']}'" for name in ("kind", "dataset", "data_md5"))
+        found: dict[str, str] = {}
+        for run in self.client.search_runs(
+            [self.experiment_id], f"attributes.status = 'FINISHED' and {same}", order_by=["attributes.start_time DESC"]
+        ):
+            found.setdefault(run.data.tags["posttrain.method"], run.info.run_id)
+        return [peer for method, peer in found.items() if method != own["posttrain.method"]]
+
     def compare_url(self, run_ids: Sequence[str]) -> str:
         """Return the address at which the MLflow UI compares these runs (`make ui` first, where the store is local)."""
         site = f"http://127.0.0.1:{UI_PORT}" if self.is_local else self.uri.rstrip("/")

@@ -13,39 +13,39 @@ from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.load import device, dtype
-from posttrain.config import ModelSettings
+from posttrain.config import DPOSettings, ModelSettings, SFTSettings
 from tasks.progress import bar
 from tasks.stage import Log
 
 
 def shared_arguments(
-    scratch: Path,
-    *,
-    model: ModelSettings,
-    batch_size: int,
-    device_batch_size: int,
-    learning_rate: float,
-    epochs: float,
-    warmup: float,
-    seed: int,
+    scratch: Path, settings: SFTSettings | DPOSettings, *, model: ModelSettings, epochs: float, seed: int
 ) -> dict[str, Any]:
     """Return the arguments that every TRL `Config` takes.
 
     A batch larger than `device_batch_size` is accumulated. Of two sizes that do not divide each other the device's is lowered
     until they do, so that a batch is never larger than asked for.
+
+    Args:
+        scratch: a folder that a trainer may write into.
+        settings: of the method; `epochs` stands for its own.
+        model: how it is loaded.
+        epochs: as `epochs_within` allows.
+        seed: of order and initialisation.
     """
+    batch_size = settings.batch_size
     on_gpu = device().type == "cuda"
     devices = max(1, torch.cuda.device_count()) if on_gpu else 1
-    a_device = max(1, min(device_batch_size, batch_size // devices))
+    a_device = max(1, min(settings.device_batch_size, batch_size // devices))
     while (batch_size // devices) % a_device:
         a_device -= 1
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": a_device,
         "gradient_accumulation_steps": max(1, batch_size // (a_device * devices)),
-        "learning_rate": learning_rate,
+        "learning_rate": settings.learning_rate,
         "num_train_epochs": epochs,
-        "warmup_steps": min(warmup, math.nextafter(1.0, 0.0)),  # a share; from 1 on transformers reads it as a count
+        "warmup_steps": min(settings.warmup, math.nextafter(1.0, 0.0)),  # a share; from 1 on transformers reads it as a count
         "lr_scheduler_type": "linear",
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
@@ -63,17 +63,22 @@ def shared_arguments(
     }
 
 
-def epochs_within(epochs: float, *, most_steps: int, rows: int, batch_size: int) -> float:
+def epochs_within(settings: SFTSettings | DPOSettings, *, rows: int) -> float:
     """Return `epochs`, or fewer where they would take more than `most_steps` optimiser steps over `rows`."""
-    return min(epochs, most_steps / math.ceil(rows / batch_size))
+    return min(settings.epochs, settings.most_steps / math.ceil(rows / settings.batch_size))
 
 
-def lora(model: ModelSettings) -> LoraConfig | None:
-    """Return the adapter settings, or None where all weights are trained."""
+def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -> int:
+    """Return the optimiser steps that `epochs` over `rows` take."""
+    return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
+
+
+def lora(model: ModelSettings, *, task: str | None = "CAUSAL_LM") -> LoraConfig | None:
+    """Return the adapter settings, or None where all weights are trained; `task` None for a network without an output layer."""
     if model.lora_rank == 0:
         return None
     return LoraConfig(
-        r=model.lora_rank, lora_alpha=model.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=model.lora_rank, lora_alpha=model.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type=task
     )
 
 

@@ -5,12 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from flows.environment import QUIET
 
 for name, value in {**QUIET, "HF_HUB_OFFLINE": "1"}.items():
     os.environ.setdefault(name, value)
+
+# an example that takes long on a busy machine says nothing of the code
+hypothesis.settings.register_profile("posttrain", deadline=None)
+hypothesis.settings.load_profile("posttrain")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def world_records() -> Mapping[str, list]:
 def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None) -> TinyWorld:
     """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change."""
     from posttrain.config import ModelSettings, PretrainSettings, TinySettings
-    from tasks import pretrain
+    from tasks import pretrain, tokenizer
     from tasks.records import write_rows
 
     root = tmp_path_factory.mktemp("tiny world")
@@ -67,7 +72,7 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[
     for role, records in world_records.items():
         write_rows(made.data / f"{role}.jsonl", (record.model_dump(mode="json") for record in records))
     model, network = ModelSettings(context=made.context), TinySettings(layers=2, width=32, heads=2)
-    pretrain.make_tokenizer(
+    tokenizer.make_tokenizer(
         made.tokenizer.parent, lambda *_: None, data=made.data, dataset="world", model=model, settings=network
     )
     pretrain.make_base(

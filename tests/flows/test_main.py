@@ -1,6 +1,7 @@
 """The verbs' refusals: exit code, one sentence on stderr, and nothing written."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,13 @@ import pytest
 
 from flows import __main__ as subject
 from flows.__main__ import configuration, main
-from posttrain.config import Config
+from posttrain.config import STAGES, Config
 from posttrain.errors import ContractError, DataError, RequestError, StorageError
 from tasks.places import Places
 
 REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "data", "validate", "ui")
-VERBS = ("pipeline", "data", "import", "validate", "ui", "up", "down")
+VERBS = ("pipeline", "data", "import", "validate", "grade", "ui", "up", "down")
 MEND = "Mend it, or: git checkout params.yaml"
 
 
@@ -69,7 +70,7 @@ def test_every_verb_is_known():
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("method=dop", "there is no method dop; did you mean dpo?; methods are sft, dpo"),
+        ("method=dop", f"there is no method dop; did you mean dpo?; methods are {', '.join(STAGES)}"),
         ("dpo.bta=1", "there is no setting dpo.bta; did you mean dpo.beta?"),
         ("dpo.beta=-1", "dpo.beta must be greater than 0.0, got -1"),
         ("seed=one", "seed must be a whole number, got one"),
@@ -248,3 +249,42 @@ def test_a_refusal_is_quick_and_imports_no_heavy_library(root):
     )
     assert (done.returncode, done.stdout) == (2, "[]\n")
     assert done.stderr == "request: there is no setting dpo.bta; did you mean dpo.beta?\n"
+
+
+def process(root, *words, **stubs):
+    """Run a verb as a process, with modules in its folder that stand before the libraries of their names."""
+    for name, source in stubs.items():
+        (root / f"{name}.py").write_text(source)
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *words],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+INTERRUPT = "import signal; signal.raise_signal(signal.SIGINT)"
+
+
+def test_an_interruption_before_the_verb_is_known_leaves_no_traceback(root):
+    done = process(root, "pipeline", yaml=INTERRUPT)
+    assert (done.returncode, done.stderr, done.stdout) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interruption_while_libraries_load_is_130(root, name):
+    """From source that is run as text, as dataclasses do, Python would end by the signal instead of with an exit code."""
+    text = INTERRUPT.replace("SIGINT", name)
+    done = process(root, "pipeline", prefect=f"exec({text!r})")
+    told = "interrupted; finished stages are kept, and the same command goes on from there\n"
+    assert (done.returncode, done.stderr, done.stdout) == (130, told, "")
+
+
+@pytest.mark.parametrize(("verb", "port"), [("up", "80"), ("up", "x"), ("ui", "65536"), ("ui", "-1")])
+def test_a_wrong_port(root, capsys, monkeypatch, verb, port):
+    monkeypatch.setenv("PORT", port)
+    monkeypatch.setattr("tasks.tracking.Ledger.open", lambda *_: None)
+    assert main([verb]) == 2
+    assert capsys.readouterr().err == f"request: PORT must be a whole number between 1024 and 65535, got {port}\n"

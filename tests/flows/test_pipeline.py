@@ -28,6 +28,7 @@ pretrain: {steps: 120}
 tiny: {width: 48, layers: 2}
 sft: {epochs: 4, learning_rate: 3e-3}
 sample: {per_prompt: 4}
+ppo: {updates: 3, episodes: 16, mini_batch: 8, max_new_tokens: 40, least_finished: 0.1}
 evaluate: {max_new_tokens: 40}
 """
 OF_RUNS = ("kind", "method", "stage", "pipeline_id", "seed", "dataset", "data_md5", "stage_key", "cached", "git_commit")
@@ -91,6 +92,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A house in which the default pipeline has run once."""
     folder = new_house(tmp_path_factory.mktemp("house"))
     run(folder, "pipeline", "method=dpo")
+    (folder / "undisturbed.json").write_text(json.dumps(weights(folder)))
     return folder
 
 
@@ -153,12 +155,41 @@ def test_what_is_made_again_is_what_depends_on_the_change(house: Path) -> None:
     assert ran(house) == ["base"]
 
 
+def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
+    from mlflow import MlflowClient
+
+    run(house, "pipeline", "method=reft")
+    told = report(house)
+    assert ran(house) == ["ppo", "evaluate-reft"]
+    assert (list(told["models"]), told["compared_with"]) == (["base", "sft", "reft"], "sft")
+    assert set(told["metrics"]) >= set(PARENT_METRICS)
+    client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
+    child = next(stage["run_id"] for stage in told["stages"] if stage["name"] == "ppo")
+    for name in ("reward", "kl", "clip_fraction", "explained_variance", "entropy", "approx_kl", "gold", "finished"):
+        assert len(client.get_metric_history(child, f"ppo/{name}")) == 3, name
+    assert "samples.json" in {file.path for file in client.list_artifacts(child)}
+    assert not list((house / ".posttrain" / "checkpoints").glob("ppo/*"))
+
+    (house / "my_rewards.py").write_text(
+        "def score(prompts, completions, records):\n    return [len(text) for text in completions]\n"
+    )
+    out = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:score")
+    told = report(house)
+    assert ran(house) == ["ppo", "evaluate-base", "evaluate-ppo"]
+    assert (list(told["models"]), told["compared_with"]) == (["base", "ppo"], "base")
+    assert "win rate vs base" in out
+    told = run(house, "pipeline", "method=reft", "ppo.reward=python:my_rewards:score", code=2)
+    assert "method reft takes its reward from a grader" in told
+    told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:scoer", code=2)
+    assert "ppo.reward=python:my_rewards:scoer cannot be imported: AttributeError" in told
+
+
 def test_a_changed_source_line_or_data_row_reaches_exactly_its_dependants(house: Path) -> None:
     losses = house / "posttrain" / "losses.py"
     losses.write_text(losses.read_text() + "\n# another line\n")
     run(house, "pipeline", "method=dpo")
-    # what imports it; both arrive at the same bytes, so nothing follows
-    assert ran(house) == ["tokenizer", "base"]
+    # what imports it; it arrives at the same bytes, so nothing follows
+    assert ran(house) == ["base"]
 
     rows = house / "data" / "world" / "demonstrations.jsonl"
     rows.write_text(rows.read_text().replace("demonstrations-3", "demonstrations-three", 1))
@@ -169,12 +200,7 @@ def test_a_changed_source_line_or_data_row_reaches_exactly_its_dependants(house:
 
 def test_a_run_killed_in_every_stage_arrives_at_the_weights_of_an_undisturbed_one(house: Path, tmp_path: Path) -> None:
     """From empty stores, so it also shows that equal seeds give bit-identical weights."""
-    run(house, "pipeline", "method=dpo")
     other = new_house(tmp_path / "other")
-    shutil.copyfile(house / "data/world/demonstrations.jsonl", tmp_path / "edited.jsonl")
-    shutil.copytree(house / "posttrain", other / "posttrain", dirs_exist_ok=True)
-    run(other, "data")
-    shutil.copyfile(tmp_path / "edited.jsonl", other / "data/world/demonstrations.jsonl")
     for stage in ("base", "sft", "sample", "dpo", "evaluate-sft"):
         process = command(other, "pipeline", "method=dpo")
         folder = other / ".posttrain" / "stages" / stage
@@ -185,7 +211,7 @@ def test_a_run_killed_in_every_stage_arrives_at_the_weights_of_an_undisturbed_on
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"it was not caught in {stage}"
     run(other, "pipeline", "method=dpo")
-    assert weights(other) == weights(house)
+    assert weights(other) == json.loads((house / "undisturbed.json").read_text())
     assert not list((other / ".posttrain" / "stages").glob("*/*.part-*"))
 
 

@@ -14,11 +14,31 @@ ROOMS = ("posttrain", "models", "tasks", "flows")
 """From the innermost to the outermost: a room imports itself and those before it."""
 
 PURE = {
-    *("abc", "bisect", "collections", "dataclasses", "difflib", "enum", "fractions", "functools", "hashlib", "heapq"),
+    *(
+        "abc",
+        "bisect",
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "fractions",
+        "functools",
+        "hashlib",
+        "heapq",
+    ),
     *("itertools", "math", "operator", "random", "re", "string", "types", "typing", "unicodedata", "zlib"),
-    *("datasketch", "numpy", "pydantic", "pydantic_core", "scipy", "torch"),
+    *("ast", "decimal", "json", "rapidfuzz", "regex"),
+    *("accelerate", "datasketch", "numpy", "pydantic", "pydantic_core", "scipy", "torch"),
 }
 """What touches no file, no network, no clock and no service."""
+
+CAGES = {
+    "posttrain/graders/sandbox.py": {"concurrent", "pydantic_monty", "weakref"},
+    "posttrain/graders/latex.py": {"selectors", "subprocess", "sys", "threading", "weakref"},
+    "posttrain/graders/latex_worker.py": {"logging", "math_verify", "resource", "sys"},
+}
+"""What runs hostile input out of harm's way, in processes with limits: text in, value out, nothing else touched."""
 
 
 def sources(*rooms):
@@ -42,10 +62,11 @@ def looks_back(text, *, room):
     return [f"line {line}: {name}" for line, name in imports(ast.walk(ast.parse(text))) if name.split(".")[0] in outer]
 
 
-def impure(text):
+def impure(text, *, also=()):
     """Return the imports and calls in `text` that an idea has no need of."""
     tree = ast.parse(text)
-    found = [f"line {line}: {name}" for line, name in imports(ast.walk(tree)) if name.split(".")[0] not in {*PURE, "posttrain"}]
+    allowed = {*PURE, *also, "posttrain"}
+    found = [f"line {line}: {name}" for line, name in imports(ast.walk(tree)) if name.split(".")[0] not in allowed]
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
     return found + [f"line {node.lineno}: {node.func.id}()" for node in calls if node.func.id in ("open", "input", "__import__")]
 
@@ -63,7 +84,8 @@ def test_a_fabricated_look_back_is_found():
 
 
 def test_posttrain_knows_ideas_only():
-    wrong = [f"{path.relative_to(ROOT)} {found}" for path in sources("posttrain") for found in impure(path.read_text())]
+    names = {str(path.relative_to(ROOT)): path.read_text() for path in sources("posttrain")}
+    wrong = [f"{name} {found}" for name, text in names.items() for found in impure(text, also=CAGES.get(name, ()))]
     assert not wrong, (
         "posttrain/ touches no file, network, clock or service; move this to models/, tasks/ or flows/ "
         "(or, if it is as pure as those, add it to PURE):\n" + "\n".join(wrong)

@@ -22,26 +22,47 @@ SECTIONS = {
 def reads(text):
     """Return the dotted names of the settings that `text` reads.
 
-    `settings.beta`, where a function's `settings` is annotated `DPOSettings`, reads dpo.beta; so does `config.dpo.beta`.
+    `settings.beta`, where a function's `settings` is annotated `DPOSettings`, reads dpo.beta; so does `config.dpo.beta`. What
+    an __init__ takes under such an annotation, its class's methods read as `self.settings.beta`, `self._settings.beta` or
+    under the same name.
     """
     found = set()
-    for function in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
-            arguments = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
-            kinds = {each.arg: each.annotation.id for each in arguments if isinstance(each.annotation, ast.Name)}
-            found |= {name for node in ast.walk(function) if (name := _setting(node, kinds))}
+            kinds = _kinds(function)
+            found |= {name for node in ast.walk(function) for name in _settings(node, kinds)}
+    for owner in ast.walk(tree):
+        if isinstance(owner, ast.ClassDef):
+            made = [one for one in owner.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+            kinds = {name: classes for one in made for name, classes in _kinds(one).items()}
+            found |= {name for node in ast.walk(owner) for name in _settings(node, kinds)}
     return found
 
 
-def _setting(node, kinds):
-    """Return the setting that an attribute is, given the class of each argument; None where it is none."""
+def _kinds(function):
+    """Return the classes that each argument is annotated with: one, or several with | between them."""
+    arguments = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+    return {each.arg: names for each in arguments if (names := _classes(each.annotation))}
+
+
+def _classes(annotation):
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return _classes(annotation.left) | _classes(annotation.right)
+    return {annotation.id} if isinstance(annotation, ast.Name) else set()
+
+
+def _settings(node, kinds):
+    """Return the settings that an attribute is, given the classes of each argument."""
     if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
-        return None
+        return set()
     owner = node.value
     if isinstance(owner, ast.Name):
-        kind = kinds.get(owner.id)
-        return node.attr if kind == "Config" else f"{SECTIONS[kind]}.{node.attr}" if kind in SECTIONS else None
-    return f"{owner.attr}.{node.attr}" if isinstance(owner, ast.Attribute) and owner.attr in SECTIONS.values() else None
+        classes = kinds.get(owner.id, set())
+        return {node.attr} if classes == {"Config"} else {f"{SECTIONS[kind]}.{node.attr}" for kind in classes & SECTIONS.keys()}
+    if isinstance(owner, ast.Attribute) and isinstance(owner.value, ast.Name) and owner.value.id == "self":
+        return {f"{SECTIONS[kind]}.{node.attr}" for kind in kinds.get(owner.attr.lstrip("_"), set()) & SECTIONS.keys()}
+    return {f"{owner.attr}.{node.attr}"} if isinstance(owner, ast.Attribute) and owner.attr in SECTIONS.values() else set()
 
 
 def read_somewhere():
@@ -73,6 +94,9 @@ def test_no_setting_is_unread():
 
 
 def test_a_reader_is_told_from_its_namesake():
+    assert reads("def f(settings: SFTSettings | DPOSettings):\n    run(settings.epochs)\n") == {"sft.epochs", "dpo.epochs"}
+    kept = "class A:\n    def __init__(self, settings: PPOSettings):\n        self._settings = settings\n"
+    assert reads(f"{kept}    def f(self):\n        run(self._settings.epochs, self.other.seed)\n") == {"ppo.epochs"}
     assert reads("def train(settings: DPOSettings):\n    run(settings.beta)\n    settings.epochs = 1\n") == {"dpo.beta"}
     assert reads("def f(config: Config, other: Any):\n    run(config.seed, config.split.seed, other.beta)\n") == {
         "seed",

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import tiny
-from models.tiny import EOS, PAD, bpe_tokenizer, network, padded, pretrain, world_tokenizer
+from models.tiny import network, padded, pretrain
+from models.tokenizers import EOS, PAD, bpe_tokenizer, world_tokenizer
 from posttrain.config import PretrainSettings, TinySettings, WorldSettings
 from posttrain.world import CAREFUL, draw_author, draw_problem, generate
 

@@ -136,7 +136,7 @@ def test_the_tree_is_frozen():
         ("kl=1", "there is no setting kl (all are listed in docs/settings.md)"),
         ("seed", "'seed' is not a setting: write name=value, for example dpo.beta=0.2"),
         ("=3", "'=3' is not a setting: write name=value, for example dpo.beta=0.2"),
-        ("method=dop", "there is no method dop; did you mean dpo?; methods are sft, dpo"),
+        ("method=dop", "there is no method dop; did you mean dpo?; methods are sft, reft, dpo, ppo"),
         ("seed=-1", "seed must be at least 0, got -1"),
         ("seed=1.5", "seed must be a whole number, got 1.5"),
         ("dpo.beta=0", "dpo.beta must be greater than 0.0, got 0"),

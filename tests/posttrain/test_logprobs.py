@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from posttrain.logprobs import response_logprobs, token_logprobs
+from posttrain.logprobs import entropies, response_logprobs, taken_logprobs, token_logprobs
 
 # Two words, three places: e^0 : e^0 = 1/2, 1/2 at place 0; e^log3 : e^0 = 3/4, 1/4 at place 1; place 2 predicts nothing.
 LOGITS = torch.tensor([[[0.0, 0.0], [log(3), 0.0], [7.0, -7.0]]], dtype=torch.float64)
@@ -111,3 +111,38 @@ def test_a_response_cannot_start_at_the_very_beginning():
         ValueError, match=r"^a response cannot start at position 0: no token stands before it to predict it from$"
     ):
         response_logprobs(LOGITS, IDS, torch.ones(1, 3, dtype=torch.bool), temperature=1.0)
+
+
+# --- flat, for PPO ----------------------------------------------------------------------------------------------------
+
+
+def test_taken_by_hand():
+    logits = torch.tensor([[0.0, 0.0], [log(3), 0.0]], dtype=torch.float64)
+    told = taken_logprobs(logits, torch.tensor([1, 0]), temperature=1.0)
+    torch.testing.assert_close(told, torch.tensor([log(1 / 2), log(3 / 4)], dtype=torch.float64))
+    # T = 1/2 doubles the logits: 9 : 1
+    told = taken_logprobs(logits, torch.tensor([1, 0]), temperature=0.5)
+    torch.testing.assert_close(told, torch.tensor([log(1 / 2), log(9 / 10)], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_taken_are_those_of_whole_sequences(temperature):
+    logits, ids = random_case()
+    flat = taken_logprobs(logits[:, :-1].reshape(-1, 11), ids[:, 1:].reshape(-1), temperature=temperature)
+    assert torch.equal(flat.reshape(3, 5), token_logprobs(logits, ids, temperature=temperature))
+
+
+def test_entropy_by_hand():
+    logits = torch.tensor([[0.0, 0.0], [log(3), 0.0], [500.0, -500.0]], dtype=torch.float64)
+    wanted = [log(2), -(3 / 4) * log(3 / 4) - (1 / 4) * log(1 / 4), 0.0]
+    assert entropies(logits, temperature=1.0).tolist() == pytest.approx(wanted, abs=1e-12)
+    # at T = 1/2 the second is 9/10 and 1/10
+    assert entropies(logits, temperature=0.5)[1].item() == pytest.approx(-0.9 * log(0.9) - 0.1 * log(0.1))
+
+
+def test_taken_shapes_and_temperature_are_checked():
+    logits, ids = torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"^logits \(3, 4\) and ids \(2,\) must agree in their first dimension$"):
+        taken_logprobs(logits, ids, temperature=1.0)
+    with pytest.raises(ValueError, match=r"^temperature must be greater than 0, got 0.0$"):
+        taken_logprobs(logits, torch.zeros(3, dtype=torch.int64), temperature=0.0)

@@ -33,6 +33,7 @@ def facts(**changes: Any) -> dict[str, Any]:
             "sft": {**accuracy, "accuracy": share(0.46), "accuracy_sampled": share(0.43)},
             "dpo": {**accuracy, "accuracy": share(0.91), "accuracy_sampled": share(0.88), "win_rate": share(0.72), "kl": 3.414},
         },
+        "compared_with": "sft",
         "model": {"uri": "models:/posttrain-world/1", "name": "posttrain-world", "version": "1", "path": "/store/m-1"},
         "mlflow": {"run_id": "r0", "experiment_id": "1", "compare_url": "http://127.0.0.1:5000/#/compare-runs?runs=x"},
         "notes": ["labels came from simulated annotators"],
@@ -52,6 +53,12 @@ def test_results_in_words() -> None:
     assert rows["win rate vs SFT (%)"] == ["–", "–", "72.0 [69.0–75.0]"]
     assert rows["KL from SFT (nats)"] == ["–", "0.00", "3.41"]
     assert rows["ended with EOS (%)"] == ["99.5"] * 3
+
+
+def test_a_method_without_sft_is_compared_with_its_base() -> None:
+    labels = [row[0] for row in result_rows(build_report(**facts(compared_with="base")))]
+    assert "win rate vs base (%)" in labels
+    assert "KL from base (nats)" in labels
 
 
 def test_stages_in_words() -> None:

@@ -13,8 +13,11 @@ from posttrain.config import ModelSettings, PretrainSettings, TinySettings
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Message, Question, Text
 from tasks import pretrain as subject
-from tasks.pretrain import base_digest, corpus, make_base, make_tokenizer
+from tasks.bases import base_digest
+from tasks.corpus import corpus
+from tasks.pretrain import make_base
 from tasks.records import write_rows
+from tasks.tokenizer import make_tokenizer
 from tasks.weights import source_of
 
 NETWORK = TinySettings(layers=1, width=16, heads=2, vocabulary=300)

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,7 +47,7 @@ def ledger(made_once: Path, tmp_path: Path) -> Ledger:
     return Ledger.open(Places(tmp_path / "copy"), LOCAL)
 
 
-def start(ledger: Ledger, **changes: str) -> str:
+def start(ledger: Ledger, method: str = "dpo", **changes: str) -> str:
     facts = {
         "dataset": "world",
         "data_md5": "d" * 32,
@@ -52,7 +55,7 @@ def start(ledger: Ledger, **changes: str) -> str:
         "flow_run_id": "flow-1",
         "pipeline_id": "p1",
     } | changes
-    return ledger.start_pipeline(Config(), files_md5={"questions.jsonl": "e" * 32}, **facts)
+    return ledger.start_pipeline(Config(method=method), files_md5={"questions.jsonl": "e" * 32}, **facts)
 
 
 def artifact(folder: Path) -> Path:
@@ -219,6 +222,19 @@ def test_the_compare_address(ledger: Ledger) -> None:
     )
 
 
+def test_a_run_is_compared_with_the_newest_of_each_other_method_on_the_same_data(ledger: Ledger) -> None:
+    def made(method: str, **changes: str) -> str:
+        run_id = start(ledger, method=method, **changes)
+        ledger.finish_pipeline(run_id, metrics={})
+        return run_id
+
+    made("sft")
+    sft, _other_data, ours = made("sft"), made("reft", data_md5="f" * 32), start(ledger, method="dpo")
+    failed = start(ledger, method="ppo")
+    ledger.fail_pipeline(failed, "no")
+    assert ledger.peers(ours) == [sft]
+
+
 def test_the_server_listens_to_this_machine_only(tmp_path: Path) -> None:
     command = server_command(Places(tmp_path), 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1" and command[command.index("--workers") + 1] == "1"
@@ -316,6 +332,45 @@ def test_refusals(tmp_path: Path, ledger: Ledger) -> None:
     ledger.client.delete_experiment(ledger.experiment_id)
     with pytest.raises(RequestError, match=r"^tracking.experiment posttrain was deleted in MLflow\. Restore it there, or set"):
         Ledger.open(ledger.places, LOCAL)
+
+
+def test_what_the_store_refuses_is_told_once_and_mlflow_logs_no_traceback(
+    ledger: Ledger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_id = start(ledger)
+    with closing(sqlite3.connect(ledger.places.ledger / "mlflow.db")) as store:
+        store.execute("DROP TABLE tags")
+    with pytest.raises(StorageError) as told:
+        ledger.finish_pipeline(run_id, metrics={}, tags={"posttrain.cached": "true"})
+    assert str(told.value) == (
+        "the MLflow store refused a request: (sqlite3.OperationalError) no such table: tags. "
+        "To mend it: free or unlock the disk, then run again"
+    )
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_until_the_run_is_closed(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    run_id = start(ledger)
+    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    log_batch = ledger.client.log_batch
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        signal.raise_signal(number)
+        log_batch(*args, **kwargs)
+
+    monkeypatch.setattr(ledger.client, "log_batch", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ledger.fail_pipeline(run_id, "interrupted", status="KILLED")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    run = ledger.client.get_run(run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["posttrain.error"] == "interrupted"
 
 
 def test_a_file_that_is_no_database_is_said_plainly(tmp_path: Path) -> None:

@@ -13,22 +13,13 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from models import tiny
 from posttrain.config import DPOSettings, ModelSettings, SFTSettings, TinySettings
 from tasks import dpo, sft
-from tasks.trainer import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments
+from tasks.trainer import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments, steps_of
 
 SIZES = st.integers(1, 300)
 
 
-def shared(*, model=None, batch_size=16, device_batch_size=64, warmup=0.1, seed=0):
-    return shared_arguments(
-        "scratch",
-        model=model or ModelSettings(),
-        batch_size=batch_size,
-        device_batch_size=device_batch_size,
-        learning_rate=1e-3,
-        epochs=2.0,
-        warmup=warmup,
-        seed=seed,
-    )
+def shared(*, model=None, seed=0, **settings):
+    return shared_arguments("scratch", SFTSettings(**settings), model=model or ModelSettings(), epochs=2.0, seed=seed)
 
 
 def size_of(told, devices=1):
@@ -115,7 +106,7 @@ def test_nothing_is_reported_anywhere_and_every_seed_is_ours():
 
 
 def test_sft_learns_from_completions_only_within_the_context(tmp_path):
-    told = sft.arguments(tmp_path, SFTSettings(epochs=3, learning_rate=2e-4), model=ModelSettings(), context=77, seed=5)
+    told = sft.arguments(tmp_path, SFTSettings(learning_rate=2e-4), model=ModelSettings(), epochs=3, context=77, seed=5)
     assert (told.completion_only_loss, told.max_length, told.packing) == (True, 77, False)
     assert (told.num_train_epochs, told.learning_rate, told.seed) == (3, 2e-4, 5)
     assert (told.lr_scheduler_type, told.weight_decay, told.max_grad_norm) == ("linear", 0.0, 1.0)
@@ -132,7 +123,7 @@ def test_sft_learns_from_completions_only_within_the_context(tmp_path):
 )
 def test_dpo_takes_the_loss_that_was_asked_for(tmp_path, smoothing, nll, losses, weights):
     settings = DPOSettings(beta=0.2, label_smoothing=smoothing, nll_weight=nll)
-    told = dpo.arguments(tmp_path, settings, model=ModelSettings(), context=77, seed=5)
+    told = dpo.arguments(tmp_path, settings, model=ModelSettings(), epochs=1, context=77, seed=5)
     assert (told.loss_type, told.loss_weights, told.beta, told.label_smoothing) == (losses, weights, 0.2, smoothing)
     assert (told.max_length, told.seed) == (77, 5)
 
@@ -191,5 +182,6 @@ def test_a_share_just_below_one_is_all_steps_however_many():
 
 def test_epochs_are_cut_where_they_would_take_too_many_steps():
     # 100 rows in batches of 16 are 7 steps an epoch: 400 steps would be 57 epochs, 14 steps are 2
-    assert epochs_within(10.0, most_steps=400, rows=100, batch_size=16) == 10.0
-    assert epochs_within(10.0, most_steps=14, rows=100, batch_size=16) == 2.0
+    long, short = (SFTSettings(epochs=10, most_steps=most, batch_size=16) for most in (400, 14))
+    assert (epochs_within(long, rows=100), steps_of(10.0, long, rows=100)) == (10.0, 70)
+    assert (epochs_within(short, rows=100), steps_of(2.0, short, rows=100)) == (2.0, 14)

@@ -1,0 +1,62 @@
+"""How much better each token turned out than expected."""
+
+import torch
+from torch import Tensor
+
+
+def generalised_advantages(
+    reward: Tensor, value: Tensor, is_response: Tensor, *, discount: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimates, and the returns that a critic is to predict.
+
+        δ_t = r_t + γ V_{t+1} - V_t,   A_t = δ_t + γ λ A_{t+1},   R_t = A_t + V_t
+
+    Eq. 16 of Schulman et al. 2016 (arXiv:1506.02438), γ = `discount`, λ = `gae_lambda`. After a response's last token nothing
+    follows: V and A are 0 there, whether the response ended by itself or was cut off.
+
+    Args:
+        reward: (batch, time), of each response token; what lies on padding is not read.
+        value: (batch, time), the critic's estimate before each token; what lies on padding is not read.
+        is_response: (batch, time), bool; True on a response's tokens, which start at column 0 without a gap.
+        discount: γ in 0..1.
+        gae_lambda: λ in 0..1.
+
+    Returns:
+        Advantages and returns, (batch, time), 0 on padding.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    if not reward.shape == value.shape == is_response.shape:
+        raise ValueError(
+            f"reward {tuple(reward.shape)}, value {tuple(value.shape)} and is_response {tuple(is_response.shape)} "
+            "must have one shape"
+        )
+    value = value.masked_fill(~is_response, 0.0)
+    advantage = torch.zeros_like(value)
+    following = torch.zeros_like(value[:, 0]) if value.shape[1] else value.sum(dim=1)
+    next_value = following
+    for time in reversed(range(value.shape[1])):
+        surprise = reward[:, time] + discount * next_value - value[:, time]
+        following = (surprise + discount * gae_lambda * following).masked_fill(~is_response[:, time], 0.0)
+        advantage[:, time] = following
+        next_value = value[:, time]
+    return advantage, advantage + value
+
+
+def whitened(advantage: Tensor, is_response: Tensor) -> Tensor:
+    """Advantages with mean 0 and standard deviation 1 over the response tokens, 0 on padding; (batch, time).
+
+    The standard deviation is the population's; 1e-8 is added to the variance (as in the code of Ziegler et al. 2019,
+    arXiv:1909.08593). Give the whole update's advantages, of all processes: those of a part would be scaled by the part.
+
+    Raises:
+        ValueError: if shapes differ, or fewer than two tokens are a response's (one alone has no spread).
+    """
+    if advantage.shape != is_response.shape:
+        raise ValueError(f"advantage {tuple(advantage.shape)} and is_response {tuple(is_response.shape)} must have one shape")
+    taken = advantage[is_response]
+    if taken.numel() < 2:
+        raise ValueError(f"whitening needs two response tokens at least, got {taken.numel()}")
+    centred = advantage - taken.mean()
+    return (centred * torch.rsqrt(taken.var(correction=0) + 1e-8)).masked_fill(~is_response, 0.0)

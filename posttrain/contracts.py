@@ -1,0 +1,144 @@
+"""What must hold while PPO trains, and which of the usual faults it is when it does not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posttrain.errors import ContractError
+
+
+def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable[[], str]) -> None:
+    """Refuse to train on episodes that the policy did not sample: before the first step every ratio is 1 (arXiv:2403.17031).
+
+    Args:
+        difference: log-probability in training minus that in sampling, of each response token; (tokens,), nats.
+        tolerance: largest absolute difference, nats.
+        explain: says what differs; called only when something does.
+
+    Raises:
+        ContractError: a difference is larger, or not a number.
+    """
+    worst = difference.abs().max().item() if difference.numel() else 0.0
+    if not worst <= tolerance:
+        raise ContractError(
+            f"PPO's first mini-batch must have a ratio of 1: log-probabilities in training and in sampling differ by up to "
+            f"{worst:.3g} nats, allowed are {tolerance:g} (ppo.ratio_tolerance). {explain()}"
+        )
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """The sampled tokens' log-probabilities computed again in other ways, to find what differs; each (tokens,), nats.
+
+    Attributes:
+        sampled: as the sampler gave them.
+        trained: as training computes them.
+        trained_again: the same, once more.
+        one_by_one: one sequence at a time, without any padding.
+        at_temperature_1: with undivided logits.
+    """
+
+    sampled: Tensor
+    trained: Tensor
+    trained_again: Tensor
+    one_by_one: Tensor
+    at_temperature_1: Tensor
+
+
+def explained(found: Recomputed, network: nn.Module, *, temperature: float, tolerance: float) -> str:
+    """Say which of dropout, padding, temperature or template makes training and sampling disagree."""
+
+    def agree(left: Tensor, right: Tensor) -> bool:
+        return bool((left - right).abs().max() <= tolerance)
+
+    active = [name for name, module in network.named_modules() if isinstance(module, nn.Dropout) and module.p and module.training]
+    if active or not agree(found.trained, found.trained_again):
+        where = f" ({active[0]} has p > 0)" if active else ""
+        return (
+            f"Dropout is the cause{where}: the same batch gives other figures each time. Turn it off in the model's configuration"
+        )
+    if agree(found.one_by_one, found.sampled):
+        return "Padding is the cause: each sequence by itself agrees. The model reads padding, or positions are counted from it"
+    if agree(found.at_temperature_1, found.sampled):
+        return (
+            f"Temperature is the cause: sampling used undivided logits, training divides them by ppo.temperature={temperature:g}"
+        )
+    return (
+        "Neither dropout, padding nor temperature explains it: prompt or response were not the tokens that were sampled "
+        "(another chat template or tokenizer), or the sampler changed the distribution (top-k, top-p, penalties)"
+    )
+
+
+def check_kl(kl: Tensor) -> None:
+    """Refuse a KL that cannot be one: not finite, or negative beyond what chance explains.
+
+    Args:
+        kl: k1 estimate of each response from the reference, (batch,), nats; its expectation is at least 0.
+
+    Raises:
+        ContractError: one is not finite, or the mean lies more than 5 standard errors below 0.
+    """
+    if not torch.isfinite(kl).all():
+        raise ContractError(
+            "the KL from the reference is not finite: a log-probability is -inf or NaN. Lower ppo.learning_rate, or check the "
+            "model's weights"
+        )
+    if len(kl) > 1:
+        mean, error = kl.mean().item(), (kl.std() / len(kl) ** 0.5).item()
+        if mean < -5 * error - 1e-4:
+            raise ContractError(
+                f"the mean KL from the reference is {mean:.3g} nats with a standard error of {error:.2g}: further below 0 than "
+                "chance explains, and no KL is negative: the responses were not sampled from the policy's own distribution "
+                "(temperature, top-k, top-p)"
+            )
+
+
+@dataclass(frozen=True)
+class Health:
+    """One update's training signals, by which a collapse is seen; nothing held out is among them.
+
+    Attributes:
+        reward: mean score.
+        reward_deviation: standard deviation of the scores.
+        entropy: mean of a token, nats.
+        response_tokens: mean length.
+        finished: share that ended with EOS.
+    """
+
+    reward: float
+    reward_deviation: float
+    entropy: float
+    response_tokens: float
+    finished: float
+
+
+def collapse(history: Sequence[Health], *, patience: int, longest_growth: float, least_finished: float) -> str | None:
+    """Return what has collapsed over the last `patience` updates, compared with the first one, or None.
+
+    A reward has collapsed when it lies half a standard deviation of the first update's scores below their mean; a policy
+    when its entropy is next to nothing and the reward no better than at the start; lengths when they grew
+    `longest_growth`-fold; stopping when the share finished is below `least_finished` of the first update's.
+
+    Args:
+        history: of every update so far.
+        patience: updates that are averaged; none is judged before there are as many after the first.
+        longest_growth: factor.
+        least_finished: share of the first update's share.
+    """
+    if len(history) <= patience:
+        return None
+    first, last = history[0], history[-patience:]
+    reward, entropy, tokens, finished = (
+        sum(getattr(one, name) for one in last) / patience for name in ("reward", "entropy", "response_tokens", "finished")
+    )
+    if reward < first.reward - first.reward_deviation / 2 and first.reward_deviation > 0:
+        return f"the reward fell from {first.reward:.3g} to {reward:.3g}"
+    if entropy < 1e-4 and reward <= first.reward:
+        return f"the entropy fell to {entropy:.2g} nats a token with the reward no better than at the start ({reward:.3g})"
+    if tokens > longest_growth * first.response_tokens:
+        return f"responses grew from {first.response_tokens:.1f} to {tokens:.1f} tokens"
+    if finished < least_finished * first.finished:
+        return f"responses that end with EOS fell from {first.finished:.0%} to {finished:.0%}"
+    return None

@@ -1,0 +1,290 @@
+"""The stage `ppo`: our PPO on questions, with a reward of whole responses; interrupted, it goes on from its last checkpoint."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import get_peft_model
+from transformers import PreTrainedTokenizerBase
+
+from models.load import device, dtype, load_model, load_tokenizer, prompt_text
+from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs, sample
+from posttrain.config import ModelSettings, PPOSettings
+from posttrain.errors import ContractError, DataError, RequestError
+from posttrain.graders import Sample, build_grader
+from posttrain.ppo import Update, ppo
+from posttrain.records import Question
+from posttrain.rewards import Rewards
+from posttrain.rollout import Sampled
+from tasks.checkpoints import Checkpoints
+from tasks.progress import bar
+from tasks.records import required, write_rows
+from tasks.reward_sources import RewardSource
+from tasks.rewards import reward_function, score_model, within
+from tasks.stage import Log, Outcome
+from tasks.trainer import lora, merged, quiet_libraries
+from tasks.weights import save, source_of
+
+SAMPLES = "samples.jsonl"
+SHOWN = 8
+"""Responses in each table of samples."""
+
+
+def train(
+    out: Path,
+    log: Log,
+    *,
+    data: Path,
+    start: Path,
+    tokenizer: Path,
+    model: ModelSettings,
+    settings: PPOSettings,
+    reward: RewardSource,
+    checkpoints: Path,
+    context: int,
+    seed: int,
+) -> Outcome:
+    """Write `model/`, the model in `start` trained with PPO, which is its own reference; and `samples.jsonl`.
+
+    Args:
+        out: where to write.
+        log: is told each update's figures.
+        data: the validated dataset; its questions are asked, nothing held out is read.
+        start: artifact of the model to start from.
+        tokenizer: folder.
+        model: how to load it.
+        settings: of PPO.
+        reward: what scores.
+        checkpoints: folder of this stage key's checkpoints.
+        context: tokens of prompt and response together.
+        seed: of orders and samples.
+    """
+    asker = _Asker(data, load_tokenizer(tokenizer), reward, settings, context=context)
+    source, revision = source_of(start)
+    kept = Checkpoints(checkpoints)
+    with quiet_libraries(), bar("ppo", settings.updates) as advance:
+        network = _network(load_model(source, model, on=device(), revision=revision, train=True), model, settings, reward)
+        state = kept.latest()
+        run = _Run(log, advance, asker, kept, settings, state)
+        started = time.perf_counter()
+        updates = ppo(
+            network,
+            reference=reference_logprobs(network.policy, temperature=settings.temperature),
+            sample=lambda asked, chance: asker.sample(network, asked, chance),
+            score=asker.score,
+            questions=len(asker.questions),
+            pad_id=asker.tokenizer.pad_token_id,
+            settings=settings,
+            accelerator=_accelerator(model),
+            seed=seed,
+            state=None if state is None else state["ppo"],
+        )
+        run.watch(updates)
+        seconds = time.perf_counter() - started
+        save(merged(network.policy.eval()), asker.tokenizer, out / "model")
+    write_rows(out / SAMPLES, run.samples)
+    return Outcome(
+        metrics=run.summary(),
+        costs={
+            "train_seconds": seconds + run.seconds_before,
+            "generated_tokens": run.tokens["generated"],
+            "trained_tokens": run.tokens["trained"],
+        },
+    )
+
+
+def _accelerator(model: ModelSettings) -> Accelerator:
+    is_half = device().type == "cuda" and dtype(model) == torch.bfloat16
+    return Accelerator(cpu=device().type == "cpu", mixed_precision="bf16" if is_half else "no")
+
+
+def _network(policy: Any, model: ModelSettings, settings: PPOSettings, reward: RewardSource) -> PolicyAndCritic:
+    """Return policy and critic, with adapters where LoRA is asked for."""
+
+    def adapted(network: Any) -> Any:
+        adapters = lora(model, task="CAUSAL_LM" if network is policy else None)
+        return network if adapters is None else get_peft_model(network, adapters)
+
+    return policy_and_critic(
+        policy,
+        critic=settings.critic,
+        critic_start=_critic_start(policy, settings, reward),
+        adapters=adapted,
+    )
+
+
+def _critic_start(policy: Any, settings: PPOSettings, reward: RewardSource) -> Any:
+    """Return the reward model that a separate critic starts as, or None where that is the policy.
+
+    Raises:
+        RequestError: the reward model is asked for, and reads other tokens than the policy.
+    """
+    if settings.critic == "shared" or settings.critic_from == "policy" or reward.kind != "model":
+        return None
+    model, _ = score_model(reward)
+    ours, theirs = policy.config.get_text_config().vocab_size, model.config.get_text_config().vocab_size
+    if ours == theirs:
+        return model
+    if settings.critic_from == "reward_model":
+        raise RequestError(
+            f"ppo.critic_from=reward_model: its vocabulary of {theirs} is not the policy's of {ours}. Say ppo.critic_from=policy"
+        )
+    return None
+
+
+class _Asker:
+    """The questions, how the policy answers them, and what answers are worth."""
+
+    def __init__(
+        self, data: Path, tokenizer: PreTrainedTokenizerBase, reward: RewardSource, settings: PPOSettings, *, context: int
+    ) -> None:
+        self.tokenizer = tokenizer
+        self._settings = settings
+        self._context = context
+        self._reward = reward_function(reward)
+        self._gold = build_grader("answer")
+        self._name = reward.name
+        found = list(required(data, "questions", Question, why="PPO asks"))
+        found = [one for one in found if one.answers] if reward.kind == "grader" else found
+        texts = [prompt_text(tokenizer, one.prompt) for one in found]
+        ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+        fits = [place for place, row in enumerate(ids) if len(row) < context]
+        if not fits:
+            raise DataError("no question has an answer and leaves room for a response: PPO has nothing to ask")
+        self.questions = [found[place] for place in fits]
+        self.prompts = [texts[place] for place in fits]
+        self._ids = [ids[place] for place in fits]
+        self._records = [one.model_dump(mode="json") for one in self.questions]
+
+    def sample(self, network: PolicyAndCritic, asked: Sequence[int], chance: torch.Tensor) -> tuple[list[list[int]], Sampled]:
+        prompts = [self._ids[question] for question in asked]
+        return prompts, sample(
+            network.policy,
+            prompts,
+            chance,
+            temperature=self._settings.temperature,
+            eos_id=self.tokenizer.eos_token_id,
+            pad_id=self.tokenizer.pad_token_id,
+            context=self._context,
+            batch_size=self._settings.sample_batch,
+        )
+
+    def texts(self, responses: Sequence[Sequence[int]]) -> list[str]:
+        eos = self.tokenizer.eos_token_id
+        rows = [row[:-1] if row and row[-1] == eos else row for row in responses]
+        texts: list[str] = self.tokenizer.batch_decode(rows)
+        return texts
+
+    def score(self, asked: Sequence[int], responses: Sequence[Sequence[int]]) -> Rewards:
+        """Return rewards; the part `gold` is whether the answer is right, where the question has one."""
+        texts = self.texts(responses)
+        rewards = within(
+            self._settings.reward_seconds,
+            self._reward,
+            self._name,
+            [self.prompts[question] for question in asked],
+            texts,
+            [self._records[question] for question in asked],
+        )
+        if not all(self.questions[question].answers for question in asked):
+            return rewards
+        samples = [Sample(text, self._records[question]) for text, question in zip(texts, asked, strict=True)]
+        gold = [float(grade.is_right) for grade in self._gold.grade(samples)]
+        return Rewards(values=rewards.values, parts={**rewards.parts, "gold": gold}, reasons=rewards.reasons)
+
+
+class _Run:
+    """What is kept of a run besides its weights: curves, samples, costs; part of every checkpoint."""
+
+    def __init__(
+        self,
+        log: Log,
+        advance: Callable[[int, str], None],
+        asker: _Asker,
+        kept: Checkpoints,
+        settings: PPOSettings,
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        self._log, self._advance, self._asker, self._kept, self._settings = log, advance, asker, kept, settings
+        before = state or {"curve": [], "samples": [], "tokens": {"generated": 0, "trained": 0}, "best": None, "seconds": 0.0}
+        self._curve: list[dict[str, float]] = list(before["curve"])
+        self.samples: list[dict[str, Any]] = list(before["samples"])
+        self.tokens: dict[str, int] = dict(before["tokens"])
+        self._best: float | None = before["best"]
+        self.seconds_before: float = before["seconds"]
+        for step, figures in enumerate(self._curve, start=1):
+            log(step, figures)
+            advance(1, "")
+
+    def watch(self, updates: Iterator[Update]) -> None:
+        """Log each update and write checkpoints.
+
+        Raises:
+            ContractError: PPO's, with the place of the best checkpoint.
+        """
+        started = time.perf_counter()
+        try:
+            for update in updates:
+                self._note(update)
+                if update.number % self._settings.checkpoint_every == 0 and update.number < self._settings.updates:
+                    self._checkpoint(update, time.perf_counter() - started)
+        except ContractError as error:
+            best = self._kept.best()
+            raise ContractError(
+                f"{error}{f'. The best checkpoint by training reward is kept: {best}' if best else ''}"
+            ) from error
+
+    def _note(self, update: Update) -> None:
+        figures = dict(update.metrics)
+        self._curve.append(figures)
+        self._log(update.number, figures)
+        self._advance(1, f"reward {figures['ppo/reward']:.3f}  KL {figures['ppo/kl']:.3f}")
+        lengths = update.episodes.response_length
+        self.tokens["generated"] += int(lengths.sum())
+        self.tokens["trained"] += int((update.episodes.prompt_length + lengths).sum()) * self._settings.epochs
+        if update.number % self._settings.samples_every == 0 or update.number in (1, self._settings.updates):
+            self.samples += self._table(update)
+
+    def _table(self, update: Update) -> list[dict[str, Any]]:
+        heads, lengths = update.episodes.prompt_length.tolist(), update.episodes.response_length.tolist()
+        rows = update.episodes.ids[:SHOWN].tolist()
+        responses = [row[head : head + length] for row, head, length in zip(rows, heads, lengths, strict=False)]
+        texts = self._asker.texts(responses)
+        reasons = list(update.rewards.reasons) or [""] * len(update.asked)
+        return [
+            {
+                "update": update.number,
+                "prompt": self._asker.prompts[question],
+                "completion": text,
+                "reward": reward,
+                "finished": finished,
+                "why": reason,
+            }
+            for question, text, reward, finished, reason in zip(
+                update.asked, texts, update.rewards.values, update.episodes.is_finished.tolist(), reasons, strict=False
+            )
+        ]
+
+    def _checkpoint(self, update: Update, seconds: float) -> None:
+        is_best = self._best is None or update.objective > self._best
+        self._best = update.objective if is_best else self._best
+        self._kept.save(
+            update.number,
+            {
+                "ppo": update.state(),
+                "curve": self._curve,
+                "samples": self.samples,
+                "tokens": self.tokens,
+                "best": self._best,
+                "seconds": self.seconds_before + seconds,
+            },
+            is_best=is_best,
+        )
+
+    def summary(self) -> dict[str, float]:
+        """Return the last updates' mean figures, without the prefix."""
+        last = self._curve[-self._settings.patience :]
+        return {name.removeprefix("ppo/"): sum(row[name] for row in last) / len(last) for name in last[-1]}

@@ -1,0 +1,211 @@
+"""The stage `ppo`: trained weights, samples and curves; a run that is killed goes on to the same weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from posttrain.config import ModelSettings, PPOSettings
+from posttrain.errors import ContractError, DataError
+from posttrain.records import Question
+from posttrain.rewards import Rewards
+from tasks import ppo
+from tasks.records import read_rows, write_rows
+from tasks.reward_sources import reward_source
+from tasks.stage import file_digest
+
+SMALL = {
+    "updates": 4,
+    "episodes": 16,
+    "mini_batch": 8,
+    "max_new_tokens": 24,
+    "least_finished": 0.0,
+    "checkpoint_every": 1,
+    "samples_every": 2,
+    "learning_rate": 1e-3,
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def train(world, out, checkpoints, *, reward="answer", data=None, log=lambda *_: None, lora_rank=0, **settings):
+    chosen = PPOSettings(**(SMALL | settings), reward=reward)
+    out.mkdir()
+    return ppo.train(
+        out,
+        log,
+        data=data or world.data,
+        start=world.base,
+        tokenizer=world.tokenizer,
+        model=ModelSettings(context=world.context, lora_rank=lora_rank),
+        settings=chosen,
+        reward=reward_source(reward, partial_credit=chosen.partial_credit, tracking_uri=""),
+        checkpoints=checkpoints,
+        context=world.context,
+        seed=1,
+    )
+
+
+def digest(out):
+    return file_digest(out / "model" / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_the_stage_leaves_a_model_samples_curves_and_costs(tiny_world, tmp_path):
+    points = []
+    outcome = train(tiny_world, tmp_path / "out", tmp_path / "kept", log=lambda step, figures: points.append((step, figures)))
+    assert [step for step, _ in points] == [1, 2, 3, 4]
+    names = {
+        "reward",
+        "kl",
+        "sqrt_kl",
+        "clip_fraction",
+        "explained_variance",
+        "entropy",
+        "approx_kl",
+        "finished",
+        "gold",
+        "right",
+    }
+    assert {f"ppo/{name}" for name in names} <= points[0][1].keys()
+    assert points[0][1]["ppo/kl"] == pytest.approx(0.0, abs=1e-4)
+    assert names <= outcome.metrics.keys()
+    assert digest(tmp_path / "out") != file_digest(tiny_world.base / "model" / "model.safetensors")
+    rows = list(read_rows(tmp_path / "out" / ppo.SAMPLES))
+    assert [row["update"] for row in rows] == [1] * ppo.SHOWN + [2] * ppo.SHOWN + [4] * ppo.SHOWN
+    assert {"prompt", "completion", "reward", "finished", "why"} <= rows[0].keys()
+    assert outcome.costs["trained_tokens"] > 2 * outcome.costs["generated_tokens"] > 0
+    assert len(list((tmp_path / "kept").glob("step-*.pt"))) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_weights_of_an_undisturbed_one(tiny_world, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tests.conftest import TinyWorld; from tests.tasks.test_ppo import train\n"
+        "data, tokenizer, base, out, kept = map(Path, sys.argv[1:])\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "train(TinyWorld(data=data, tokenizer=tokenizer, base=base), out, kept)"
+    )
+    kept = tmp_path / "kept"
+    places = [tiny_world.data, tiny_world.tokenizer, tiny_world.base, tmp_path / "killed", kept]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, places)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    deadline = time.monotonic() + 120
+    while not list(kept.glob("step-*.pt")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+
+    points = []
+    resumed = train(tiny_world, tmp_path / "resumed", kept, log=lambda step, figures: points.append((step, figures)))
+    whole = []
+    undisturbed = train(
+        tiny_world, tmp_path / "whole", tmp_path / "other", log=lambda step, figures: whole.append((step, figures))
+    )
+    assert points == whole, "the curve of a resumed run is that of a whole one"
+    assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
+    assert (tmp_path / "resumed" / ppo.SAMPLES).read_bytes() == (tmp_path / "whole" / ppo.SAMPLES).read_bytes()
+    assert resumed.metrics == undisturbed.metrics
+    same = ("generated_tokens", "trained_tokens")
+    assert [resumed.costs[name] for name in same] == [undisturbed.costs[name] for name in same]
+
+
+@pytest.fixture
+def rewards(tmp_path, monkeypatch):
+    """Return what writes a module of rewards, and names one of its functions."""
+
+    def write(body):
+        (tmp_path / "some_rewards.py").write_text(body)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        sys.modules.pop("some_rewards", None)
+        return "python:some_rewards:score"
+
+    yield write
+    sys.modules.pop("some_rewards", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def score(prompts, completions, records):\n    raise KeyError('no such')\n", "raised KeyError: 'no such'"),
+        ("def score(prompts, completions, records):\n    return [1.0]\n", "must be one number a response, 16, got 1"),
+        (
+            "def score(prompts, completions, records):\n    return [float('nan')] * 16\n",
+            "must be a finite number, got nan for record",
+        ),
+        ("import time\ndef score(prompts, completions, records):\n    time.sleep(60)\n", "took longer than 0.2 s"),
+    ],
+)
+def test_a_reward_that_breaks_stops_the_run_and_keeps_its_checkpoints(tiny_world, tmp_path, rewards, body, said):
+    name = rewards(body)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "best.pt").write_bytes(b"of before")
+    with pytest.raises(ContractError) as error:
+        train(tiny_world, tmp_path / "out", kept, reward=name, reward_seconds=0.2)
+    assert said in str(error.value)
+    assert str(kept / "best.pt") in str(error.value)
+    assert (kept / "best.pt").read_bytes() == b"of before"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_adapters_are_trained_and_merged(tiny_world, tmp_path, critic):
+    points = []
+    train(
+        tiny_world,
+        tmp_path / "out",
+        tmp_path / "kept",
+        lora_rank=4,
+        critic=critic,
+        log=lambda step, figures: points.append(figures["ppo/kl"]),
+    )
+    assert points[0] == pytest.approx(0.0, abs=1e-4), "the reference is the policy with its adapters off"
+    assert max(points) > 1e-4
+    names = load_file(tmp_path / "out" / "model" / "model.safetensors").keys()
+    assert names == load_file(tiny_world.base / "model" / "model.safetensors").keys(), "no adapter is left"
+    assert digest(tmp_path / "out") != file_digest(tiny_world.base / "model" / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_any_function_can_be_the_reward(tiny_world, tmp_path, rewards):
+    body = "def score(prompts, completions, records):\n    return [-float(len(text)) for text in completions]\n"
+    outcome = train(
+        tiny_world, tmp_path / "out", tmp_path / "kept", reward=rewards(body), reward_clip=100.0, reward_scale="running"
+    )
+    assert outcome.metrics["reward"] < 0
+    assert 0 <= outcome.metrics["gold"] <= 1, "gold is the grader's, whatever the reward"
+
+
+def test_questions_without_answers_cannot_be_graded(tiny_world, tmp_path):
+    (tmp_path / "data").mkdir()
+    rows = [Question(id="1", prompt="Tom has 3 apples. How many?").model_dump(mode="json")]
+    write_rows(tmp_path / "data" / "questions.jsonl", rows)
+    with pytest.raises(DataError, match="no question has an answer and leaves room for a response: PPO has nothing to ask"):
+        train(tiny_world, tmp_path / "out", tmp_path / "kept", data=tmp_path / "data")
+
+
+def test_a_contract_that_breaks_names_the_best_checkpoint(tiny_world, tmp_path):
+    with pytest.raises(ContractError, match=r"of the first responses end with EOS, PPO needs 100%"):
+        train(tiny_world, tmp_path / "out", tmp_path / "kept", least_finished=1.0, max_new_tokens=2)
+
+
+def test_gold_is_added_to_any_reward(tiny_world):
+    from models.load import load_tokenizer
+
+    settings = PPOSettings(**SMALL)
+    source = reward_source("answer", partial_credit=0.5, tracking_uri="")
+    asker = ppo._Asker(tiny_world.data, load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
+    right, wrong = (asker.tokenizer(f"Answer: {answer}")["input_ids"] for answer in (asker.questions[0].answers[0], "77"))
+    told = asker.score([0, 0], [right, wrong])
+    assert isinstance(told, Rewards)
+    assert list(told.values) == [1.0, 0.5]
+    assert told.parts["gold"] == [1.0, 0.0]
+    assert told.parts["partial"] == [0.0, 1.0]
+    assert json.dumps(list(told.reasons))
