@@ -56,7 +56,7 @@ bench: $(READY) ## print the figures that the README states, measured here
 	@$(BIN)/python -m benchmarks.pipeline
 
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .

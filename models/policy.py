@@ -51,7 +51,7 @@ class PolicyAndCritic(nn.Module):
             prompt_length: (batch,), int64.
             response_length: (batch,), int64.
             temperature: logits are divided by it.
-            want: of `logprob`, `value`, `entropy`; `entropy_gradient` where the entropy is part of the loss.
+            want: of `logprob` (with the entropy beside it) and `value`; `entropy_gradient` where the entropy is in the loss.
         """
         where = is_predicting(prompt_length, response_length, time=ids.shape[1])
         logits = hidden = None
@@ -59,9 +59,8 @@ class PolicyAndCritic(nn.Module):
             logits, hidden = _logits(self.policy, ids, where)
         logprob = value = entropy = None
         if logits is not None and "logprob" in want:
-            logprob = taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)
-        if logits is not None and "entropy" in want:
-            with nullcontext() if "entropy_gradient" in want else torch.no_grad():
+            logprob, entropy = taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)
+            if "entropy_gradient" in want:
                 entropy = entropies(logits, temperature=temperature)
         if "value" in want:
             seen = self.critic(input_ids=ids, use_cache=False).last_hidden_state[where] if self.critic else hidden
@@ -152,7 +151,7 @@ def reference_logprobs(policy: nn.Module, *, temperature: float) -> Callable[[Te
         where = is_predicting(prompt_length, response_length, time=ids.shape[1])
         with _adapters_off(frozen) if has_adapters else nullcontext():
             logits, _ = _logits(frozen, ids, where)
-        return taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)
+        return taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)[0]
 
     return logprobs
 

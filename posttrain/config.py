@@ -234,7 +234,7 @@ class PPOSettings(Section):
     adam_epsilon: Positive = 1e-5
     """ε of Adam (1e-5 in Ziegler et al. 2019, arXiv:1909.08593: smaller ones take wild first steps)."""
     most_gradient: Positive = 1.0
-    """Norm that gradients are clipped to, policy's and critic's together."""
+    """Norm that gradients are clipped to, the policy's and the critic's each by itself."""
     max_new_tokens: Count = 64
     """Response tokens, at most."""
     sample_batch: Count = 512

@@ -27,4 +27,4 @@ class Network(Protocol):
     def __call__(
         self, ids: Tensor, prompt_length: Tensor, response_length: Tensor, *, temperature: float, want: frozenset[str]
     ) -> TokenFigures:
-        """Return those of `logprob`, `value` and `entropy` that are wanted."""
+        """Return those of `logprob` (with `entropy`) and `value` that are wanted."""

@@ -340,7 +340,7 @@ class _Trainer:
             part.prompt_length,
             part.response_length,
             temperature=settings.temperature,
-            want=frozenset({"logprob", "value", "entropy", *(["entropy_gradient"] if settings.entropy_coef else [])}),
+            want=frozenset({"logprob", "value", *(["entropy_gradient"] if settings.entropy_coef else [])}),
         )
         if is_first:
             check_first_ratio(

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from models import tiny
 from models.generate import Response, generate
 from models.load import load_model, load_tokenizer
+from models.tokenizers import world_tokenizer
 from posttrain.config import ModelSettings, TinySettings
 
 WORDS = ["one", " two", " three", " on", "\n"]
@@ -20,7 +21,7 @@ WORDS = ["one", " two", " three", " on", "\n"]
 
 @pytest.fixture(scope="module")
 def reader():
-    tokenizer = tiny.world_tokenizer(["one two three on\n"])
+    tokenizer = world_tokenizer(["one two three on\n"])
     tokenizer.padding_side = "left"
     return tokenizer
 
@@ -172,7 +173,7 @@ def test_samples_follow_the_softmax_at_their_temperature(script, reader, tempera
 def test_no_word_is_left_out_however_many_there_are(one_thread):
     """200 words of equal chance: transformers' own top-k of 50 would leave 150 of them out."""
     names = [a + b for a in "abcdefghijklmnopqrst" for b in "abcdefghij"]
-    tokenizer = tiny.world_tokenizer([" ".join(names)])
+    tokenizer = world_tokenizer([" ".join(names)])
     settings = TinySettings(layers=1, width=8, heads=1)
     model = Scripted(tiny.network(settings, vocabulary=len(tokenizer), context=64, pad=0, eos=1).config).eval()
     model.after = torch.zeros(len(tokenizer), len(tokenizer))

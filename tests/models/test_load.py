@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models import tiny
 from models.load import check_base, context_length, device, dtype, hub_commit, load_model, load_tokenizer, prompt_text
+from models.tokenizers import world_tokenizer
 from posttrain.chat import PLAIN_CHAT_TEMPLATE, transcript
 from posttrain.config import ModelSettings, TinySettings
 from posttrain.errors import RequestError
@@ -33,7 +34,7 @@ raise SystemExit("it ran")
 def whole(tmp_path_factory):
     """A model directory as save_pretrained writes it."""
     folder = tmp_path_factory.mktemp("models") / "whole"
-    tokenizer = tiny.world_tokenizer(["Tom has 12 apples. So 3\n"])
+    tokenizer = world_tokenizer(["Tom has 12 apples. So 3\n"])
     torch.manual_seed(0)
     settings = TinySettings(layers=1, width=16, heads=2)
     tiny.network(settings, vocabulary=len(tokenizer), context=64, pad=0, eos=1).save_pretrained(folder)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROMPTS = [[3, 4, 5], [6], [7, 8, 9, 10, 11], [3, 12]]
 RESPONSES = [[4, 4, 1], [9, 2, 3, 5, 8], [13], [6, 1]]
-EVERYTHING = frozenset({"logprob", "value", "entropy", "entropy_gradient"})
+EVERYTHING = frozenset({"logprob", "value", "entropy_gradient"})
 
 
 def batch(rows=range(4), *, pad=PAD, more=0):
@@ -114,7 +114,7 @@ def test_only_what_is_wanted_is_told_and_computed():
     assert told.logprob is None and told.entropy is None and told.value.shape == (11,)
     made.policy.forward = None
     told_by(made, batch(), want=frozenset({"value"}))
-    told = told_by(network(), batch(), want=frozenset({"logprob", "entropy"}))
+    told = told_by(network(), batch(), want=frozenset({"logprob"}))
     assert told.value is None and told.logprob.requires_grad and not told.entropy.requires_grad
     assert told_by(network(), batch()).entropy.requires_grad
 
@@ -171,8 +171,15 @@ def test_a_critic_from_a_reward_model_starts_at_its_score():
 # --- dropout, reference and adapters ----------------------------------------------------------------------------------
 
 
+def gpt2():
+    """A network that counts positions from the start, where a Llama only knows distances."""
+    torch.manual_seed(0)
+    settings = {"vocab_size": VOCABULARY, "n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2, "initializer_range": 0.4}
+    return GPT2LMHeadModel(GPT2Config(**settings, bos_token_id=None, eos_token_id=EOS, pad_token_id=PAD))
+
+
 def test_dropout_is_off_wherever_it_hides():
-    noisy = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_positions=32, n_embd=16, n_layer=1, n_head=2))
+    noisy = gpt2()
     ids = torch.tensor([[3, 4, 5, 6]])
     assert not torch.equal(noisy.train()(input_ids=ids).logits, noisy(input_ids=ids).logits)
     quiet = without_dropout(noisy)
@@ -290,6 +297,15 @@ def test_logprobs_of_sampling_are_those_of_training(temperature):
     assert len({len(row) for row in told.responses}) > 3, "rows left the batch at different times"
     other = told_by(made, inputs, temperature=temperature * 1.2).logprob
     assert (other - trained).abs().max() > 1e-2, "the tolerance can fail"
+
+
+def test_positions_are_counted_from_a_prompts_own_first_token():
+    made = policy_and_critic(gpt2(), critic="separate")
+    whole, alone = drawn(made.policy, batch_size=12), drawn(made.policy, batch_size=1)
+    assert whole.responses == alone.responses
+    for row, (prompt, response) in enumerate(zip(QUESTIONS, whole.responses, strict=True)):
+        inputs = torch.tensor([prompt + response]), torch.tensor([len(prompt)]), torch.tensor([len(response)])
+        torch.testing.assert_close(whole.logprobs[row], told_by(made, inputs).logprob, atol=1e-5, rtol=0)
 
 
 @settings(max_examples=15)

@@ -115,6 +115,7 @@ def test_each_collapse_is_seen_once_it_has_lasted(fallen, fine, said):
     assert judged(fallen, fallen) == said
     assert judged({}, fallen, fallen) == said
     assert judged(fallen) is None, "one update is no collapse yet"
+    assert judged({"reward": -9.0, "response_tokens": 999.0}) is None, "however bad it was"
     assert judged(fine, fine) is None
     assert judged(fallen, fallen, {}, {}) is None, "it has recovered"
 

@@ -118,18 +118,43 @@ def test_a_response_cannot_start_at_the_very_beginning():
 
 def test_taken_by_hand():
     logits = torch.tensor([[0.0, 0.0], [log(3), 0.0]], dtype=torch.float64)
-    told = taken_logprobs(logits, torch.tensor([1, 0]), temperature=1.0)
+    told, entropy = taken_logprobs(logits, torch.tensor([1, 0]), temperature=1.0)
     torch.testing.assert_close(told, torch.tensor([log(1 / 2), log(3 / 4)], dtype=torch.float64))
+    assert entropy.tolist() == pytest.approx([log(2), -(3 / 4) * log(3 / 4) - (1 / 4) * log(1 / 4)], abs=1e-12)
     # T = 1/2 doubles the logits: 9 : 1
-    told = taken_logprobs(logits, torch.tensor([1, 0]), temperature=0.5)
+    told, entropy = taken_logprobs(logits, torch.tensor([1, 0]), temperature=0.5)
     torch.testing.assert_close(told, torch.tensor([log(1 / 2), log(9 / 10)], dtype=torch.float64))
+    assert entropy[1].item() == pytest.approx(-0.9 * log(0.9) - 0.1 * log(0.1))
 
 
+@pytest.mark.parametrize("at_once", [1, 30, 2**18], ids=["a row", "two rows", "all rows"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_taken_are_those_of_whole_sequences(temperature):
+def test_taken_are_those_of_whole_sequences_and_so_is_their_gradient(temperature, at_once, monkeypatch):
+    monkeypatch.setattr("posttrain.logprobs._AT_ONCE", at_once)
     logits, ids = random_case()
-    flat = taken_logprobs(logits[:, :-1].reshape(-1, 11), ids[:, 1:].reshape(-1), temperature=temperature)
-    assert torch.equal(flat.reshape(3, 5), token_logprobs(logits, ids, temperature=temperature))
+    logits.requires_grad_()
+    weight = torch.linspace(-1, 2, 15, dtype=torch.float64)
+    flat, entropy = taken_logprobs(logits[:, :-1].reshape(-1, 11), ids[:, 1:].reshape(-1), temperature=temperature)
+    (mine,) = torch.autograd.grad((flat * weight).sum(), logits)
+    whole = token_logprobs(logits, ids, temperature=temperature).reshape(-1)
+    (wanted,) = torch.autograd.grad((whole * weight).sum(), logits)
+    torch.testing.assert_close(flat, whole)
+    torch.testing.assert_close(mine, wanted)
+    torch.testing.assert_close(entropy, entropies(logits[:, :-1].reshape(-1, 11), temperature=temperature))
+    assert not entropy.requires_grad
+
+
+def test_takens_gradient_is_that_of_finite_differences():
+    logits, ids = random_case(batch=1, time=4, vocabulary=5)
+    flat, taken = logits[0].requires_grad_(), ids[0]
+    assert torch.autograd.gradcheck(lambda given: taken_logprobs(given, taken, temperature=1.3)[0], flat)
+
+
+def test_taking_leaves_the_logits_as_they_were():
+    logits, ids = random_case()
+    flat = logits[0].clone().requires_grad_()
+    taken_logprobs(flat, ids[0], temperature=1.0)[0].sum().backward()
+    assert torch.equal(flat.detach(), logits[0])
 
 
 def test_entropy_by_hand():
