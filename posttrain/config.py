@@ -221,8 +221,9 @@ class PPOSettings(Section):
     """Passes over an update's episodes (2 in ReFT, arXiv:2401.08967)."""
     mini_batch: Count = 64
     """Episodes an optimiser step, over gradient accumulation and processes."""
-    device_batch_size: Count = 64
-    """Episodes a device takes at once, at most; the rest of a mini-batch is accumulated."""
+    device_batch_size: Count = 32
+    """Episodes a device takes at once, at most, those of like length together; the rest of a mini-batch is accumulated (on two
+    cores 32 were 1.1 times as quick as 64, which pad more: docs/decisions/0007-ppo.md)."""
     learning_rate: Positive = 1e-4
     """Of the policy, for the tiny base (docs/decisions/0007-ppo.md); ReFT has 3e-7 for 7 B weights, 3e-6 for 125 M."""
     critic_learning_rate: Positive = 3e-4
@@ -291,6 +292,8 @@ class PPOSettings(Section):
     in bfloat16 sampling and training round differently."""
     ratio_tolerance: Positive = 1e-3
     """Nats by which training and sampling may differ on the first mini-batch; in bfloat16 rounding alone gives 0.05."""
+    sampler_tolerance: Positive = 0.1
+    """Nats a token by which the sampler may differ on average where old log-probabilities are computed again."""
     least_finished: Share = 0.5
     """Share of the first update's responses that must end with EOS, or PPO does not start: SFT teaches to stop, PPO cannot."""
     patience: Count = 5

@@ -28,6 +28,24 @@ def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable
         )
 
 
+def check_sampler(difference: Tensor, *, tolerance: float) -> None:
+    """Refuse episodes of another distribution where old log-probabilities are computed again, so that no ratio can tell.
+
+    Args:
+        difference: log-probability computed again minus the sampler's own, of each response token; (tokens,), nats.
+        tolerance: largest mean of absolute differences, nats; rounding in bfloat16 stays well below 0.1.
+
+    Raises:
+        ContractError: the mean is larger, or not a number.
+    """
+    mean = difference.abs().mean().item() if difference.numel() else 0.0
+    if not mean <= tolerance:
+        raise ContractError(
+            f"the sampler's log-probabilities differ from the policy's own by {mean:.3g} nats a token on average, allowed are "
+            f"{tolerance:g} (ppo.sampler_tolerance): it draws from another distribution (temperature, top-k, other weights)"
+        )
+
+
 @dataclass(frozen=True)
 class Recomputed:
     """The sampled tokens' log-probabilities computed again in other ways, to find what differs; each (tokens,), nats.

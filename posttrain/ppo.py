@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from posttrain.advantages import generalised_advantages, whitened
 from posttrain.config import PPOSettings
-from posttrain.contracts import Health, Recomputed, check_first_ratio, check_kl, collapse, explained
+from posttrain.contracts import Health, Recomputed, check_first_ratio, check_kl, check_sampler, collapse, explained
 from posttrain.errors import ContractError, RequestError
 from posttrain.losses import clipped_policy_loss, clipped_value_loss, kl_k1, kl_k3
 from posttrain.masks import is_response, token_weights, unflattened
@@ -188,7 +188,7 @@ class _Trainer:
         if self.settings.whiten_advantages:
             advantage = whitened(advantage, mask)
         metrics = self._train(episodes, advantage, returns)
-        metrics |= {"ppo/explained_variance": explained_variance, "ppo/reward_shaped": shaped.mean().item()}
+        metrics |= explained_variance | {"ppo/reward_shaped": shaped.mean().item()}
         metrics |= self._watched(episodes, kl, rewards)
         self._conclude(metrics, episodes)
         return Update(
@@ -238,7 +238,9 @@ class _Trainer:
                 if flat is not None:
                     laid_out = unflattened(flat.float(), part.is_response)
                     found[name][rows, : laid_out.shape[1]] = laid_out
-        if not again:
+        if again:
+            check_sampler((found["logprob"] - episodes.logprob)[mask], tolerance=self.settings.sampler_tolerance)
+        else:
             found["logprob"] = episodes.logprob
         return replace(episodes, **{name: figure.masked_fill(~mask, 0.0) for name, figure in found.items()})
 
@@ -440,10 +442,12 @@ def _rate_factor(update: int, settings: PPOSettings) -> float:
     return (settings.updates - update) / (settings.updates - max(0.0, rising - 1))
 
 
-def _explained_variance(value: Tensor, returns: Tensor) -> float:
-    """Return 1 - Var(R - V) / Var(R): 1 for a perfect critic, 0 for one that knows the mean; 0 where returns do not vary."""
+def _explained_variance(value: Tensor, returns: Tensor) -> dict[str, float]:
+    """Return 1 - Var(R - V) / Var(R): 1 for a perfect critic, 0 for one that knows the mean; none without variance."""
     spread = returns.var(correction=0)
-    return (1 - (returns - value).var(correction=0) / spread).item() if spread > 1e-12 else 0.0
+    if not spread > 1e-12:
+        return {}
+    return {"ppo/explained_variance": (1 - (returns - value).var(correction=0) / spread).item()}
 
 
 def _mean(values: Sequence[float]) -> float:

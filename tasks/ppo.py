@@ -287,4 +287,5 @@ class _Run:
     def summary(self) -> dict[str, float]:
         """Return the last updates' mean figures, without the prefix."""
         last = self._curve[-self._settings.patience :]
-        return {name.removeprefix("ppo/"): sum(row[name] for row in last) / len(last) for name in last[-1]}
+        known = {name: [row[name] for row in last if name in row] for name in dict.fromkeys(name for row in last for name in row)}
+        return {name.removeprefix("ppo/"): sum(values) / len(values) for name, values in known.items()}

@@ -234,10 +234,14 @@ def test_other_tokens_than_were_sampled_are_refused():
     )
 
 
-def test_recomputed_logprobs_make_no_claim_about_the_sampler():
+def test_where_logprobs_are_computed_again_the_sampler_is_still_held_to_the_policy():
     network = policy_and_critic(llama(), critic="separate")
-    made = run(network, draw=sampler(network, temperature=1.3), updates=1, old_logprobs="recomputed")
+    made = run(network, draw=sampler(network), updates=1, old_logprobs="recomputed")
     assert made.metric("kl")[0] == pytest.approx(0, abs=1e-4)
+    with pytest.raises(ContractError, match=r"nats a token on average, allowed are 0.01 \(ppo.sampler_tolerance\)"):
+        run(network, draw=sampler(network, temperature=1.3), updates=1, old_logprobs="recomputed", sampler_tolerance=0.01)
+    made = run(network, draw=sampler(network, temperature=1.3), updates=1, old_logprobs="recomputed", sampler_tolerance=9.0)
+    assert made.metric("kl")[0] == pytest.approx(0, abs=1e-4), "the figures are the policy's own, whatever the sampler said"
 
 
 def test_responses_that_do_not_end_are_refused_at_the_start_only():
