@@ -165,7 +165,7 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
     assert set(told["metrics"]) >= set(PARENT_METRICS)
     client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
     child = next(stage["run_id"] for stage in told["stages"] if stage["name"] == "ppo")
-    for name in ("reward", "kl", "clip_fraction", "explained_variance", "entropy", "approx_kl", "gold", "finished"):
+    for name in ("reward", "kl", "clip_fraction", "value_loss", "entropy", "approx_kl", "gold", "finished"):
         assert len(client.get_metric_history(child, f"ppo/{name}")) == 3, name
     assert "samples.json" in {file.path for file in client.list_artifacts(child)}
     assert not list((house / ".posttrain" / "checkpoints").glob("ppo/*"))

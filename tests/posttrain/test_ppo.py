@@ -408,12 +408,15 @@ def test_the_schedule_reaches_policy_and_critic():
 
 
 def test_explained_variance_by_hand():
-    returns = torch.tensor([1.0, 3.0])
-    assert _explained_variance(returns, returns) == 1
-    assert _explained_variance(torch.tensor([2.0, 2.0]), returns) == 0
+    def told(*value):
+        return _explained_variance(torch.tensor(value), torch.tensor([1.0, 3.0]))["ppo/explained_variance"]
+
+    assert told(1.0, 3.0) == 1
+    assert told(2.0, 2.0) == 0
     # R - V = 0.5, 1: variance 1/16, of 1
-    assert _explained_variance(torch.tensor([0.5, 2.0]), returns) == pytest.approx(1 - 1 / 16)
-    assert _explained_variance(torch.tensor([3.0, 1.0]), returns) == pytest.approx(-3)
+    assert told(0.5, 2.0) == pytest.approx(1 - 1 / 16)
+    assert told(3.0, 1.0) == pytest.approx(-3)
+    assert _explained_variance(torch.tensor([1.0, 2.0]), torch.tensor([5.0, 5.0])) == {}, "undefined is left out, not 0"
 
 
 def test_what_an_update_tells():
