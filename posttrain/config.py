@@ -207,8 +207,8 @@ class PPOSettings(Section):
     """Proximal policy optimisation (arXiv:1707.06347) on a reward of whole responses."""
 
     reward: str = "answer"
-    """What scores a response: a grader (`answer`, or a JSON file as docs/graders.md has them), `model:` and a directory or
-    registered model (`model:models:/name@alias`) with one score, or `python:module:function`."""
+    """What scores a response: a grader (`answer`, `program`, or a JSON file as docs/graders.md has them), `model:` and a
+    directory or registered model (`model:models:/name@alias`) with one score, or `python:module:function`."""
     partial_credit: Share = 0.0
     """Score of a numeric answer that was found but is wrong, under `ppo.reward=answer` (0.1 in ReFT, arXiv:2401.08967)."""
     updates: Count = 60

@@ -15,7 +15,8 @@ from tasks.stage import file_digest
 if TYPE_CHECKING:
     from posttrain.rewards import RewardFunction
 
-FORMS = "answer, a grader's JSON file, model:<directory or models:/name@alias>, or python:<module>:<function>"
+BUILT_IN = ("answer", "program")
+FORMS = "answer, program, a grader's JSON file, model:<directory or models:/name@alias>, or python:<module>:<function>"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def _named(name: str, *, partial_credit: float, tracking_uri: str) -> RewardSour
         return _function(name, rest)
     if kind == "model":
         return _model(name, rest, tracking_uri=tracking_uri)
-    if name == "answer":
-        spec: dict[str, Any] = {"type": "answer", "name": "answer", "partial_credit": partial_credit}
+    if name in BUILT_IN:
+        spec: dict[str, Any] = {"type": name, "name": name, "partial_credit": partial_credit}
         return RewardSource(kind="grader", name=name, digest=_digest(spec), spec=spec)
     path = Path(name)
     if path.suffix != ".json" or not path.is_file():

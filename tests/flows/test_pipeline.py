@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from posttrain.report import PARENT_METRICS
+from tests.flows.houses import command, new_house, ran, report, run
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,72 +19,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("posttrain", "models", "tasks", "flows")
-SMALL = """
-world: {seed: 0, corpus_documents: 1500, demonstrations: 16, questions: 40, held_out: 30, review_share: 0.0}
-split: {seed: 0}
-pretrain: {steps: 120}
-tiny: {width: 48, layers: 2}
-sft: {epochs: 4, learning_rate: 3e-3}
-sample: {per_prompt: 4}
-ppo: {updates: 3, episodes: 16, mini_batch: 8, max_new_tokens: 40, least_finished: 0.1}
-evaluate: {max_new_tokens: 40}
-"""
 OF_RUNS = ("kind", "method", "stage", "pipeline_id", "seed", "dataset", "data_md5", "stage_key", "cached", "git_commit")
 TAGS = {*(f"posttrain.{name}" for name in OF_RUNS), "prefect.flow_run_id"}
 STAGES = ["tokenizer", "validate", "base", "sft", "sample", "label", "dpo", "evaluate-sft", "evaluate-base", "evaluate-dpo"]
-
-
-def new_house(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data" / "expectations", folder / "data" / "expectations")
-    for name in ("dvc.yaml", "prefect.toml"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "params.yaml").write_text(SMALL)
-    return folder
-
-
-def command(house: Path, *words: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    # a script's background job ignores SIGINT, and what it starts inherits that: the test of Ctrl-C would wait for nothing
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows", *words],
-        cwd=house,
-        env=kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def run(house: Path, *words: str, code: int = 0) -> str:
-    process = command(house, *words)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    return out + err
-
-
-def report(house: Path) -> dict:
-    return json.loads((house / "reports" / "latest.json").read_text())
-
-
-def ran(house: Path) -> list[str]:
-    return [stage["name"] for stage in report(house)["stages"] if not stage["cached"]]
-
-
-def weights(house: Path) -> dict[str, str]:
-    found = {}
-    for stage in report(house)["stages"]:
-        told = json.loads((house / ".posttrain" / "stages" / stage["name"] / stage["key"] / "stage.json").read_text())
-        if "model/model.safetensors" in told["files"]:
-            found[stage["name"]] = told["files"]["model/model.safetensors"]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +29,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A house in which the default pipeline has run once."""
     folder = new_house(tmp_path_factory.mktemp("house"))
     run(folder, "pipeline", "method=dpo")
-    (folder / "undisturbed.json").write_text(json.dumps(weights(folder)))
     return folder
 
 
@@ -196,35 +132,6 @@ def test_a_changed_source_line_or_data_row_reaches_exactly_its_dependants(house:
     told = run(house, "pipeline", "method=sft")
     assert "data/world/demonstrations.jsonl was edited by hand; the edit is now version" in told
     assert "sft" in ran(house)
-
-
-def test_a_run_killed_in_every_stage_arrives_at_the_weights_of_an_undisturbed_one(house: Path, tmp_path: Path) -> None:
-    """From empty stores, so it also shows that equal seeds give bit-identical weights."""
-    other = new_house(tmp_path / "other")
-    for stage in ("base", "sft", "sample", "dpo", "evaluate-sft"):
-        process = command(other, "pipeline", "method=dpo")
-        folder = other / ".posttrain" / "stages" / stage
-        deadline = time.monotonic() + 240
-        while not list(folder.glob("*.part-*")) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, f"it was not caught in {stage}"
-    run(other, "pipeline", "method=dpo")
-    assert weights(other) == json.loads((house / "undisturbed.json").read_text())
-    assert not list((other / ".posttrain" / "stages").glob("*/*.part-*"))
-
-
-def test_two_methods_started_together_in_a_fresh_copy_both_complete(tmp_path: Path) -> None:
-    house = new_house(tmp_path / "one")
-    both = [command(house, "pipeline", f"method={method}") for method in ("sft", "dpo")]
-    for process in both:
-        _, err = process.communicate(timeout=400)
-        assert process.returncode == 0, err
-    reports = [json.loads(file.read_text()) for file in (house / "reports").glob("2*.json")]
-    assert sorted(told["method"] for told in reports) == ["dpo", "sft"]
-    made = [(stage["name"], stage["key"]) for told in reports for stage in told["stages"] if not stage["cached"]]
-    assert len(made) == len(set(made)), "a stage was made twice"
 
 
 def test_ctrl_c_ends_with_130_and_closes_the_run(house: Path) -> None:

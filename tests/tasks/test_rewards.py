@@ -31,6 +31,12 @@ def test_the_answer_grader_pays_right_answers_and_partial_credit_as_asked():
     assert len(told.reasons) == 3
 
 
+def test_programs_are_run_and_their_value_is_compared():
+    texts = ["def solution():\n    return 3 + 4\n", "def solution():\n    return 3 * 4\n", "Answer: 7"]
+    told = reward_function(source("program", partial_credit=0.1))([""] * 3, texts, [RECORD] * 3)
+    assert list(told.values) == [1.0, 0.1, 0.0]
+
+
 def test_a_grader_of_a_file_is_read_and_its_text_is_part_of_the_key(tmp_path):
     file = tmp_path / "grader.json"
     spec = {
@@ -52,7 +58,7 @@ def test_a_grader_of_a_file_is_read_and_its_text_is_part_of_the_key(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("anser", "ppo.reward=anser: there is no such reward. It is answer, a grader's JSON file, model:"),
+        ("anser", "ppo.reward=anser: there is no such reward. It is answer, program, a grader's JSON file, model:"),
         ("python:nowhere", "a function is written python:<module>:<function>"),
         ("python:no_such_module_here:score", "there is no module no_such_module_here. Put no_such_module_here.py into"),
         ("model:/no/such/folder", "/no/such/folder is no model directory with config.json and *.safetensors"),

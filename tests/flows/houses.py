@@ -1,0 +1,75 @@
+"""Copies of the repository with a smaller world, in which tests run `python -m flows …` as a user does."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("posttrain", "models", "tasks", "flows")
+SMALL = """
+world: {seed: 0, corpus_documents: 1500, demonstrations: 16, questions: 40, held_out: 30, review_share: 0.0}
+split: {seed: 0}
+pretrain: {steps: 120}
+tiny: {width: 48, layers: 2}
+sft: {epochs: 4, learning_rate: 3e-3}
+sample: {per_prompt: 4}
+ppo: {updates: 3, episodes: 16, mini_batch: 8, max_new_tokens: 40, least_finished: 0.1}
+evaluate: {max_new_tokens: 40}
+"""
+
+
+def new_house(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "data" / "expectations", folder / "data" / "expectations")
+    for name in ("dvc.yaml", "prefect.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "params.yaml").write_text(SMALL)
+    return folder
+
+
+def command(house: Path, *words: str) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    # a script's background job ignores SIGINT, and what it starts inherits that: the test of Ctrl-C would wait for nothing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows", *words],
+        cwd=house,
+        env=kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(house: Path, *words: str, code: int = 0) -> str:
+    process = command(house, *words)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    return out + err
+
+
+def report(house: Path) -> dict:
+    return json.loads((house / "reports" / "latest.json").read_text())
+
+
+def ran(house: Path) -> list[str]:
+    return [stage["name"] for stage in report(house)["stages"] if not stage["cached"]]
+
+
+def weights(house: Path, *, method: str) -> dict[str, str]:
+    """Return the digest of each stage's weights in the last pipeline of a method."""
+    reports = [json.loads(file.read_text()) for file in sorted((house / "reports").glob("2*.json"))]
+    found = {}
+    for stage in next(told for told in reversed(reports) if told["method"] == method)["stages"]:
+        told = json.loads((house / ".posttrain" / "stages" / stage["name"] / stage["key"] / "stage.json").read_text())
+        if "model/model.safetensors" in told["files"]:
+            found[stage["name"]] = told["files"]["model/model.safetensors"]
+    return found
