@@ -20,7 +20,7 @@ Curve = Sequence[Mapping[str, float]]
 
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), apart for every common colour blindness and in grey
 GREEDY, SAMPLED, LINE = "#0072B2", "#E69F00", "#333333"
-MOST_CURVES = 3
+MOST_CURVES = 2
 
 
 def print_report(report: Mapping[str, Any], *, console: Console | None = None) -> None:
@@ -96,11 +96,15 @@ def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
     drawn = dict(list(drawn.items())[-MOST_CURVES:])
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(max(1, len(drawn)), 2 if drawn else 1, width_ratios=[3, 2] if drawn else [1])
+    heights = [2 if "ppo/reward" in curve[0] else 1 for curve in drawn.values()] or [1]
+    grid = figure.add_gridspec(len(heights), 2 if drawn else 1, width_ratios=[3, 2] if drawn else [1], height_ratios=heights)
     _draw_accuracy(figure.add_subplot(grid[:, 0]), report["models"])
     for place, (stage, curve) in enumerate(drawn.items()):
-        draw = _draw_ppo if any("ppo/reward" in row for row in curve) else _draw_loss
-        draw(figure.add_subplot(grid[place, 1]), stage, curve, is_last=place == len(drawn) - 1)
+        axes = figure.add_subplot(grid[place, 1])
+        if "ppo/reward" in curve[0]:
+            _draw_ppo(axes, stage, curve)
+        else:
+            _draw_loss(axes, stage, curve, is_last=place == len(drawn) - 1)
     figure.suptitle(f"{report['method']} on {report['dataset']}, seed {report['seed']}", fontsize=13)
     png = BytesIO()
     figure.savefig(png, format="png")
@@ -138,7 +142,7 @@ def _draw_loss(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_ppo(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None:
+def _draw_ppo(axes: "Axes", stage: str, curve: Curve) -> None:
     """Draw reward and gold score against updates on the left axis, the KL on the right one."""
     updates = range(1, len(curve) + 1)
     if "ppo/gold" in curve[0]:
@@ -147,13 +151,20 @@ def _draw_ppo(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None:
     axes.set_title(f"{stage}: PPO on training questions", fontsize=11)
     axes.tick_params(labelsize=9)
     beside = axes.twinx()
-    beside.plot(updates, [row["ppo/kl"] for row in curve], color=LINE, linewidth=1.2, linestyle=":", label="KL (nats, right)")
+    beside.plot(updates, [row["ppo/kl"] for row in curve], color=LINE, linewidth=1.2, linestyle=":", label="KL, nats (right)")
     beside.tick_params(labelsize=9)
     beside.spines[["top"]].set_visible(False)
     lines = [*axes.get_lines(), *beside.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=9, loc="lower right")
-    if is_last:
-        axes.set_xlabel("update")
+    axes.set_xlabel("update", fontsize=9)
+    axes.legend(
+        lines,
+        [str(line.get_label()) for line in lines],
+        frameon=False,
+        fontsize=9,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.3),
+        ncols=3,
+    )
     axes.grid(alpha=0.25)
     axes.spines[["top"]].set_visible(False)
 

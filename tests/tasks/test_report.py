@@ -101,3 +101,11 @@ def test_a_full_disk_leaves_the_last_report(tmp_path: Path, monkeypatch: pytest.
     )
     assert (tmp_path / "latest.json").read_bytes() == before
     assert not [file for file in tmp_path.iterdir() if file.name.endswith(".new")]
+
+
+def test_ppo_is_drawn_with_its_gold_score_where_there_is_one() -> None:
+    curve = [{"step": step, "ppo/reward": step / 9, "ppo/gold": step / 10, "ppo/kl": step / 5} for step in range(1, 9)]
+    bare = [{name: value for name, value in row.items() if name != "ppo/gold"} for row in curve]
+    drawn = [picture(report(), curves={"reft": one}) for one in (curve, bare, [])]
+    assert all(png.startswith(b"\x89PNG") for png in drawn)
+    assert len(set(drawn)) == 3
