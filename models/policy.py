@@ -1,8 +1,8 @@
 """The policy and its critic as one network, the reference, and sampling from the policy as it is being trained."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -63,7 +63,7 @@ class PolicyAndCritic(nn.Module):
             if "entropy_gradient" in want:
                 entropy = entropies(logits, temperature=temperature)
         if "value" in want:
-            seen = self.critic(input_ids=ids, use_cache=False).last_hidden_state[where] if self.critic else hidden
+            seen = self.critic(input_ids=ids, use_cache=False).last_hidden_state[where] if self.critic is not None else hidden
             value = self.value_head(torch.as_tensor(seen).to(self.value_head.weight.dtype)).squeeze(-1)
         return TokenFigures(logprob=logprob, value=value, entropy=entropy)
 
@@ -74,7 +74,7 @@ class PolicyAndCritic(nn.Module):
         return {name: [weight for weight in weights if weight.requires_grad] for name, weights in groups.items()}
 
 
-def _logits(policy: nn.Module, ids: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+def _logits(policy: Any, ids: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits (tokens, vocabulary) in float32, and hidden states (tokens, width), of the positions `where` alone.
 
     The output layer is handed those positions only: with a large vocabulary that is most of the memory and time. What the
@@ -86,17 +86,12 @@ def _logits(policy: nn.Module, ids: Tensor, where: Tensor) -> tuple[Tensor, Tens
         kept.append(arguments[0][where])
         return (kept[0],)
 
-    hook = _output_layer(policy).register_forward_pre_hook(select)
+    hook = policy.get_output_embeddings().register_forward_pre_hook(select)
     try:
         logits: Tensor = policy(input_ids=ids, use_cache=False).logits
     finally:
         hook.remove()
     return logits.float(), kept[0]
-
-
-def _output_layer(policy: Any) -> nn.Module:
-    layer: nn.Module = policy.get_output_embeddings()
-    return layer
 
 
 def policy_and_critic(
@@ -132,13 +127,7 @@ def policy_and_critic(
     return PolicyAndCritic(adapters(policy), trunk, head.to(policy.device)).train()
 
 
-@contextmanager
-def _adapters_off(policy: Any) -> Iterator[None]:
-    with policy.disable_adapter():
-        yield
-
-
-def reference_logprobs(policy: nn.Module, *, temperature: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def reference_logprobs(policy: Any, *, temperature: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return what gives log-probabilities under the policy as it is now, however it is trained afterwards.
 
     With LoRA that is the policy with its adapters off, so that there is no second model in memory; else it is a frozen copy.
@@ -149,7 +138,7 @@ def reference_logprobs(policy: nn.Module, *, temperature: float) -> Callable[[Te
     @torch.no_grad()
     def logprobs(ids: Tensor, prompt_length: Tensor, response_length: Tensor) -> Tensor:
         where = is_predicting(prompt_length, response_length, time=ids.shape[1])
-        with _adapters_off(frozen) if has_adapters else nullcontext():
+        with frozen.disable_adapter() if has_adapters else nullcontext():
             logits, _ = _logits(frozen, ids, where)
         return taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)[0]
 

@@ -222,8 +222,8 @@ class PPOSettings(Section):
     mini_batch: Count = 64
     """Episodes an optimiser step, over gradient accumulation and processes."""
     device_batch_size: Count = 32
-    """Episodes a device takes at once, at most, those of like length together; the rest of a mini-batch is accumulated (on two
-    cores 32 were 1.1 times as quick as 64, which pad more: docs/decisions/0007-ppo.md)."""
+    """Episodes a device takes at once, at most, those of like length together; the rest of a mini-batch is accumulated
+    (docs/decisions/0007-ppo.md)."""
     learning_rate: Positive = 1e-4
     """Of the policy, for the tiny base (docs/decisions/0007-ppo.md); ReFT has 3e-7 for 7 B weights, 3e-6 for 125 M."""
     critic_learning_rate: Positive = 3e-4

@@ -209,7 +209,8 @@ class _Trainer:
         chance = chances(self.done, episodes=settings.episodes, longest=settings.max_new_tokens, seed=self.seed)
         share = settings.episodes // processes
         mine = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
-        prompts, sampled = sample(asked[mine], chance[mine])
+        with self.accelerator.autocast():
+            prompts, sampled = sample(asked[mine], chance[mine])
         rewards = score(asked[mine], sampled.responses)
         episodes = joined(prompts, sampled, pad_id=self.pad_id, device=self.accelerator.device)
         episodes = self._with_figures(replace(episodes, score=torch.tensor(list(rewards.values)).to(episodes.score)))
@@ -229,11 +230,9 @@ class _Trainer:
             figures = self.module(
                 part.ids, part.prompt_length, part.response_length, temperature=self.settings.temperature, want=want
             )
-            told = {
-                "value": figures.value,
-                "logprob": figures.logprob,
-                "reference_logprob": self.reference(part.ids, part.prompt_length, part.response_length),
-            }
+            with self.accelerator.autocast():  # the network's own forward has it from Accelerate
+                reference = self.reference(part.ids, part.prompt_length, part.response_length)
+            told = {"value": figures.value, "logprob": figures.logprob, "reference_logprob": reference}
             for name, flat in told.items():
                 if flat is not None:
                     laid_out = unflattened(flat.float(), part.is_response)
