@@ -187,9 +187,10 @@ class _Trainer:
         explained_variance = _explained_variance(episodes.value[mask], returns[mask])
         if self.settings.whiten_advantages:
             advantage = whitened(advantage, mask)
-        metrics = self._train(episodes, advantage, returns)
+        metrics = {f"ppo/{name}": _mean(values) for name, values in rewards.parts.items()}  # first: no part's name hides a figure
+        metrics |= self._train(episodes, advantage, returns)
         metrics |= explained_variance | {"ppo/reward_shaped": shaped.mean().item()}
-        metrics |= self._watched(episodes, kl, rewards)
+        metrics |= self._watched(episodes, kl)
         self._conclude(metrics, episodes)
         return Update(
             number=self.done,
@@ -381,7 +382,7 @@ class _Trainer:
 
     # ---- what is told of an update
 
-    def _watched(self, episodes: Episodes, kl: Tensor, rewards: Rewards) -> dict[str, float]:
+    def _watched(self, episodes: Episodes, kl: Tensor) -> dict[str, float]:
         of_responses = kl.sum(dim=1).mean().item()
         return {
             "ppo/reward": episodes.score.mean().item(),
@@ -391,7 +392,6 @@ class _Trainer:
             "ppo/objective": episodes.score.mean().item() - self.kl_coef * of_responses,
             "ppo/response_tokens": episodes.response_length.float().mean().item(),
             "ppo/finished": episodes.is_finished.float().mean().item(),
-            **{f"ppo/{name}": _mean(values) for name, values in rewards.parts.items()},
         }
 
     def _conclude(self, metrics: Mapping[str, float], episodes: Episodes) -> None:

@@ -8,7 +8,7 @@ A line is a JSON object in one of two forms, either with an optional `label` (ri
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from posttrain.graders import Grade, Grader, Sample, build_grader
 from posttrain.graders.interface import nearest, shortened
 from posttrain.graders.tally import Tally
 from posttrain.statistics import Interval
+from tasks.grader_files import read_grader
 from tasks.places import Places
 from tasks.stage import storage_errors
 
@@ -100,19 +101,7 @@ def load_grader(name: str) -> Grader:
     Raises:
         RequestError: there is no such grader or file, or its settings are wrong.
     """
-    if not name.endswith(".json"):
-        return build_grader(name)
-    try:
-        spec = json.loads(Path(name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(
-            f"there is no file {name}: GRADER is a built-in grader's name or a JSON file (docs/graders.md)"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RequestError(f"{name} is no JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(spec, Mapping):
-        raise RequestError(f"{name} must hold one JSON object with a type, got {shortened(repr(spec), 60)}")
-    return build_grader(spec)
+    return build_grader(read_grader(name, setting="GRADER") if name.endswith(".json") else name)
 
 
 def read_lines(path: Path) -> Iterator[Line]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from posttrain.errors import RequestError
+from tasks.grader_files import read_grader
 from tasks.stage import file_digest
 
 if TYPE_CHECKING:
     from posttrain.rewards import RewardFunction
 
-BUILT_IN = ("answer", "program")
 FORMS = "answer, program, a grader's JSON file, model:<directory or models:/name@alias>, or python:<module>:<function>"
 
 
@@ -65,18 +65,14 @@ def _named(name: str, *, partial_credit: float, tracking_uri: str) -> RewardSour
         return _function(name, rest)
     if kind == "model":
         return _model(name, rest, tracking_uri=tracking_uri)
+    from posttrain.graders.build import BUILT_IN
+
     if name in BUILT_IN:
         spec: dict[str, Any] = {"type": name, "name": name, "partial_credit": partial_credit}
         return RewardSource(kind="grader", name=name, digest=_digest(spec), spec=spec)
-    path = Path(name)
-    if path.suffix != ".json" or not path.is_file():
+    if not name.endswith(".json"):
         raise RequestError(f"ppo.reward={name}: there is no such reward. It is {FORMS}")
-    try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise RequestError(f"ppo.reward={name}: the file is no JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(spec, dict):
-        raise RequestError(f"ppo.reward={name}: a grader is a JSON object with a type, got {type(spec).__name__}")
+    spec = read_grader(name, setting="ppo.reward")
     return RewardSource(kind="grader", name=name, digest=_digest(spec), spec=spec)
 
 

@@ -108,12 +108,15 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
 
     (house / "my_rewards.py").write_text(
         "def score(prompts, completions, records):\n    return [len(text) for text in completions]\n"
+        "def breaks(prompts, completions, records):\n    raise KeyError('no such field')\n"
     )
     out = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:score")
     told = report(house)
     assert ran(house) == ["ppo", "evaluate-base", "evaluate-ppo"]
     assert (list(told["models"]), told["compared_with"]) == (["base", "ppo"], "base")
     assert "win rate vs base" in out
+    told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:breaks", code=3)
+    assert "contract: the reward python:my_rewards:breaks raised KeyError: 'no such field'; the first response" in told
     told = run(house, "pipeline", "method=reft", "ppo.reward=python:my_rewards:score", code=2)
     assert "method reft takes its reward from a grader" in told
     told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:scoer", code=2)

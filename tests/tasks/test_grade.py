@@ -184,10 +184,10 @@ def test_a_line_that_is_no_utf_8(root, capsys):
         ),
         (
             ("grader=none.json", "file=good.jsonl"),
-            "request: there is no file none.json: GRADER is a built-in grader's name or a JSON",
+            "request: GRADER=none.json: there is no such file. It holds a grader's settings",
         ),
-        (("grader=broken.json", "file=good.jsonl"), "request: broken.json is no JSON: "),
-        (("grader=list.json", "file=good.jsonl"), "request: list.json must hold one JSON object with a type, got [1]"),
+        (("grader=broken.json", "file=good.jsonl"), "request: GRADER=broken.json: the file is no JSON: "),
+        (("grader=list.json", "file=good.jsonl"), "request: GRADER=list.json: a grader is a JSON object with a type, got list"),
         (
             ("grader=typo.json", "file=good.jsonl"),
             "request: there is no setting grader.tolerence; did you mean tolerance? settings are ",

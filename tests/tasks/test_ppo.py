@@ -191,7 +191,7 @@ def test_questions_without_answers_cannot_be_graded(tiny_world, tmp_path):
         train(tiny_world, tmp_path / "out", tmp_path / "kept", data=tmp_path / "data")
 
 
-def test_a_contract_that_breaks_names_the_best_checkpoint(tiny_world, tmp_path):
+def test_a_model_that_does_not_end_its_responses_is_not_trained(tiny_world, tmp_path):
     with pytest.raises(ContractError, match=r"of the first responses end with EOS, PPO needs 100%"):
         train(tiny_world, tmp_path / "out", tmp_path / "kept", least_finished=1.0, max_new_tokens=2)
 
