@@ -1,6 +1,6 @@
 """`make bench`: what the default pipeline costs and reaches, in a fresh copy of the repository.
 
-    python -m benchmarks.pipeline [methods=dpo,reft,ppo] [seeds=0,1,2] [twice=true]
+    python -m benchmarks.pipeline [methods=dpo,reft,rlhf,rlaif,ppo] [seeds=0,1,2] [twice=true] [set="name=value …"]
 
 Prints, for each seed and method (default: dpo): every model with 95 % intervals, its paired gains over the model that the
 method started from, wall time, wall time over the time spent inside the training, sampling and evaluation loops, and the
@@ -26,6 +26,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
+ENDS = (("estimate", ""), ("low", "_low"), ("high", "_high"))
 
 
 def fresh_copy(folder: Path) -> Path:
@@ -103,26 +104,34 @@ def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
     seeds = [int(seed) for seed in given.get("seeds", "0,1,2").split(",")]
     methods = given.get("methods", "dpo").split(",")
+    more = given.get("set", "").split()
     console = Console(width=170)
     columns = ("seed", "method", "model", "greedy %", "sampled %", "gain, greedy", "gain, sampled", "win rate %", "KL (nats)")
     quality = Table(*columns, title="held-out, 95 % intervals; gains, win rate and KL against the model a method started from")
+    feedback = Table("seed", "method", "reward model: labels %", "gold %", "gap at the end", title="audit, 95 % intervals")
     cost = Table("seed", "method", "wall s", "loops s", "wall / loops", "peak MB, all processes", title="cost")
     ratios = []
     with TemporaryDirectory() as scratch:
         root = fresh_copy(Path(scratch, "first"))
         for seed in seeds:
             for method in methods:
-                report, seconds, peak = run(root, f"method={method}", f"seed={seed}")
+                report, seconds, peak = run(root, f"method={method}", f"seed={seed}", *more)
                 for name, found in report["models"].items():
                     shown = ("accuracy", "accuracy_sampled", "accuracy_gain", "accuracy_sampled_gain", "win_rate")
                     quality.add_row(
                         str(seed), method, name, *(cell(found[metric]) for metric in shown), f"{found['kl']['estimate']:.2f}"
                     )
+                model, proxy = (report.get("audit", {}).get(part, {}) for part in ("reward_model", "proxy"))
+                if model:
+                    figures = (
+                        cell({end: model[f"{name}{tail}"] for end, tail in ENDS}) for name in ("accuracy", "accuracy_gold")
+                    )
+                    feedback.add_row(str(seed), method, *figures, f"{proxy['end_gap']:+.2f}")
                 loops = loop_seconds(root, report)
                 ratios += [seconds / loops] if method == methods[0] else []
                 cost.add_row(str(seed), method, f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
-        again, seconds, _ = run(root, f"method={methods[-1]}", f"seed={seeds[-1]}")
-        console.print(quality, cost)
+        again, seconds, _ = run(root, f"method={methods[-1]}", f"seed={seeds[-1]}", *more)
+        console.print(quality, *([feedback] if feedback.rows else []), cost)
         if len(ratios) > 1:
             console.print(
                 f"wall / loops: {mean(ratios):.2f} ± {stdev(ratios):.2f} (standard deviation; {methods[0]} from nothing)"
@@ -131,9 +140,9 @@ def main(words: list[str]) -> None:
         same = again["metrics"] == report["metrics"]
         console.print(f"the same command again: {seconds:.1f} s, every stage cached: {all_cached}, same figures: {same}")
         if given.get("twice") == "true":
-            first = run(root, f"method={methods[0]}", f"seed={seeds[0]}")[0]
+            first = run(root, f"method={methods[0]}", f"seed={seeds[0]}", *more)[0]
             other = fresh_copy(Path(scratch, "second"))
-            second = run(other, f"method={methods[0]}", f"seed={seeds[0]}")[0]
+            second = run(other, f"method={methods[0]}", f"seed={seeds[0]}", *more)[0]
             console.print(f"fresh copy, same seed: bit-identical weights: {weights(root, first) == weights(other, second)}")
 
 

@@ -82,7 +82,7 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
             from flows.pipeline import check, pipeline
             from tasks.report import print_report
 
-            check(config)
+            check(config, places)
         report = pipeline(config, places.root, say)
     print_report(report)
 

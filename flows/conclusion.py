@@ -2,53 +2,82 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import task
 
+from flows.feedback import Feedback, proxy_name, source_of_labels
 from flows.stages import Stages
-from posttrain.config import STAGES, Config
+from posttrain.config import Config, stages_of
 from posttrain.monitor import divergence
 from posttrain.report import build_report
+from posttrain.world import REVIEWER_ACCURACY
 from tasks.dvc import DatasetVersion
 from tasks.records import PROBLEMS, read_rows
 from tasks.registry import RegisteredModel, register
-from tasks.report import write_report
+from tasks.report import AUDIT_PICTURE, write_report
 from tasks.stage import Artifact
 from tasks.tracking import Ledger
 
-TRAINING = ("sft", "sample", "label", "dpo", "ppo")
+TRAINING = ("sft", "sample", "judge", "label", "reward_model", "dpo", "ppo")
 SHOWN_SAMPLES = 50
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a pipeline's stages gave.
+
+    Attributes:
+        models: by name, in the order in which they were made.
+        results: evaluations, by model.
+        feedback: what came between SFT and PPO or DPO.
+        audit: of what PPO was rewarded by; None without PPO.
+    """
+
+    models: Mapping[str, Artifact]
+    results: Mapping[str, Artifact]
+    feedback: Feedback
+    audit: Artifact | None
 
 
 def conclude(
     stages: Stages,
     config: Config,
     data: DatasetVersion,
-    models: Mapping[str, Artifact],
-    results: Mapping[str, Artifact],
+    outcomes: Outcomes,
     *,
     compared_with: str,
     pipeline_id: str,
     git_commit: str,
 ) -> dict[str, Any]:
     """Register the final model, write the report, and close the pipeline's run."""
+    models, results, feedback = outcomes.models, outcomes.results, outcomes.feedback
     final = list(models)[-1]
     ledger, parent = stages.ledger, stages.parent
     metrics = pipeline_metrics(stages, results[final])
+    tags = {
+        "posttrain.method": config.method,
+        "posttrain.seed": str(config.seed),
+        "posttrain.data_md5": data.md5,
+        "posttrain.pipeline_id": pipeline_id,
+    }
+    if feedback.reward_model:
+        registered_model(
+            ledger,
+            name=f"posttrain-{data.name}-reward",
+            folder=feedback.reward_model.path / "model",
+            run_id=parent,
+            tags={**tags, "posttrain.stage_key": feedback.reward_model.key},
+            metrics={f"reward_model/{name}": value for name, value in feedback.reward_model.metrics.items()},
+        )
     registered = registered_model(
         ledger,
         name=f"posttrain-{data.name}",
         folder=models[final].path / "model",
         run_id=parent,
-        tags={
-            "posttrain.method": config.method,
-            "posttrain.seed": str(config.seed),
-            "posttrain.data_md5": data.md5,
-            "posttrain.stage_key": models[final].key,
-            "posttrain.pipeline_id": pipeline_id,
-        },
+        tags={**tags, "posttrain.stage_key": models[final].key},
         metrics=metrics,
     )
     report = build_report(
@@ -69,10 +98,12 @@ def conclude(
             "experiment_id": ledger.experiment_id,
             "compare_url": ledger.compare_url([parent, *ledger.peers(parent)]),
         },
-        notes=notes(stages, config),
+        notes=notes(stages, config, feedback),
         warnings=[*warnings(stages, results), *hacking(config, models)],
+        audit=audit_of(outcomes),
     )
-    files = write_report(report, stages.places.reports, curves=training_curves(models))
+    picture = outcomes.audit and outcomes.audit.path / AUDIT_PICTURE
+    files = write_report(report, stages.places.reports, curves=training_curves(outcomes), audit_picture=picture)
     for file in files.values():
         if file.name != "latest.json":
             ledger.log_file(parent, file, folder="report")
@@ -141,17 +172,42 @@ def model_figures(result: Artifact) -> dict[str, Any]:
     }
 
 
-def notes(stages: Stages, config: Config) -> list[str]:
+def audit_of(outcomes: Outcomes) -> dict[str, Any] | None:
+    """Return what the report tells of labels, reward model and proxy; None for a method that has none of them."""
+    feedback = outcomes.feedback
+    told: dict[str, Any] = {}
+    if feedback.labels:
+        told["source"] = source_of_labels(feedback.labels)
+        told["labels"] = {**feedback.labels.metrics, **feedback.labels.costs}
+    if feedback.reward_model:
+        told["reward_model"] = dict(feedback.reward_model.metrics)
+    if outcomes.audit:
+        told["proxy"] = dict(outcomes.audit.metrics)
+    return told or None
+
+
+def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
     """Return what a reader must know to read the numbers right."""
     told = ["costs are those of the stages after the base, as computed now or when they were cached"]
-    labels = next((stage.artifact for stage in stages.done if stage.name == "label"), None)
-    if labels and "flipped_share" in labels.metrics:
+    if feedback.labels:
+        figures, source = feedback.labels.metrics, source_of_labels(feedback.labels)
+        if source == "simulated":
+            told.append(
+                f"preferences come from {config.labels.annotators} simulated annotators, who got {figures['flipped_share']:.1%} "
+                f"of {feedback.labels.costs['labels']:,.0f} labels wrong; no person was asked"
+            )
+        if source == "judge":
+            told.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
+    if any(stage.name == "judge" for stage in stages.done):
+        wrong = f"{100 * (1 - REVIEWER_ACCURACY):.0f} %"
         told.append(
-            f"preferences come from {config.label.annotators} simulated annotators, "
-            f"who got {labels.metrics['flipped_share']:.1%} of {labels.metrics['pairs']:.0f} pairs wrong; no person was asked"
+            f"the judge is the base after {config.judge.practice} steps on simulated reviews, {wrong} of them wrong, whose "
+            "writers know the right answers"
         )
-    if "ppo" in STAGES[config.method]:
-        told.append(f"PPO was rewarded by {config.ppo.reward} on training questions; nothing held out decided anything")
+    if "ppo" in stages_of(config):
+        told.append(
+            f"PPO was rewarded by {proxy_name(config, feedback)} on training questions; nothing held out decided anything"
+        )
     told.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
     return told
 
@@ -174,7 +230,7 @@ def warnings(stages: Stages, results: Mapping[str, Artifact]) -> list[str]:
 
 def hacking(config: Config, models: Mapping[str, Artifact]) -> list[str]:
     """Return a warning where PPO's reward and the gold score of the same responses came apart."""
-    if "ppo" not in STAGES[config.method]:
+    if "ppo" not in stages_of(config):
         return []
     curve = list(read_rows(models[config.method].path / "curves.jsonl"))
     if not curve or "ppo/gold" not in curve[0]:
@@ -188,9 +244,10 @@ def hacking(config: Config, models: Mapping[str, Artifact]) -> list[str]:
     return [found] if found else []
 
 
-def training_curves(models: Mapping[str, Artifact]) -> dict[str, list[dict[str, float]]]:
+def training_curves(outcomes: Outcomes) -> dict[str, list[dict[str, float]]]:
     """Return each trained model's curve, for the picture."""
-    files = {name: artifact.path / "curves.jsonl" for name, artifact in models.items()}
+    rewards = {"reward model": outcomes.feedback.reward_model} if outcomes.feedback.reward_model else {}
+    files = {name: artifact.path / "curves.jsonl" for name, artifact in {**rewards, **outcomes.models}.items()}
     return {name: list(read_rows(file)) for name, file in files.items() if file.is_file()}
 
 

@@ -11,22 +11,27 @@ from typing import Any
 from prefect import flow, task
 from prefect.runtime import flow_run
 
-from flows.conclusion import conclude
+from flows.conclusion import Outcomes, conclude
+from flows.course import Course, on_device
+from flows.feedback import Feedback, audited, check_feedback, check_judge_settings, gathered, of_judge, of_reward_model
 from flows.stages import Stages
-from posttrain.config import STAGES, Config, flat
+from posttrain.config import Config, flat, stages_of
 from posttrain.errors import DataError, RequestError
-from posttrain.records import Demonstration, Preference, Question
-from tasks.bases import TINY, base_digest, device_type
+from posttrain.records import Demonstration, Question
+from tasks.bases import TINY, base_digest
 from tasks.dvc import DatasetVersion, bring_up_to_date
 from tasks.places import Places
-from tasks.records import has_rows, read_rows, required
+from tasks.records import read_rows, required
+from tasks.registry import local_path
 from tasks.reward_sources import RewardSource, reward_source
 from tasks.stage import Artifact
 from tasks.tracking import Ledger
 from tasks.validation_suite import suites_digest
 
-TRAINING = ("sft", "sample", "label", "dpo", "ppo")
-SHOWN_SAMPLES = 50
+OWN_REWARD = ("rlhf", "rlaif")
+"""Methods that make their reward themselves, so that `ppo.reward` is not asked."""
+TRAINED_ON = "trained_on.json"
+"""Ids of the questions that a reward model learnt from."""
 
 
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
@@ -50,14 +55,13 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
     )
     stages = Stages(places=places, ledger=ledger, parent=parent, say=say)
     try:
-        models, results = run_stages(stages, config, data)
+        outcomes = run_stages(stages, config, data)
         return conclude(
             stages,
             config,
             data,
-            models,
-            results,
-            compared_with=started_from(models),
+            outcomes,
+            compared_with=started_from(outcomes.models),
             pipeline_id=pipeline_id,
             git_commit=git_commit(root),
         )
@@ -76,26 +80,34 @@ def versioned_data(places: Places, name: str) -> DatasetVersion:
     return bring_up_to_date(places, name)
 
 
-def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> tuple[dict[str, Artifact], dict[str, Artifact]]:
-    """Train and evaluate what the method asks for; return models and evaluations, each by model name."""
+def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> Outcomes:
+    """Train and evaluate what the method asks for."""
+    wanted = stages_of(config)
     reward = named_reward(stages, config)
     tokenizer = make_tokenizer(stages, config, data)
     checked = validate(stages, config, data, tokenizer)
     check_roles(config, checked)
-    models = {"base": make_base(stages, config, checked, tokenizer)}
-    if "sft" in STAGES[config.method]:
-        models["sft"] = train_sft(stages, config, checked, tokenizer, models["base"])
+    course = Course(stages=stages, config=config, checked=checked, tokenizer=tokenizer)
+    models = {"base": make_base(course)}
+    if "sft" in wanted:
+        models["sft"] = train_sft(course, models["base"])
     start = started_from(models)
-    if "dpo" in STAGES[config.method]:
-        labels = make_labels(stages, config, checked, tokenizer, models[start])
-        models["dpo"] = train_dpo(stages, config, labels, tokenizer, models[start])
-    if reward:
-        models[config.method] = train_ppo(stages, config, checked, tokenizer, models[start], reward)
-    results = {start: measure(stages, config, checked, tokenizer, models, start, against=None)}
+    feedback = gathered(course, models[start], models["base"]) if "label" in wanted else Feedback()
+    if "dpo" in wanted and feedback.labels:
+        models["dpo"] = train_dpo(course, models[start], feedback.labels)
+    if "ppo" in wanted:
+        reward = reward or own_reward(course, feedback, models["base"])
+        models[config.method] = train_ppo(course, models[start], reward, feedback.reward_model)
+    results = {start: measure(course, models, start, against=None)}
     for name in models:
         if name != start:
-            results[name] = measure(stages, config, checked, tokenizer, models, name, against=results[start])
-    return models, {name: results[name] for name in models}
+            results[name] = measure(course, models, name, against=results[start])
+    return Outcomes(
+        models=models,
+        results={name: results[name] for name in models},
+        feedback=feedback,
+        audit=audited(course, models[config.method], feedback) if "ppo" in wanted else None,
+    )
 
 
 def started_from(models: Mapping[str, Any]) -> str:
@@ -104,15 +116,17 @@ def started_from(models: Mapping[str, Any]) -> str:
 
 
 def named_reward(stages: Stages, config: Config) -> RewardSource | None:
-    """Return what PPO is rewarded by, before anything is trained; None for a method without PPO.
+    """Return what `ppo.reward` names, before anything is trained; None for a method without PPO, or with a reward of its own.
 
     Raises:
         RequestError: it is not there, or is none that the method takes.
     """
-    if "ppo" not in STAGES[config.method]:
+    if "ppo" not in stages_of(config) or config.method in OWN_REWARD:
         return None
     source = reward_source(
-        config.ppo.reward, partial_credit=config.ppo.partial_credit, tracking_uri=stages.ledger.client.tracking_uri
+        config.ppo.reward,
+        partial_credit=config.ppo.partial_credit,
+        registered=lambda uri: local_path(stages.ledger, uri),
     )
     if config.ppo.critic_from == "reward_model" and source.kind != "model":
         raise RequestError(f"ppo.critic_from=reward_model needs a reward model, and ppo.reward={config.ppo.reward} is none")
@@ -122,6 +136,11 @@ def named_reward(stages: Stages, config: Config) -> RewardSource | None:
             "For any other reward: METHOD=ppo"
         )
     return source
+
+
+def own_reward(course: Course, feedback: Feedback, base: Artifact) -> RewardSource:
+    """Return the reward of `rlhf` and `rlaif`: the pipeline's own reward model, or the judge itself."""
+    return of_reward_model(feedback.reward_model) if feedback.reward_model else of_judge(course, base)
 
 
 def make_tokenizer(stages: Stages, config: Config, data: DatasetVersion) -> Artifact:
@@ -177,29 +196,25 @@ def check_roles(config: Config, checked: Artifact) -> None:
         raise DataError(
             "one held-out question has no interval: give two at least (split.held_out in params.yaml, evaluate.most_questions)"
         )
-    if "sft" in STAGES[config.method]:
+    wanted = stages_of(config)
+    if "sft" in wanted:
         required(checked.path, "demonstrations", Demonstration, why="SFT imitates")
-    if "ppo" in STAGES[config.method]:
+    if "ppo" in wanted:
         required(checked.path, "questions", Question, why="PPO asks")
-    if "label" in STAGES[config.method]:
-        if label_source(config, checked) == "dataset":
-            required(checked.path, "preferences", Preference, why="label.source=dataset takes labels from")
-        elif not any(one.answers for one in required(checked.path, "questions", Question, why="responses are sampled for")):
-            raise DataError(
-                f"{config.data.name} has neither preferences nor answers, so nobody can tell which of two samples is better. "
-                "Import preferences, or questions with answers"
-            )
+    if "label" in wanted:
+        check_feedback(config, checked.path)
 
 
-def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Artifact) -> Artifact:
+def make_base(course: Course) -> Artifact:
     """Pretrain the tiny base, or name the one asked for."""
-    return stages.run(
+    config = course.config
+    return course.stages.run(
         "base",
         "tasks.pretrain:make_base",
         key_settings={"seed": config.seed, **on_device(config), **flat(config, "tiny", "pretrain")},
-        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": base_digest(config.model)},
-        data=checked.path,
-        tokenizer=tokenizer.path / "tokenizer",
+        key_inputs={"data": course.checked.digest, "tokenizer": course.tokenizer.digest, "base": base_digest(config.model)},
+        data=course.data,
+        tokenizer=course.tokenizer.path / "tokenizer",
         model=config.model,
         tiny_settings=config.tiny,
         settings=config.pretrain,
@@ -207,143 +222,68 @@ def make_base(stages: Stages, config: Config, checked: Artifact, tokenizer: Arti
     )
 
 
-def on_device(config: Config) -> dict[str, Any]:
-    """Return how models are loaded, and on what: a GPU's weights are not a CPU's."""
-    return {"device": device_type(), **flat(config, "model")}
-
-
-def _common(config: Config, tokenizer: Artifact) -> dict[str, Any]:
-    return {
-        "tokenizer": tokenizer.path / "tokenizer",
-        "model": config.model,
-        "context": int(tokenizer.metrics["context"]),
-        "seed": config.seed,
-    }
-
-
-def train_sft(stages: Stages, config: Config, checked: Artifact, tokenizer: Artifact, base: Artifact) -> Artifact:
+def train_sft(course: Course, base: Artifact) -> Artifact:
     """Fine-tune the base on demonstrations."""
-    return stages.run(
+    return course.run(
         "sft",
         "tasks.sft:train",
-        key_settings={"seed": config.seed, **on_device(config), **flat(config, "sft")},
-        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "base": base.digest},
-        data=checked.path,
+        "sft",
+        reads={"data": course.checked, "base": base},
+        data=course.data,
         base=base.path,
-        settings=config.sft,
-        **_common(config, tokenizer),
+        settings=course.config.sft,
     )
 
 
-def make_labels(stages: Stages, config: Config, checked: Artifact, tokenizer: Artifact, start: Artifact) -> Artifact:
-    """Take the dataset's preferences, or sample from the SFT model and have the samples labelled."""
-    if label_source(config, checked) == "dataset":
-        return stages.run(
-            "label",
-            "tasks.preferences:label_from_dataset",
-            key_settings={"label.source": "dataset", "label.budget": config.label.budget},
-            key_inputs={"data": checked.digest},
-            data=checked.path,
-            settings=config.label,
-        )
-    samples = stages.run(
-        "sample",
-        "tasks.preferences:sample",
-        key_settings={
-            "seed": config.seed,
-            "evaluate.max_new_tokens": config.evaluate.max_new_tokens,
-            **on_device(config),
-            **flat(config, "sample"),
-        },
-        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "start": start.digest},
-        data=checked.path,
-        start=start.path,
-        settings=config.sample,
-        max_new_tokens=config.evaluate.max_new_tokens,
-        **_common(config, tokenizer),
-    )
-    return stages.run(
-        "label",
-        "tasks.preferences:label_simulated",
-        key_settings={"seed": config.seed, **flat(config, "label")},
-        key_inputs={"samples": samples.digest},
-        samples=samples.path,
-        settings=config.label,
-        seed=config.seed,
-    )
-
-
-def label_source(config: Config, checked: Artifact) -> str:
-    """Return `simulated` or `dataset`."""
-    if config.label.source == "auto":
-        return "dataset" if has_rows(checked.path / "preferences.jsonl") else "simulated"
-    return config.label.source
-
-
-def train_dpo(stages: Stages, config: Config, labels: Artifact, tokenizer: Artifact, start: Artifact) -> Artifact:
+def train_dpo(course: Course, start: Artifact, labels: Artifact) -> Artifact:
     """Run DPO from the SFT model."""
-    return stages.run(
+    return course.run(
         "dpo",
         "tasks.dpo:train",
-        key_settings={"seed": config.seed, **on_device(config), **flat(config, "dpo")},
-        key_inputs={"labels": labels.digest, "tokenizer": tokenizer.digest, "start": start.digest},
-        preferences=labels.path,
+        "dpo",
+        reads={"labels": labels, "start": start},
+        labels=labels.path,
         start=start.path,
-        settings=config.dpo,
-        **_common(config, tokenizer),
+        settings=course.config.dpo,
     )
 
 
-def train_ppo(
-    stages: Stages, config: Config, checked: Artifact, tokenizer: Artifact, start: Artifact, reward: RewardSource
-) -> Artifact:
-    """Run PPO with a reward, from the model in `start`."""
-    artifact = stages.run(
+def train_ppo(course: Course, start: Artifact, reward: RewardSource, reward_model: Artifact | None) -> Artifact:
+    """Run PPO with a reward, from the model in `start`, on questions that its reward model has not learnt from."""
+    stages, config = course.stages, course.config
+    own = {"kl_coef": config.rlhf.kl_coef, "reward_scale": config.rlhf.reward_scale} if config.method in OWN_REWARD else {}
+    artifact = course.run(
         "ppo",
         "tasks.ppo:train",
-        key_settings={"seed": config.seed, **on_device(config), **flat(config, "ppo")},
-        key_inputs={"data": checked.digest, "tokenizer": tokenizer.digest, "start": start.digest, "reward": reward.digest},
+        "ppo",
+        reads={"data": course.checked, "start": start, "reward": reward.digest},
+        also={f"ppo.{name}": value for name, value in own.items()},
         resumable=True,
-        data=checked.path,
+        data=course.data,
         start=start.path,
-        settings=config.ppo,
+        settings=config.ppo.model_copy(update=own),
         reward=reward,
-        **_common(config, tokenizer),
+        not_asked=reward_model and reward_model.path / TRAINED_ON,
     )
     if not stages.done[-1].cached:
         stages.ledger.log_table(stages.done[-1].run_id, list(read_rows(artifact.path / "samples.jsonl")), "samples.json")
     return artifact
 
 
-def measure(
-    stages: Stages,
-    config: Config,
-    checked: Artifact,
-    tokenizer: Artifact,
-    models: Mapping[str, Artifact],
-    name: str,
-    *,
-    against: Artifact | None,
-) -> Artifact:
+def measure(course: Course, models: Mapping[str, Artifact], name: str, *, against: Artifact | None) -> Artifact:
     """Evaluate one model on the held-out questions, beside the one that the method started from."""
-    return stages.run(
+    reference = models[started_from(models)]
+    return course.run(
         f"evaluate-{name}",
         "tasks.evaluate:evaluate",
-        key_settings={"seed": config.seed, **on_device(config), **flat(config, "evaluate")},
-        key_inputs={
-            "data": checked.digest,
-            "tokenizer": tokenizer.digest,
-            "subject": models[name].digest,
-            "reference": models[started_from(models)].digest,
-            "reference_results": against.digest if against else "",
-        },
+        "evaluate",
+        reads={"data": course.checked, "subject": models[name], "reference": reference, "reference_results": against},
         title=f"test {name}",
-        data=checked.path,
+        data=course.data,
         subject=models[name].path,
-        reference=models[started_from(models)].path,
+        reference=reference.path,
         reference_results=against.path if against else None,
-        settings=config.evaluate,
-        **_common(config, tokenizer),
+        settings=course.config.evaluate,
     )
 
 
@@ -358,18 +298,20 @@ def git_commit(root: Path) -> str:
     return f"{commit}-dirty" if dirty else commit
 
 
-def check(config: Config) -> None:
+def check(config: Config, places: Places) -> None:
     """Refuse before anything runs what can be seen to be wrong.
 
     Raises:
-        RequestError: the base model asked for cannot be used.
+        RequestError: the base model, or the judge, that is asked for cannot be used.
     """
+    if config.method == "rlaif" or config.labels.source == "judge":
+        check_judge_settings(config, places)
     if config.model.base != TINY:
         from models.load import check_base
 
         check_base(config.model.base)
     longest = {"evaluate.max_new_tokens": config.evaluate.max_new_tokens}
-    if "ppo" in STAGES[config.method]:
+    if "ppo" in stages_of(config):
         longest["ppo.max_new_tokens"] = config.ppo.max_new_tokens
     for name, tokens in longest.items():
         if tokens >= config.model.context:

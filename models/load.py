@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from posttrain.chat import PLAIN_CHAT_TEMPLATE, separated
-from posttrain.config import ModelSettings
 from posttrain.errors import RequestError
 from posttrain.records import Prompt
+from posttrain.sections import ModelSettings
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -28,8 +28,13 @@ def dtype(settings: ModelSettings) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def check_base(base: str) -> None:
+def check_base(base: str, *, setting: str = "model.base", default: str = "tiny") -> None:
     """Refuse a directory that no model can be loaded from.
+
+    Args:
+        base: directory or hub id.
+        setting: that names it.
+        default: of that setting.
 
     Raises:
         RequestError: the directory is missing, holds no config.json, or holds weights as pickles only.
@@ -39,14 +44,14 @@ def check_base(base: str) -> None:
     if not looks_local:
         return
     if not folder.is_dir():
-        raise RequestError(f"model.base={base}: there is no such directory. Give tiny, a Hugging Face directory or a hub id")
+        raise RequestError(f"{setting}={base}: there is no such directory. Give {default}, a Hugging Face directory or a hub id")
     if not (folder / "config.json").is_file():
-        raise RequestError(f"model.base={base}: a Hugging Face model directory holds config.json, this one does not")
+        raise RequestError(f"{setting}={base}: a Hugging Face model directory holds config.json, this one does not")
     if not list(folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         held = f"its weights are pickles only ({', '.join(pickles[:3])})" if pickles else "it holds no weights"
         raise RequestError(
-            f"model.base={base}: {held}, and only *.safetensors is read, because opening a pickle can run any code. "
+            f"{setting}={base}: {held}, and only *.safetensors is read, because opening a pickle can run any code. "
             "Save the model again with save_pretrained(folder), in a place where you trust it"
         )
 
@@ -118,12 +123,12 @@ def context_length(source: str | Path, settings: ModelSettings, *, revision: str
     return min(settings.context, longest)
 
 
-def hub_commit(base: str, *, revision: str | None) -> str:
+def hub_commit(base: str, *, revision: str | None, setting: str = "model.base") -> str:
     """Return the commit that a hub id stands for now, so that a model which changed at the hub is another model to us."""
     try:
         config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"model.base={base}: neither a directory here nor a model at the hub: {_first_line(error)}") from None
+        raise RequestError(f"{setting}={base}: neither a directory here nor a model at the hub: {_first_line(error)}") from None
     return str(getattr(config, "_commit_hash", None) or revision)
 
 

@@ -1,18 +1,20 @@
-"""The policy and its critic as one network, the reference, and sampling from the policy as it is being trained."""
+"""The policy and its critic as one network, and the reference."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from models.packed import Packing, called_packed, is_packing, let_pack
 from posttrain.logprobs import entropies, taken_logprobs
 from posttrain.masks import is_predicting
 from posttrain.network import TokenFigures
-from posttrain.rollout import Sampled, drawn_tokens
 
 
 def without_dropout(network: nn.Module) -> nn.Module:
@@ -40,6 +42,9 @@ class PolicyAndCritic(nn.Module):
         self.policy = without_dropout(policy)
         self.critic = None if critic is None else without_dropout(critic)
         self.value_head = value_head
+        for network in (self.policy, self.critic):
+            if network is not None:
+                let_pack(network)
 
     def forward(
         self, ids: Tensor, prompt_length: Tensor, response_length: Tensor, *, temperature: float, want: frozenset[str]
@@ -47,25 +52,31 @@ class PolicyAndCritic(nn.Module):
         """Return what is wanted of each response token, flat.
 
         Args:
-            ids: (batch, time), int64, padded on the right; a causal model needs no mask then.
+            ids: (batch, time), int64, padded on the right.
             prompt_length: (batch,), int64.
             response_length: (batch,), int64.
             temperature: logits are divided by it.
             want: of `logprob` (with the entropy beside it) and `value`; `entropy_gradient` where the entropy is in the loss.
         """
-        where = is_predicting(prompt_length, response_length, time=ids.shape[1])
+        batch = _Batch.of(ids, prompt_length, response_length)
         logits = hidden = None
         if "logprob" in want or self.critic is None:
-            logits, hidden = _logits(self.policy, ids, where)
+            logits, hidden = _logits(self.policy, batch)
         logprob = value = entropy = None
         if logits is not None and "logprob" in want:
-            logprob, entropy = taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)
+            logprob, entropy = taken_logprobs(logits, batch.taken, temperature=temperature)
             if "entropy_gradient" in want:
                 entropy = entropies(logits, temperature=temperature)
         if "value" in want:
-            seen = self.critic(input_ids=ids, use_cache=False).last_hidden_state[where] if self.critic is not None else hidden
+            seen = hidden if self.critic is None else batch.told_by(self.critic).last_hidden_state[batch.where(self.critic)]
             value = self.value_head(torch.as_tensor(seen).to(self.value_head.weight.dtype)).squeeze(-1)
         return TokenFigures(logprob=logprob, value=value, entropy=entropy)
+
+    @torch.no_grad()
+    def rescale_values(self, gain: float, offset: float) -> None:
+        """Let every value be `gain` times what it was, plus `offset`."""
+        self.value_head.weight.mul_(gain)
+        self.value_head.bias.mul_(gain).add_(offset)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trained weights of `policy`, and of `critic` with its head (the head alone where the trunk is shared)."""
@@ -74,13 +85,60 @@ class PolicyAndCritic(nn.Module):
         return {name: [weight for weight in weights if weight.requires_grad] for name, weights in groups.items()}
 
 
-def _logits(policy: Any, ids: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits (tokens, vocabulary) in float32, and hidden states (tokens, width), of the positions `where` alone.
+@dataclass(frozen=True)
+class _Batch:
+    """Sequences as a network takes them: packed where it can, else padded on the right, where a causal model needs no mask.
+
+    Attributes:
+        ids: (batch, time), without each longest sequence's last token, which nothing is asked of.
+        lengths: (batch,), of the sequences without their last tokens.
+        predicting: (batch, time), bool, the positions that predict a response token.
+        taken: (tokens,), the response tokens.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    predicting: Tensor
+    taken: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, prompt_length: Tensor, response_length: Tensor) -> "_Batch":
+        predicting = is_predicting(prompt_length, response_length, time=ids.shape[1])[:, :-1]
+        return cls(
+            ids=ids[:, :-1], lengths=prompt_length + response_length - 1, predicting=predicting, taken=ids[:, 1:][predicting]
+        )
+
+    @cached_property
+    def is_token(self) -> Tensor:
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
+    @cached_property
+    def packing(self) -> Packing:
+        return Packing.of(self.lengths)
+
+    @cached_property
+    def packed_predicting(self) -> Tensor:
+        return self.predicting[self.is_token][None]
+
+    def told_by(self, network: Any) -> Any:
+        """Return the network's output."""
+        if is_packing(network):
+            return called_packed(network, self.ids[self.is_token][None], self.packing)
+        return network(input_ids=self.ids, use_cache=False)
+
+    def where(self, network: Any) -> Tensor:
+        """Return which positions of its output predict a response token, bool."""
+        return self.packed_predicting if is_packing(network) else self.predicting
+
+
+def _logits(policy: Any, batch: _Batch) -> tuple[Tensor, Tensor]:
+    """Return logits (tokens, vocabulary) in float32, and hidden states (tokens, width), where a response token is predicted.
 
     The output layer is handed those positions only: with a large vocabulary that is most of the memory and time. What the
     model does to its logits behind the layer (scaling, soft caps) works on single positions, so it still applies.
     """
     kept: list[Tensor] = []
+    where = batch.where(policy)
 
     def select(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
         kept.append(arguments[0][where])
@@ -88,7 +146,7 @@ def _logits(policy: Any, ids: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
 
     hook = policy.get_output_embeddings().register_forward_pre_hook(select)
     try:
-        logits: Tensor = policy(input_ids=ids, use_cache=False).logits
+        logits: Tensor = batch.told_by(policy).logits
     finally:
         hook.remove()
     return logits.float(), kept[0]
@@ -99,6 +157,7 @@ def policy_and_critic(
     *,
     critic: Literal["separate", "shared"],
     critic_start: PreTrainedModel | None = None,
+    critic_centre: float = 0.0,
     adapters: Callable[[nn.Module], nn.Module] = lambda network: network,
 ) -> PolicyAndCritic:
     """Return the network that PPO trains.
@@ -108,6 +167,7 @@ def policy_and_critic(
         critic: see `PPOSettings.critic`.
         critic_start: a model with one score to start a separate critic from (its head's weights included); None: the policy,
             with a head of zeros.
+        critic_centre: taken off the score of `critic_start`, as it is taken off the reward.
         adapters: puts LoRA adapters into a network, where it is used.
     """
     width = policy.get_output_embeddings().in_features
@@ -122,7 +182,7 @@ def policy_and_critic(
             head = nn.Linear(score.shape[1], 1)
             with torch.no_grad():
                 head.weight.copy_(score.float())
-                head.bias.zero_()
+                head.bias.fill_(-critic_centre)
         trunk = adapters(trunk)
     return PolicyAndCritic(adapters(policy), trunk, head.to(policy.device)).train()
 
@@ -137,103 +197,9 @@ def reference_logprobs(policy: Any, *, temperature: float) -> Callable[[Tensor, 
 
     @torch.no_grad()
     def logprobs(ids: Tensor, prompt_length: Tensor, response_length: Tensor) -> Tensor:
-        where = is_predicting(prompt_length, response_length, time=ids.shape[1])
+        batch = _Batch.of(ids, prompt_length, response_length)
         with frozen.disable_adapter() if has_adapters else nullcontext():
-            logits, _ = _logits(frozen, ids, where)
-        return taken_logprobs(logits, ids[:, 1:][where[:, :-1]], temperature=temperature)[0]
+            logits, _ = _logits(frozen, batch)
+        return taken_logprobs(logits, batch.taken, temperature=temperature)[0]
 
     return logprobs
-
-
-@torch.no_grad()
-def sample(
-    policy: Any,
-    prompts: Sequence[Sequence[int]],
-    chance: Tensor,
-    *,
-    temperature: float,
-    eos_id: int,
-    pad_id: int,
-    context: int,
-    batch_size: int,
-) -> Sampled:
-    """Draw a response to each prompt from the policy's own distribution: no top-k, no top-p, no penalties.
-
-    A row's tokens depend on its own prompt and chances alone, up to rounding, whatever it is batched with. Rows that have
-    ended leave the batch.
-
-    Args:
-        policy: a causal language model.
-        prompts: token ids.
-        chance: (prompts, longest), uniform in [0, 1): decides each token; its width is the longest response.
-        temperature: logits are divided by it.
-        eos_id: ends a response.
-        pad_id: stands on the left of shorter prompts.
-        context: tokens of prompt and response together, at most.
-        batch_size: rows drawn together, at most.
-    """
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    responses: list[list[int]] = [[] for _ in prompts]
-    logprobs: list[Tensor] = [torch.zeros(0)] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        drawn = _sample_batch(
-            policy,
-            [prompts[row] for row in rows],
-            chance[rows],
-            temperature=temperature,
-            eos_id=eos_id,
-            pad_id=pad_id,
-            context=context,
-        )
-        for row, (tokens, figures) in zip(rows, drawn, strict=True):
-            responses[row], logprobs[row] = tokens, figures
-    return Sampled(
-        responses=responses, logprobs=logprobs, is_finished=[bool(tokens) and tokens[-1] == eos_id for tokens in responses]
-    )
-
-
-def _sample_batch(
-    policy: Any, prompts: Sequence[Sequence[int]], chance: Tensor, *, temperature: float, eos_id: int, pad_id: int, context: int
-) -> list[tuple[list[int], Tensor]]:
-    device = policy.device
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    width = int(lengths.max())
-    ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    is_token = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
-    place = (is_token.cumsum(dim=1) - 1).clamp(min=0)
-    room = torch.tensor([max(0, min(chance.shape[1], context - len(prompt))) for prompt in prompts], device=device)
-    longest = int(room.max())
-    chance = chance.to(device)
-    tokens = torch.full((len(prompts), longest), pad_id, device=device)
-    figures = torch.zeros(len(prompts), longest, device=device)
-    count = torch.zeros(len(prompts), dtype=torch.int64, device=device)
-    alive = (room > 0).nonzero().squeeze(1)
-    cache = DynamicCache(config=policy.config.get_text_config())
-    if len(alive) < len(prompts):
-        ids, is_token, place = ids[alive], is_token[alive], place[alive]
-    for time in range(longest):
-        logits = policy(
-            input_ids=ids,
-            attention_mask=is_token,
-            position_ids=place,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        drawn, logprob = drawn_tokens(logits, chance[alive, time], temperature=temperature)
-        tokens[alive, time] = drawn
-        figures[alive, time] = logprob
-        count[alive] += 1
-        goes_on = (drawn != eos_id) & (time + 1 < room[alive])
-        kept = goes_on.nonzero().squeeze(1)
-        if not len(kept):
-            break
-        place = place[:, -1:] + 1
-        if len(kept) < len(alive):
-            cache.batch_select_indices(kept)
-            alive, drawn, is_token, place = alive[kept], drawn[kept], is_token[kept], place[kept]
-        is_token = torch.cat([is_token, is_token.new_ones(len(alive), 1)], dim=1)
-        ids = drawn[:, None]
-    rows = zip(tokens.tolist(), count.tolist(), figures.cpu(), strict=True)
-    return [(row[:length], told[:length].clone()) for row, length, told in rows]

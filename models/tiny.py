@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from posttrain.config import PretrainSettings, TinySettings
 from posttrain.losses import next_token_loss
+from posttrain.sections import PretrainSettings, TinySettings
 
 
 def network(settings: TinySettings, *, vocabulary: int, context: int, pad: int, eos: int) -> LlamaForCausalLM:
@@ -59,7 +59,7 @@ def pretrain(
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.95, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=settings.learning_rate, total_steps=settings.steps + 1)
-    batches = _batches(documents, tokens=settings.batch_tokens, seed=seed)
+    batches = like_length_batches(documents, tokens=settings.batch_tokens, seed=seed)
     model.train()
     for step in range(1, settings.steps + 1):
         ids, is_token = padded([documents[index] for index in next(batches)], pad=pad, device=model.device)
@@ -82,7 +82,7 @@ def padded(sequences: Sequence[Sequence[int]], *, pad: int, device: torch.device
     return ids.to(device), is_token.to(device)
 
 
-def _batches(documents: Sequence[Sequence[int]], *, tokens: int, seed: int) -> Iterator[list[int]]:
+def like_length_batches(documents: Sequence[Sequence[int]], *, tokens: int, seed: int) -> Iterator[list[int]]:
     """Yield indices without end: batches of about `tokens` tokens, padding included, of documents of like length."""
     generator = torch.Generator().manual_seed(seed)
     while True:

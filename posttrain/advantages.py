@@ -60,3 +60,31 @@ def whitened(advantage: Tensor, is_response: Tensor) -> Tensor:
         raise ValueError(f"whitening needs two response tokens at least, got {taken.numel()}")
     centred = advantage - taken.mean()
     return (centred * torch.rsqrt(taken.var(correction=0) + 1e-8)).masked_fill(~is_response, 0.0)
+
+
+def rewards_to_go(reward: Tensor, *, discount: float) -> Tensor:
+    """Return what each token's response still gets, (batch, time): Σ_{l ≥ 0} γˡ r_{t+l}.
+
+    Args:
+        reward: (batch, time), 0 behind a response's end.
+        discount: γ.
+    """
+    total = torch.zeros_like(reward)
+    follows = torch.zeros_like(reward[:, 0])
+    for time in reversed(range(reward.shape[1])):
+        follows = reward[:, time] + discount * follows
+        total[:, time] = follows
+    return total
+
+
+def fitted_line(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Return gain and offset of the least-squares line y ≈ gain · x + offset; gain 0 where x is constant.
+
+    Args:
+        x: (tokens,).
+        y: (tokens,).
+    """
+    spread = x - x.mean()
+    square = float(spread.square().sum())
+    gain = float((spread * (y - y.mean())).sum()) / square if square > 0 else 0.0
+    return gain, float(y.mean()) - gain * float(x.mean())

@@ -6,6 +6,8 @@ from itertools import combinations
 from random import Random
 from typing import Literal
 
+from posttrain.labels import drawn_evenly
+
 
 @dataclass(frozen=True, order=True)
 class Quality:
@@ -60,16 +62,7 @@ def informative_pairs(
     """
     distinct = list({candidate.text: candidate for candidate in candidates}.values())
     pairs = [pair for pair in (_ordered(a, b, ties) for a, b in combinations(distinct, 2)) if pair]
-    random.shuffle(pairs)
-    used: dict[str, int] = {}
-    chosen: list[tuple[Candidate, Candidate]] = []
-    while pairs and len(chosen) < most:
-        pairs.sort(key=lambda pair: used.get(pair[0].text, 0) + used.get(pair[1].text, 0))
-        better, worse = pairs.pop(0)
-        chosen.append((better, worse))
-        for candidate in (better, worse):
-            used[candidate.text] = used.get(candidate.text, 0) + 1
-    return chosen
+    return drawn_evenly(pairs, most=most, random=random)
 
 
 def _ordered(a: Candidate, b: Candidate, ties: Literal["drop", "shorter"]) -> tuple[Candidate, Candidate] | None:

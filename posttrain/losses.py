@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from posttrain.logprobs import token_logprobs
 
@@ -128,6 +129,30 @@ def kl_k3(logprob: Tensor, reference_logprob: Tensor) -> Tensor:
     _one_shape(logprob=logprob, reference_logprob=reference_logprob)
     log_ratio = reference_logprob - logprob
     return log_ratio.expm1() - log_ratio
+
+
+def bradley_terry_loss(difference: Tensor, preference: Tensor, margin: Tensor) -> Tensor:
+    """Cross-entropy between labels and what a difference of two scores says of each pair, per pair.
+
+        L = -[p log σ(d - m) + (1 - p) log σ(-d - m)]
+
+    Bradley and Terry 1952 (doi:10.2307/2334029) as eq. 1 of Ouyang et al. 2022 (arXiv:2203.02155), where p = 1 and m = 0; with
+    the soft labels p of Lee et al. 2023 (arXiv:2309.00267) and the margin m of Touvron et al. 2023 (eq. 2 of arXiv:2307.09288).
+    Which response of a pair stands first does not matter: (-d, 1 - p, m) costs the same.
+
+    Args:
+        difference: d, score of the first response minus that of the second; (pairs,), carries the gradient.
+        preference: p, probability that the first is better; (pairs,).
+        margin: m ≥ 0, the difference asked for, in units of the score; (pairs,), 0 for none.
+
+    Returns:
+        (pairs,), nats.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    _one_shape(difference=difference, preference=preference, margin=margin)
+    return -(preference * logsigmoid(difference - margin) + (1 - preference) * logsigmoid(-difference - margin))
 
 
 def _one_shape(**tensors: Tensor) -> None:

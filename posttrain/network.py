@@ -28,3 +28,6 @@ class Network(Protocol):
         self, ids: Tensor, prompt_length: Tensor, response_length: Tensor, *, temperature: float, want: frozenset[str]
     ) -> TokenFigures:
         """Return those of `logprob` (with `entropy`) and `value` that are wanted."""
+
+    def rescale_values(self, gain: float, offset: float) -> None:
+        """Let every value be `gain` times what it was, plus `offset`."""

@@ -16,8 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from posttrain.advantages import generalised_advantages, whitened
-from posttrain.config import PPOSettings
+from posttrain.advantages import fitted_line, generalised_advantages, rewards_to_go, whitened
 from posttrain.contracts import Health, Recomputed, check_first_ratio, check_kl, check_sampler, collapse, explained
 from posttrain.errors import ContractError, RequestError
 from posttrain.losses import clipped_policy_loss, clipped_value_loss, kl_k1, kl_k3
@@ -26,6 +25,7 @@ from posttrain.network import TokenFigures
 from posttrain.processes import shared
 from posttrain.rewards import Rewards, RunningScale, adapted_kl_coef, eos_shaped, token_rewards
 from posttrain.rollout import Episodes, Sampled, chances, derived_generator, joined, questions_of_update
+from posttrain.sections import PPOSettings
 
 Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]
 """Takes questions (numbers) and the chances of their tokens, (episodes, longest); returns prompts (ids) and responses."""
@@ -70,6 +70,7 @@ def ppo(
     accelerator: Accelerator,
     seed: int,
     state: Mapping[str, Any] | None = None,
+    fits_values: bool = False,
 ) -> Iterator[Update]:
     """Train `network` and yield each update.
 
@@ -84,6 +85,8 @@ def ppo(
         accelerator: where and in how many processes.
         seed: of orders and samples.
         state: of a checkpoint (`Update.state()`), to go on from; the network's weights are in it.
+        fits_values: before the first step the critic's values are laid on what was returned, by the least-squares line: for a
+            critic that starts as a reward model, which was made for whole responses and in another unit.
 
     Raises:
         ContractError: training and sampling disagree, a KL is not one, too few responses end, or the run has collapsed.
@@ -97,6 +100,7 @@ def ppo(
         pad_id=pad_id,
         questions=questions,
         seed=seed,
+        fits_values=fits_values,
     )
     if state is not None:
         trainer.resume(state)
@@ -115,6 +119,7 @@ class _Trainer:
         pad_id: int,
         questions: int,
         seed: int,
+        fits_values: bool = False,
     ) -> None:
         if settings.mini_batch % accelerator.num_processes:
             raise RequestError(
@@ -138,6 +143,7 @@ class _Trainer:
         self.pad_id = pad_id
         self.questions = questions
         self.seed = seed
+        self.fits_values = fits_values
         self.done = 0
         self.kl_coef = settings.kl_coef
         self.scale = RunningScale()
@@ -181,6 +187,10 @@ class _Trainer:
         if self.settings.kl_in == "reward":
             token_reward = token_reward - self.kl_coef * kl
         mask = episodes.is_response
+        if self.fits_values and not self.done:
+            gain, offset = fitted_line(episodes.value[mask], rewards_to_go(token_reward, discount=self.settings.discount)[mask])
+            self.module.rescale_values(gain, offset)  # type: ignore[operator]
+            episodes = replace(episodes, value=(gain * episodes.value + offset).masked_fill(~mask, 0.0))
         advantage, returns = generalised_advantages(
             token_reward, episodes.value, mask, discount=self.settings.discount, gae_lambda=self.settings.gae_lambda
         )
@@ -315,17 +325,23 @@ class _Trainer:
                 # gradients are averaged over processes, the weights already count all of them
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             figures += told
-        norm = torch.stack(
-            [
-                torch.as_tensor(self.accelerator.clip_grad_norm_(weights, self.settings.most_gradient), device=figures.device)
-                for weights in self.groups.values()
-            ]
-        )
+        norm = torch.stack([self._clipped(weights).to(figures.device) for weights in self.groups.values()])
         self.optimiser.step()
         self.optimiser.zero_grad()
         figures = torch.as_tensor(self.accelerator.reduce(figures, reduction="sum"))
         figures[_FIGURES.index("gradient_norm")] = norm.norm()
         return figures
+
+    def _clipped(self, weights: Sequence[nn.Parameter]) -> Tensor:
+        """Scale the gradients of some weights down to `ppo.most_gradient`, and return the norm that they had."""
+        most = self.settings.most_gradient
+        if self.accelerator.device.type != "cpu":
+            return torch.as_tensor(self.accelerator.clip_grad_norm_(weights, most))
+        # where a comparison costs no wait for a device, gradients within the limit are not multiplied by 1
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if not norm <= most:
+            torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
+        return norm
 
     def _loss(
         self, episodes: Episodes, advantage: Tensor, returns: Tensor, weight: Tensor, rows: Tensor, *, is_first: bool

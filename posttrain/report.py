@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posttrain.audit_report import audit_rows
 from posttrain.errors import ContractError
 
 NO_PROMOTION = {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
+
+DEVIATIONS = "Deviations are those of the starting model's samples within a question; gold is a program that knows the answers."
 
 PARENT_METRICS = (
     "eval/accuracy",
@@ -67,6 +70,7 @@ def build_report(
     mlflow: Mapping[str, Any],
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    audit: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the report of one pipeline, ready for JSON.
 
@@ -87,6 +91,8 @@ def build_report(
         mlflow: {run_id, experiment_id, compare_url}.
         notes: what a reader must know to read the numbers right, such as who labelled.
         warnings: what may be wrong with them.
+        audit: what feedback was worth, of methods that have any: `source` (as `labels.source`), and the flat figures of the
+            stages `labels`, `reward_model` and `proxy` (the stage `audit`), each left out or None where there is none.
 
     Raises:
         ContractError: a metric that every method reports is missing.
@@ -114,6 +120,7 @@ def build_report(
         "mlflow": dict(mlflow),
         "notes": list(notes),
         "warnings": list(warnings),
+        **({} if audit is None else {"audit": dict(audit)}),
     }
 
 
@@ -161,6 +168,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         "",
         "In brackets: 95 % intervals. KL is that of a whole response.",
         "",
+        *_audit_lines(report),
         "## Stages",
         "",
         *_table(["stage", "", "cost", "key"], stage_rows(report)),
@@ -176,6 +184,20 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         if texts:
             lines += ["", f"## {title}", "", *(f"- {text}" for text in texts)]
     return "\n".join(lines) + "\n"
+
+
+def has_audit_picture(report: Mapping[str, Any]) -> bool:
+    """Return whether proxy and gold were audited, so that `<pipeline_id>-audit.png` lies beside the page."""
+    return bool(report.get("audit", {}).get("proxy"))
+
+
+def _audit_lines(report: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for heading, rows in audit_rows(report.get("audit", {})).items():
+        lines += [f"## Audit: {heading}", "", *_table(["", ""], rows), ""]
+    if has_audit_picture(report):
+        lines += [f"![proxy and gold over √KL]({report['pipeline_id']}-audit.png)", "", DEVIATIONS, ""]
+    return lines
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

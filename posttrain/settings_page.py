@@ -1,4 +1,4 @@
-"""The page docs/settings.md, made of the declarations in posttrain/config.py, so that the two cannot differ."""
+"""The page docs/settings.md, made of the declarations in posttrain/sections.py, so that the two cannot differ."""
 
 import types
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from posttrain.config import STAGES, VERSIONED_BY_DVC, Config
 PREAMBLE = """\
 # Settings
 
-Made of `posttrain/config.py` by `posttrain/settings_page.py`; change the declaration there, not this page.
+Made of `posttrain/sections.py` by `posttrain/settings_page.py`; change the declaration there, not this page.
 
 A value is looked up in three places, the last one that has it wins: the default below, `params.yaml`, the command line
 (`make pipeline METHOD=dpo SET="dpo.beta=0.2 seed=1"`). A name that does not exist or a value out of range is refused before

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posttrain.chat import plain
-from posttrain.config import SplitSettings
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Question, Record, Text
+from posttrain.sections import SplitSettings
 
 Hashes = NDArray[np.uint32]
 Rows = NDArray[np.int64]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from posttrain.config import WorldSettings
 from posttrain.records import Demonstration, Question, Record, Text
+from posttrain.sections import WorldSettings
 
 NAMES = ("Tom", "Ann", "Ben", "Eva", "Sam", "Mia", "Leo", "Zoe")
 THINGS = ("apples", "coins", "books", "cards", "shells", "stamps")

@@ -5,7 +5,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from posttrain.config import ModelSettings
+from posttrain.sections import ModelSettings
 from tasks.stage import file_digest
 
 TINY = "tiny"
@@ -20,7 +20,7 @@ def device_type() -> str:
     return device().type
 
 
-def base_digest(model: ModelSettings) -> str:
+def base_digest(model: ModelSettings, *, setting: str = "model.base") -> str:
     """Return what identifies the base: the digests of a local directory's files, or the commit that a hub id stands for."""
     folder = Path(model.base)
     if model.base == TINY:
@@ -28,6 +28,6 @@ def base_digest(model: ModelSettings) -> str:
     if not folder.is_dir():
         from models.load import hub_commit
 
-        return f"{model.base}@{hub_commit(model.base, revision=model.revision)}"
+        return f"{model.base}@{hub_commit(model.base, revision=model.revision, setting=setting)}"
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

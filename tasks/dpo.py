@@ -8,9 +8,10 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from models.load import device, load_model, load_tokenizer, prompt_text
-from posttrain.config import DPOSettings, ModelSettings
-from posttrain.records import Preference
-from tasks.records import required
+from posttrain.errors import DataError
+from posttrain.labels import as_preferences, by_pair
+from posttrain.sections import DPOSettings, ModelSettings
+from tasks.labels import read_labels
 from tasks.stage import Log, Outcome
 from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
 from tasks.weights import save, source_of
@@ -38,7 +39,7 @@ def train(
     out: Path,
     log: Log,
     *,
-    preferences: Path,
+    labels: Path,
     start: Path,
     tokenizer: Path,
     model: ModelSettings,
@@ -46,9 +47,22 @@ def train(
     context: int,
     seed: int,
 ) -> Outcome:
-    """Write `model/`: the model in `start` trained on `preferences/preferences.jsonl`; it is its own reference."""
+    """Write `model/`: the model in `start` trained on the labels in `labels`; it is its own reference.
+
+    A pair's labels are averaged and count as hard; pairs that come out even teach nothing and are counted in `equal_pairs`.
+
+    Raises:
+        DataError: every pair comes out even.
+    """
     reader = load_tokenizer(tokenizer)
-    pairs = required(preferences, "preferences", Preference, why="DPO learns from")
+    given = read_labels(labels)
+    pairs = as_preferences(given)
+    equal = len(by_pair(given)) - len(pairs)
+    if not pairs:
+        raise DataError(
+            f"DPO has nothing to learn from: of the {equal} pairs that were labelled, none has a better response (labels "
+            "average to 0.5). Ask more annotators or another judge (labels.*)"
+        )
     rows = [{"prompt": prompt_text(reader, pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
@@ -71,6 +85,7 @@ def train(
         metrics={
             "loss": last["loss"],
             "pairs": len(rows),
+            "equal_pairs": equal,
             "epochs": epochs,
             "margin": last["rewards/margins"],
             "chosen_reward": last["rewards/chosen"],

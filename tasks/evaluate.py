@@ -11,9 +11,9 @@ from models.generate import Response, generate
 from models.load import device, load_model, load_tokenizer, prompt_text
 from models.logprobs import response_ids, score_responses
 from posttrain.annotators import Quality, gold_preference
-from posttrain.config import EvaluateSettings, ModelSettings
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Preference, Question
+from posttrain.sections import EvaluateSettings, ModelSettings
 from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
 from tasks.progress import bar
 from tasks.records import PROBLEMS, has_rows, read_records, read_rows, required, write_rows

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from models.load import load_tokenizer
-from posttrain.config import ValidationSettings
 from posttrain.errors import DataError
+from posttrain.sections import ValidationSettings
 from tasks.stage import Log, Outcome
 from tasks.validate import validate
 from tasks.validation_report import refusal

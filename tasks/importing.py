@@ -15,22 +15,27 @@ from typing import IO, Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from posttrain.config import DataSettings
 from posttrain.errors import DataError, PosttrainError, RequestError
 from posttrain.formats import read, reader_of
 from posttrain.formats.items import Item
 from posttrain.roles import roles_of
+from posttrain.sections import DataSettings
 from tasks.data import as_line, cannot_write, try_unlink, writing
 from tasks.dvc import add_file, exclusive, retire
 from tasks.places import Places
 
-RESERVED_NAMES = {"world": "the default world's", "expectations": "where expectation suites lie"}
+RESERVED_NAMES = {
+    "world": "the default world's",
+    "expectations": "where expectation suites lie",
+    "judges": "where the judge's prompts lie",
+}
 LARGEST_ARRAY = 256 * 1024 * 1024
 """Bytes of a JSON array, at most: it is read whole, while JSON lines stream."""
 
 SPLIT_MODULES = (
     "posttrain/chat.py",
     "posttrain/config.py",
+    "posttrain/sections.py",
     "posttrain/errors.py",
     "posttrain/records.py",
     "posttrain/roles.py",

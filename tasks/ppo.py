@@ -1,5 +1,6 @@
 """The stage `ppo`: our PPO on questions, with a reward of whole responses; interrupted, it goes on from its last checkpoint."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,19 +12,21 @@ from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase
 
 from models.load import device, dtype, load_model, load_tokenizer, prompt_text
-from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs, sample
-from posttrain.config import ModelSettings, PPOSettings
+from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
+from models.reward import centre_of
+from models.sampler import sample
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.graders import Sample, build_grader
 from posttrain.ppo import Update, ppo
 from posttrain.records import Question
 from posttrain.rewards import Rewards
 from posttrain.rollout import Sampled
+from posttrain.sections import ModelSettings, PPOSettings
 from tasks.checkpoints import Checkpoints
 from tasks.progress import bar
 from tasks.records import required, write_rows
 from tasks.reward_sources import RewardSource
-from tasks.rewards import reward_function, score_model, within
+from tasks.rewards import reward_function, reward_members, within
 from tasks.stage import Log, Outcome
 from tasks.trainer import lora, merged, quiet_libraries
 from tasks.weights import save, source_of
@@ -46,6 +49,7 @@ def train(
     checkpoints: Path,
     context: int,
     seed: int,
+    not_asked: Path | None = None,
 ) -> Outcome:
     """Write `model/`, the model in `start` trained with PPO, which is its own reference; and `samples.jsonl`.
 
@@ -61,8 +65,10 @@ def train(
         checkpoints: folder of this stage key's checkpoints.
         context: tokens of prompt and response together.
         seed: of orders and samples.
+        not_asked: JSON list of ids of questions that are left out: those that the reward model has learnt from.
     """
-    asker = _Asker(data, load_tokenizer(tokenizer), reward, settings, context=context)
+    left_out = frozenset(json.loads(not_asked.read_text(encoding="utf-8"))) if not_asked else frozenset()
+    asker = _Asker(data, load_tokenizer(tokenizer), reward, settings, context=context, left_out=left_out)
     source, revision = source_of(start)
     kept = Checkpoints(checkpoints)
     with quiet_libraries(), bar("ppo", settings.updates) as advance:
@@ -81,6 +87,7 @@ def train(
             accelerator=_accelerator(model),
             seed=seed,
             state=None if state is None else state["ppo"],
+            fits_values=_starts_as_reward_model(settings, reward),
         )
         run.watch(updates)
         seconds = time.perf_counter() - started
@@ -108,12 +115,18 @@ def _network(policy: Any, model: ModelSettings, settings: PPOSettings, reward: R
         adapters = lora(model, task="CAUSAL_LM" if network is policy else None)
         return network if adapters is None else get_peft_model(network, adapters)
 
+    start = _critic_start(policy, settings, reward)
     return policy_and_critic(
         policy,
         critic=settings.critic,
-        critic_start=_critic_start(policy, settings, reward),
+        critic_start=start,
+        critic_centre=0.0 if start is None else centre_of(start) + settings.reward_centre,
         adapters=adapted,
     )
+
+
+def _starts_as_reward_model(settings: PPOSettings, reward: RewardSource) -> bool:
+    return settings.critic == "separate" and settings.critic_from != "policy" and reward.kind == "model"
 
 
 def _critic_start(policy: Any, settings: PPOSettings, reward: RewardSource) -> Any:
@@ -122,9 +135,9 @@ def _critic_start(policy: Any, settings: PPOSettings, reward: RewardSource) -> A
     Raises:
         RequestError: the reward model is asked for, and reads other tokens than the policy.
     """
-    if settings.critic == "shared" or settings.critic_from == "policy" or reward.kind != "model":
+    if not _starts_as_reward_model(settings, reward):
         return None
-    model, _ = score_model(reward)
+    model = reward_members(reward)[0][0]
     ours, theirs = policy.config.get_text_config().vocab_size, model.config.get_text_config().vocab_size
     if ours == theirs:
         return model
@@ -139,7 +152,14 @@ class _Asker:
     """The questions, how the policy answers them, and what answers are worth."""
 
     def __init__(
-        self, data: Path, tokenizer: PreTrainedTokenizerBase, reward: RewardSource, settings: PPOSettings, *, context: int
+        self,
+        data: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        reward: RewardSource,
+        settings: PPOSettings,
+        *,
+        context: int,
+        left_out: frozenset[str] = frozenset(),
     ) -> None:
         self.tokenizer = tokenizer
         self._settings = settings
@@ -149,11 +169,16 @@ class _Asker:
         self._name = reward.name
         found = list(required(data, "questions", Question, why="PPO asks"))
         found = [one for one in found if one.answers] if reward.kind == "grader" else found
+        found = [one for one in found if one.id not in left_out]
         texts = [prompt_text(tokenizer, one.prompt) for one in found]
         ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
         fits = [place for place, row in enumerate(ids) if len(row) < context]
         if not fits:
-            raise DataError("no question has an answer and leaves room for a response: PPO has nothing to ask")
+            raise DataError(
+                "PPO has nothing to ask: a question must leave room for a response, have an answer where a grader is the reward, "
+                "and be none that the reward model has learnt from. Import more questions, raise model.context, or lower "
+                "reward_model.train_share"
+            )
         self.questions = [found[place] for place in fits]
         self.prompts = [texts[place] for place in fits]
         self._ids = [ids[place] for place in fits]

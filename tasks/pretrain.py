@@ -8,7 +8,7 @@ import torch
 
 from models import tiny
 from models.load import device, load_tokenizer
-from posttrain.config import ModelSettings, PretrainSettings, TinySettings
+from posttrain.sections import ModelSettings, PretrainSettings, TinySettings
 from tasks.bases import TINY, base_digest
 from tasks.corpus import corpus
 from tasks.progress import bar

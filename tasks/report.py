@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from posttrain.audit_report import audit_rows
 from posttrain.errors import StorageError
-from posttrain.report import headline, render_markdown, result_rows, stage_rows
+from posttrain.report import has_audit_picture, headline, render_markdown, result_rows, stage_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ Curve = Sequence[Mapping[str, float]]
 
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), apart for every common colour blindness and in grey
 GREEDY, SAMPLED, LINE = "#0072B2", "#E69F00", "#333333"
+AUDIT_PICTURE = "audit.png"
+"""Of the stage `audit`, in its artifact."""
 MOST_CURVES = 2
 
 
@@ -33,6 +36,9 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
     console.print(_table(["held-out questions", *report["models"]], result_rows(report), numbers=range(1, 9)))
     console.print(Text("in brackets: 95 % intervals", style="dim"))
     console.print()
+    for heading, rows in audit_rows(report.get("audit", {})).items():
+        console.print(_table([heading, ""], rows, numbers=(1,)))
+        console.print()
     console.print(Text(headline(report)), soft_wrap=True)
     for note in report["notes"]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
@@ -42,7 +48,7 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
     places = [
         ("model", f"{report['model']['uri']}  ({report['champion']['why']})"),
         ("loads from", report["model"]["path"]),
-        ("report", f"reports/{report['pipeline_id']}.md, .json, .png"),
+        ("report", f"reports/{report['pipeline_id']}.md, .json, .png{', -audit.png' if has_audit_picture(report) else ''}"),
         ("look", "make ui, then open"),
         ("", report["mlflow"]["compare_url"]),
     ]
@@ -51,20 +57,30 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
         console.print(Text(f"{name:<11}{text}"), soft_wrap=True)
 
 
-def write_report(report: Mapping[str, Any], folder: Path, *, curves: Mapping[str, Curve] | None = None) -> dict[str, Path]:
+def write_report(
+    report: Mapping[str, Any],
+    folder: Path,
+    *,
+    curves: Mapping[str, Curve] | None = None,
+    audit_picture: Path | None = None,
+) -> dict[str, Path]:
     """Write `<pipeline_id>.json`, `.md`, `.png` and `latest.json`; each file is the old one or the whole new one.
 
     Args:
         report: from `posttrain.report.build_report`.
         folder: `reports/`, made if need be.
         curves: by stage, the lines of its curves.jsonl; those with a `loss`, or PPO's reward, are drawn.
+        audit_picture: of the stage `audit`, which goes beside the page; needed where the report has proxy and gold.
 
     Returns:
-        The path of each, by "json", "markdown", "picture" and "latest".
+        The path of each, by "json", "markdown", "picture", "latest" and, where there is one, "audit".
 
     Raises:
         StorageError: the disk refused; what was there before is still there.
+        ValueError: the report names the picture of an audit, and there is none, or the other way round.
     """
+    if has_audit_picture(report) != (audit_picture is not None):
+        raise ValueError("a report whose audit has proxy and gold comes with their picture, and no other does")
     name = report["pipeline_id"]
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files = {
@@ -73,6 +89,8 @@ def write_report(report: Mapping[str, Any], folder: Path, *, curves: Mapping[str
         "json": (folder / f"{name}.json", text.encode()),
         "latest": (folder / "latest.json", text.encode()),
     }
+    if audit_picture is not None:
+        files["audit"] = (folder / f"{name}-audit.png", audit_picture.read_bytes())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.values():

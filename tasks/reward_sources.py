@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,27 +29,29 @@ class RewardSource:
         digest: of what decides its scores, for the stage's key.
         spec: a grader's schema.
         path: a model's directory; "module:function" of a function.
+        judge: arguments of `tasks.judge.judge_reward`.
     """
 
-    kind: Literal["grader", "model", "python"]
+    kind: Literal["grader", "model", "python", "judge"]
     name: str
     digest: str
     spec: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
+    judge: Mapping[str, Any] = field(default_factory=dict)
 
 
-def reward_source(name: str, *, partial_credit: float, tracking_uri: str) -> RewardSource:
+def reward_source(name: str, *, partial_credit: float, registered: Callable[[str], Path]) -> RewardSource:
     """Return what a setting names.
 
     Args:
         name: `ppo.reward`.
         partial_credit: `ppo.partial_credit`.
-        tracking_uri: of the MLflow store that registered models are in.
+        registered: returns the folder of a registered model (`tasks.registry.local_path`).
 
     Raises:
         RequestError: it names nothing that is there, or nothing that can be used.
     """
-    source = _named(name, partial_credit=partial_credit, tracking_uri=tracking_uri)
+    source = _named(name, partial_credit=partial_credit, registered=registered)
     if source.kind == "grader":
         from posttrain.graders import build_grader
 
@@ -59,12 +61,12 @@ def reward_source(name: str, *, partial_credit: float, tracking_uri: str) -> Rew
     return source
 
 
-def _named(name: str, *, partial_credit: float, tracking_uri: str) -> RewardSource:
+def _named(name: str, *, partial_credit: float, registered: Callable[[str], Path]) -> RewardSource:
     kind, _, rest = name.partition(":")
     if kind == "python":
         return _function(name, rest)
     if kind == "model":
-        return _model(name, rest, tracking_uri=tracking_uri)
+        return _model(name, registered(rest) if rest.startswith("models:/") else Path(rest))
     from posttrain.graders.build import BUILT_IN
 
     if name in BUILT_IN:
@@ -96,8 +98,7 @@ def _function(name: str, path: str) -> RewardSource:
     return RewardSource(kind="python", name=name, digest=file_digest(Path(spec.origin)), path=path)
 
 
-def _model(name: str, path: str, *, tracking_uri: str) -> RewardSource:
-    folder = _registered(name, path, tracking_uri=tracking_uri) if path.startswith("models:/") else Path(path)
+def _model(name: str, folder: Path) -> RewardSource:
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise RequestError(
             f"ppo.reward={name}: {folder} is no model directory with config.json and *.safetensors. A reward model is one for "
@@ -106,18 +107,8 @@ def _model(name: str, path: str, *, tracking_uri: str) -> RewardSource:
     labels = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label", {"0": "", "1": ""})
     if len(labels) != 1:
         raise RequestError(f"ppo.reward={name}: a reward model has one score, this one has {len(labels)}")
-    files = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    files = {str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
     return RewardSource(kind="model", name=name, digest=_digest(files), path=str(folder))
-
-
-def _registered(name: str, uri: str, *, tracking_uri: str) -> Path:
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri))
-    except (MlflowException, OSError) as error:
-        raise RequestError(f"ppo.reward={name}: MLflow has no such model: {' '.join(str(error).split())}") from None
 
 
 def imported(source: RewardSource) -> "RewardFunction":

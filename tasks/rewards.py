@@ -1,13 +1,13 @@
-"""Reward functions made of what `ppo.reward` names: graders, models, Python functions; with a time limit."""
+"""Reward functions made of what `ppo.reward` names: graders, models, judges, Python functions; with a time limit."""
 
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.load import device, load_tokenizer
+from models.reward import load_reward_model, score_texts
 from posttrain.errors import ContractError, RequestError
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.rewards import RewardFunction, Rewards, named, rewarded
@@ -26,7 +26,11 @@ def reward_function(source: RewardSource) -> RewardFunction:
     if source.kind == "grader":
         return graded(build_grader(source.spec))
     if source.kind == "model":
-        return scored_by(*score_model(source))
+        return scored_by(*reward_members(source))
+    if source.kind == "judge":
+        from tasks.judge import judge_reward
+
+        return judge_reward(**source.judge)
     return imported(source)
 
 
@@ -35,12 +39,13 @@ def graded(grader: Grader) -> RewardFunction:
 
     def reward(prompts: Sequence[str], completions: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Rewards:
         grades = grader.grade([Sample(completion, record) for completion, record in zip(completions, records, strict=True)])
+        names = dict.fromkeys(name for grade in grades for name in grade.parts)
         return Rewards(
             values=[grade.score for grade in grades],
             parts={
                 "right": [float(grade.is_right) for grade in grades],
                 "partial": [float(grade.is_partial) for grade in grades],
-                **{name: [grade.parts[name] for grade in grades] for name in (grades[0].parts if grades else ())},
+                **{name: [grade.parts.get(name, 0.0) for grade in grades] for name in names},
             },
             reasons=[grade.reason for grade in grades],
         )
@@ -48,33 +53,25 @@ def graded(grader: Grader) -> RewardFunction:
     return reward
 
 
-def score_model(source: RewardSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return a sequence-classification model with one score, and its tokenizer.
+def reward_members(source: RewardSource) -> tuple[list[PreTrainedModel], PreTrainedTokenizerBase]:
+    """Return the models of a reward model, one or an ensemble's, and their tokenizer.
 
     Raises:
         RequestError: it cannot be loaded.
     """
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(source.path, use_safetensors=True, trust_remote_code=False)
+        members = load_reward_model(source.path, on=device())
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise RequestError(f"ppo.reward={source.name}: it cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
-    tokenizer = load_tokenizer(source.path)
-    tokenizer.padding_side = "right"
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return model.to(device()).eval(), tokenizer
+    return members, load_tokenizer(source.path)
 
 
-def scored_by(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> RewardFunction:
-    """Return a model's score of prompt, completion and EOS as a reward."""
+def scored_by(members: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> RewardFunction:
+    """Return the mean score of prompt, completion and EOS, each member's centre taken off, as a reward."""
 
-    @torch.inference_mode()
     def reward(prompts: Sequence[str], completions: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Rewards:
-        texts = [prompt + completion + tokenizer.eos_token for prompt, completion in zip(prompts, completions, strict=True)]
-        values: list[float] = []
-        for start in range(0, len(texts), BATCH):
-            batch = tokenizer(texts[start : start + BATCH], return_tensors="pt", padding=True, return_token_type_ids=False)
-            values += model(**batch.to(model.device)).logits[:, 0].float().tolist()
-        return Rewards(values=values)
+        texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+        return Rewards(values=score_texts(members, tokenizer, texts, batch_size=BATCH))
 
     return reward
 

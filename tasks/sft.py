@@ -8,8 +8,8 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from models.load import device, load_model, load_tokenizer, prompt_text
-from posttrain.config import ModelSettings, SFTSettings
 from posttrain.records import Demonstration
+from posttrain.sections import ModelSettings, SFTSettings
 from tasks.records import required
 from tasks.stage import Log, Outcome
 from tasks.trainer import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models.load import context_length, load_tokenizer
 from models.tokenizers import bpe_tokenizer, world_tokenizer
-from posttrain.config import ModelSettings, TinySettings
+from posttrain.sections import ModelSettings, TinySettings
 from tasks.bases import TINY
 from tasks.corpus import corpus
 from tasks.stage import Log, Outcome

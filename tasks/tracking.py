@@ -20,8 +20,9 @@ from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
-from posttrain.config import Config, TrackingSettings
+from posttrain.config import Config
 from posttrain.errors import RequestError
+from posttrain.sections import TrackingSettings
 from tasks.ledger_store import artifacts_folder, follow_a_move, make_sure_of, opening, plain_errors, require_server, store_uri
 from tasks.places import Places
 

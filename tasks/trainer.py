@@ -13,7 +13,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.load import device, dtype
-from posttrain.config import DPOSettings, ModelSettings, SFTSettings
+from posttrain.sections import DPOSettings, ModelSettings, SFTSettings
 from tasks.progress import bar
 from tasks.stage import Log
 

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from posttrain.checks import FactTable, HeldOut
-from posttrain.config import ValidationSettings
 from posttrain.errors import DataError
 from posttrain.records import KIND_OF_ROLE, Record
+from posttrain.sections import ValidationSettings
 from tasks.validation_page import page
 from tasks.validation_report import QUARANTINE, RoleReport, ValidationReport, as_json
 from tasks.validation_suite import Example, Expectation, Judge, Outcome, load_suite

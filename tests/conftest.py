@@ -49,7 +49,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def world_records() -> Mapping[str, list]:
     """Every record of the tiniest world, by role."""
-    from posttrain.config import WorldSettings
+    from posttrain.sections import WorldSettings
     from posttrain.world import generate
 
     records: dict[str, list] = {}
@@ -61,7 +61,7 @@ def world_records() -> Mapping[str, list]:
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None) -> TinyWorld:
     """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change."""
-    from posttrain.config import ModelSettings, PretrainSettings, TinySettings
+    from posttrain.sections import ModelSettings, PretrainSettings, TinySettings
     from tasks import pretrain, tokenizer
     from tasks.records import write_rows
 

@@ -10,10 +10,11 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs, sample
-from posttrain.config import PPOSettings
+from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
+from models.sampler import sample
 from posttrain.ppo import Update, ppo
 from posttrain.rewards import Rewards
+from posttrain.sections import PPOSettings
 
 PAD, EOS, GOOD, VOCABULARY, CONTEXT, SEED = 0, 1, 5, 16, 24, 3
 QUESTIONS = [[2 + (7 * place + 3 * place * token) % 14 for token in range(1 + place % 5)] for place in range(12)]
@@ -97,6 +98,7 @@ def run(
     pad_id: int = PAD,
     seed: int = SEED,
     critic="separate",
+    fits_values: bool = False,
     **settings: Any,
 ) -> Run:
     """Train and return every update, with a copy of its state."""
@@ -114,6 +116,7 @@ def run(
         accelerator=Accelerator(cpu=True),
         seed=seed,
         state=state,
+        fits_values=fits_values,
     ):
         made.updates.append(update)
         made.states.append(copy.deepcopy(update.state()))

@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 from models.tiny import network, padded, pretrain
 from models.tokenizers import world_tokenizer
 from posttrain.chat import separated
-from posttrain.config import PretrainSettings, TinySettings
+from posttrain.sections import PretrainSettings, TinySettings
 from posttrain.world import CAREFUL, draw_author, draw_problem
 
 CONTEXT = 512

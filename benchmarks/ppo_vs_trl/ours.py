@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.utils import logging
 
-from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs, sample
-from posttrain.config import PPOSettings
+from flows.environment import keep_freed_memory
+from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
+from models.sampler import sample
 from posttrain.masks import padded
 from posttrain.ppo import Update, ppo
 from posttrain.rewards import Rewards
 from posttrain.rollout import Sampled
+from posttrain.sections import PPOSettings
 
 
 class Clock:
@@ -142,6 +144,7 @@ def peak_mb() -> float:
 
 def main(folder: Path, out: Path, *, seed: int, updates: int, seconds: float) -> None:
     logging.disable_progress_bar()
+    keep_freed_memory()
     clock = Clock()
     sides = Sides(folder, json.loads((folder / "settings.json").read_text()), clock)
     before, started = peak_mb(), time.perf_counter()

@@ -8,10 +8,12 @@ from safetensors.torch import load_file
 
 from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
-from posttrain.config import DPOSettings, ModelSettings, SFTSettings
 from posttrain.errors import DataError
-from posttrain.records import Demonstration, Preference
+from posttrain.labels import Label, as_preferences
+from posttrain.records import Demonstration
+from posttrain.sections import DPOSettings, ModelSettings, SFTSettings
 from tasks import dpo, sft
+from tasks.labels import read_labels
 from tasks.records import read_records, write_rows
 
 pytestmark = [
@@ -41,13 +43,13 @@ def run_sft(out, tiny_world, *, data=None, settings=SFT, seed=0, **model):
     return SimpleNamespace(outcome=outcome, points=points, model=out / "model")
 
 
-def run_dpo(out, tiny_world, preferences, *, settings=DPO, seed=0):
+def run_dpo(out, tiny_world, labels, *, settings=DPO, seed=0):
     out.mkdir()
     points = []
     outcome = dpo.train(
         out,
         lambda step, figures: points.append((step, figures)),
-        preferences=preferences,
+        labels=labels,
         start=tiny_world.base,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
@@ -85,21 +87,37 @@ def after_sft(tiny_world, tmp_path_factory):
     return run_sft(tmp_path_factory.mktemp("sft") / "out", tiny_world)
 
 
+def label_of(demonstration, *, first, second, preference):
+    return Label(
+        id=f"{demonstration.id}-{preference}",
+        prompt=demonstration.prompt,
+        question=demonstration.id,
+        group=demonstration.id,
+        first=first,
+        second=second,
+        preference=preference,
+        annotator="somebody",
+        source="person",
+    )
+
+
 @pytest.fixture(scope="module")
-def preferences(tiny_world, tmp_path_factory, demonstrations):
-    """Careful solutions over the same ones with another ending and another number."""
-    folder = tmp_path_factory.mktemp("preferences")
-    pairs = [
-        Preference(id=one.id, prompt=one.prompt, chosen=one.completion, rejected=f"{one.completion.partition('. ')[0]}. So 7")
-        for one in demonstrations
-    ]
-    write_rows(folder / "preferences.jsonl", (pair.model_dump(mode="json") for pair in pairs))
+def labels(tiny_world, tmp_path_factory, demonstrations):
+    """Careful solutions over the same ones with another ending and another number, shown now first, now second; and one tie."""
+    folder = tmp_path_factory.mktemp("labels")
+    rows = []
+    for number, one in enumerate(demonstrations):
+        careless = f"{one.completion.partition('. ')[0]}. So 7"
+        first, second = (one.completion, careless) if number % 2 else (careless, one.completion)
+        rows.append(label_of(one, first=first, second=second, preference=0.8 if number % 2 else 0.0))
+    rows.append(label_of(demonstrations[0], first="this", second="that", preference=0.5))
+    write_rows(folder / "labels.jsonl", (row.model_dump(mode="json") for row in rows))
     return folder
 
 
 @pytest.fixture(scope="module")
-def after_dpo(tiny_world, preferences, tmp_path_factory):
-    return run_dpo(tmp_path_factory.mktemp("dpo") / "out", tiny_world, preferences)
+def after_dpo(tiny_world, labels, tmp_path_factory):
+    return run_dpo(tmp_path_factory.mktemp("dpo") / "out", tiny_world, labels)
 
 
 # --- SFT --------------------------------------------------------------------------------------------------------------
@@ -172,8 +190,8 @@ def test_sft_without_demonstrations_is_refused(tiny_world, tmp_path):
 # --- DPO --------------------------------------------------------------------------------------------------------------
 
 
-def test_dpo_widens_the_margin_of_chosen_over_rejected(after_dpo, tiny_world, preferences):
-    pairs = list(read_records(preferences / "preferences.jsonl", Preference))
+def test_dpo_widens_the_margin_of_chosen_over_rejected(after_dpo, tiny_world, labels):
+    pairs = as_preferences(read_labels(labels))
     prompts = [pair.prompt + "\n" for pair in pairs]
     margins = [
         scores(folder, tiny_world, prompts, [pair.chosen for pair in pairs])
@@ -182,7 +200,7 @@ def test_dpo_widens_the_margin_of_chosen_over_rejected(after_dpo, tiny_world, pr
     ]
     assert (margins[1] > margins[0]).all() and (margins[1] - margins[0]).mean() > 1
     told = after_dpo.outcome.metrics
-    assert told["pairs"] == 32 and told["margin"] > 0.3 and told["pair_accuracy"] == 1.0
+    assert told["pairs"] == 32 and told["equal_pairs"] == 1 and told["margin"] > 0.3 and told["pair_accuracy"] == 1.0
 
 
 def test_dpo_starts_at_no_margin_and_the_logarithm_of_two(after_dpo):
@@ -193,14 +211,14 @@ def test_dpo_starts_at_no_margin_and_the_logarithm_of_two(after_dpo):
     assert after_dpo.points[-1][1]["loss"] < 0.6
 
 
-def test_the_margin_told_is_beta_times_that_of_the_log_probabilities(tiny_world, preferences, tmp_path):
+def test_the_margin_told_is_beta_times_that_of_the_log_probabilities(tiny_world, labels, tmp_path):
     """Two epochs of one step each at a rate of 1e-3: the second step tells the margin that the first one has made."""
     how = {"batch_size": 32, "learning_rate": 1e-3, "warmup": 0.0, "nll_weight": 0.0, "beta": 0.2}
-    twice = run_dpo(tmp_path / "twice", tiny_world, preferences, settings=DPOSettings(epochs=2, **how))
-    pairs = list(read_records(preferences / "preferences.jsonl", Preference))
+    twice = run_dpo(tmp_path / "twice", tiny_world, labels, settings=DPOSettings(epochs=2, **how))
+    pairs = as_preferences(read_labels(labels))
     prompts = [pair.prompt + "\n" for pair in pairs]
     # a linear schedule over two steps gives its first step the whole rate, one over one step as well
-    once = run_dpo(tmp_path / "once", tiny_world, preferences, settings=DPOSettings(epochs=1, **how))
+    once = run_dpo(tmp_path / "once", tiny_world, labels, settings=DPOSettings(epochs=1, **how))
     gains = [
         scores(once.model, tiny_world, prompts, texts) - scores(tiny_world.base / "model", tiny_world, prompts, texts)
         for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
@@ -210,16 +228,22 @@ def test_the_margin_told_is_beta_times_that_of_the_log_probabilities(tiny_world,
     assert wanted > 0.01
 
 
-def test_the_nll_of_the_chosen_keeps_it_likely(tiny_world, preferences, tmp_path, after_dpo):
+def test_the_nll_of_the_chosen_keeps_it_likely(tiny_world, labels, tmp_path, after_dpo):
     with_nll = DPOSettings(**{**DPO.model_dump(), "nll_weight": 1.0})
-    told = run_dpo(tmp_path / "out", tiny_world, preferences, settings=with_nll)
+    told = run_dpo(tmp_path / "out", tiny_world, labels, settings=with_nll)
     assert told.points[0][1]["loss"] > after_dpo.points[0][1]["loss"] + 0.5
     assert told.outcome.metrics["chosen_reward"] > after_dpo.outcome.metrics["chosen_reward"]
 
 
-def test_dpo_without_pairs_is_refused(tiny_world, tmp_path):
-    with pytest.raises(DataError, match=r"^the dataset has no preferences, which DPO learns from\. "):
+def test_dpo_without_a_better_response_is_refused(tiny_world, tmp_path, demonstrations):
+    even = [label_of(demonstrations[n], first="this", second="that", preference=0.5) for n in range(3)]
+    write_rows(tmp_path / "labels.jsonl", (label.model_dump(mode="json") for label in even))
+    with pytest.raises(DataError) as caught:
         run_dpo(tmp_path / "out", tiny_world, tmp_path)
+    assert str(caught.value) == (
+        "DPO has nothing to learn from: of the 3 pairs that were labelled, none has a better response (labels average to 0.5). "
+        "Ask more annotators or another judge (labels.*)"
+    )
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
@@ -231,7 +255,7 @@ def test_sft_repeats_itself_bit_for_bit_and_follows_its_seed(tiny_world, tmp_pat
     assert not same_weights(after_sft.model, other.model)
 
 
-def test_dpo_repeats_itself_bit_for_bit_and_follows_its_seed(tiny_world, preferences, tmp_path, after_dpo):
-    again, other = (run_dpo(tmp_path / str(seed), tiny_world, preferences, seed=seed) for seed in (0, 1))
+def test_dpo_repeats_itself_bit_for_bit_and_follows_its_seed(tiny_world, labels, tmp_path, after_dpo):
+    again, other = (run_dpo(tmp_path / str(seed), tiny_world, labels, seed=seed) for seed in (0, 1))
     assert same_weights(after_dpo.model, again.model)
     assert not same_weights(after_dpo.model, other.model)

@@ -17,6 +17,7 @@ pretrain: {steps: 120}
 tiny: {width: 48, layers: 2}
 sft: {epochs: 4, learning_rate: 3e-3}
 sample: {per_prompt: 4}
+judge: {practice: 5}
 ppo: {updates: 3, episodes: 16, mini_batch: 8, max_new_tokens: 40, least_finished: 0.1}
 evaluate: {max_new_tokens: 40}
 """
@@ -26,7 +27,8 @@ def new_house(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data" / "expectations", folder / "data" / "expectations")
+    for name in ("expectations", "judges"):
+        shutil.copytree(ROOT / "data" / name, folder / "data" / name)
     for name in ("dvc.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, folder)
     (folder / "params.yaml").write_text(SMALL)

@@ -96,7 +96,7 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
 
     run(house, "pipeline", "method=reft")
     told = report(house)
-    assert ran(house) == ["ppo", "evaluate-reft"]
+    assert ran(house) == ["ppo", "evaluate-reft", "audit"]
     assert (list(told["models"]), told["compared_with"]) == (["base", "sft", "reft"], "sft")
     assert set(told["metrics"]) >= set(PARENT_METRICS)
     client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
@@ -112,7 +112,7 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
     )
     out = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:score")
     told = report(house)
-    assert ran(house) == ["ppo", "evaluate-base", "evaluate-ppo"]
+    assert ran(house) == ["ppo", "evaluate-base", "evaluate-ppo", "audit"]
     assert (list(told["models"]), told["compared_with"]) == (["base", "ppo"], "base")
     assert "win rate vs base" in out
     told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:breaks", code=3)

@@ -76,7 +76,7 @@ def read_somewhere():
 
 def test_the_page_of_settings_is_current():
     is_current = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == settings_page()
-    assert is_current, f"docs/settings.md is not what posttrain/config.py says. Make it again:\n{REGENERATE}"
+    assert is_current, f"docs/settings.md is not what posttrain/sections.py says. Make it again:\n{REGENERATE}"
 
 
 @pytest.mark.parametrize("name", setting_names())
@@ -90,7 +90,7 @@ def test_every_setting_is_on_the_page_with_its_default(name):
 
 def test_no_setting_is_unread():
     unread = sorted(set(setting_names()) - read_somewhere())
-    assert not unread, f"nothing outside posttrain/config.py reads these settings, so they promise what is not there: {unread}"
+    assert not unread, f"nothing outside posttrain/sections.py reads these settings, so they promise what is not there: {unread}"
 
 
 def test_a_reader_is_told_from_its_namesake():

@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForSequenceClassification
 
-from models.policy import policy_and_critic, reference_logprobs, sample, without_dropout
+from models.packed import is_packing
+from models.policy import policy_and_critic, reference_logprobs, without_dropout
 from posttrain.losses import clipped_policy_loss, clipped_value_loss
 from posttrain.masks import padded, token_weights
-from tests.tiny_ppo import CONTEXT, EOS, PAD, QUESTIONS, VOCABULARY, llama
+from tests.tiny_ppo import EOS, PAD, VOCABULARY, llama
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,6 +107,17 @@ def test_padding_length_and_batch_order_change_nothing_beyond_rounding(critic):
         torch.testing.assert_close(getattr(again, name), moved, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_a_model_that_cannot_pack_gives_the_same_from_padded_sequences(critic):
+    plain = llama()
+    plain.set_attn_implementation("eager")
+    made, packing = policy_and_critic(plain, critic=critic), policy_and_critic(llama(), critic=critic)
+    assert not is_packing(made.policy) and is_packing(packing.policy)
+    mine, theirs = told_by(made, batch(more=3)), told_by(packing, batch())
+    for name in ("logprob", "value", "entropy"):
+        torch.testing.assert_close(getattr(mine, name), getattr(theirs, name), atol=1e-5, rtol=0)
+
+
 def test_only_what_is_wanted_is_told_and_computed():
     made = network()
     told = told_by(made, batch(), want=frozenset({"value"}))
@@ -163,6 +173,8 @@ def test_a_critic_from_a_reward_model_starts_at_its_score():
         seen = torch.tensor([PROMPTS[row] + RESPONSES[row][:-1]])
         torch.testing.assert_close(value[place], scorer(input_ids=seen).logits[0, 0], atol=1e-5, rtol=0)
     assert value.abs().max() > 0.1
+    moved = policy_and_critic(llama(), critic="separate", critic_start=scorer, critic_centre=0.75)
+    torch.testing.assert_close(told_by(moved, batch()).value, value - 0.75, atol=1e-6, rtol=0)
     with torch.no_grad():
         made.value_head.weight.zero_()
     assert scorer.score.weight.abs().sum() > 0, "the reward model keeps its own weights"
@@ -239,112 +251,3 @@ def test_a_reference_beside_adapters_is_no_second_model(monkeypatch):
     made = policy_and_critic(llama(), critic="separate", adapters=with_adapters)
     monkeypatch.setattr("copy.deepcopy", lambda _: pytest.fail("a copy"))
     torch.testing.assert_close(reference_logprobs(made.policy, temperature=1.0)(*batch()), told_by(made, batch()).logprob)
-
-
-# --- sampling ---------------------------------------------------------------------------------------------------------
-
-
-def drawn(model, prompts=QUESTIONS, *, longest=8, seed=0, **changes):
-    chance = torch.rand(len(prompts), longest, generator=torch.Generator().manual_seed(seed))
-    how = {"temperature": 1.0, "eos_id": EOS, "pad_id": PAD, "context": CONTEXT, "batch_size": 64, **changes}
-    return sample(model, prompts, how.pop("chance", chance), **how)
-
-
-def scripted(**follows):
-    """A network that is sure of what follows each token: embeddings and output layer do all the work."""
-    made = llama(num_hidden_layers=1, hidden_size=VOCABULARY)
-    with torch.no_grad():
-        for weight in made.model.layers.parameters():
-            weight.zero_()
-        made.model.embed_tokens.weight.copy_(torch.eye(VOCABULARY))
-        made.lm_head.weight.zero_()
-        for token, following in follows.items():
-            made.lm_head.weight[following, int(token.removeprefix("t"))] = 30.0
-    return made
-
-
-def test_a_sure_network_is_followed_to_its_eos():
-    # 3 → 4 → 5 → EOS; 6 → 6 → … without end
-    told = drawn(scripted(t3=4, t4=5, t5=EOS, t6=6), [[3], [9, 9, 6], [8, 5], [2, 3]], longest=4)
-    assert told.responses == [[4, 5, EOS], [6, 6, 6, 6], [EOS], [4, 5, EOS]]
-    assert told.is_finished == [True, False, True, True]
-    assert [len(row) for row in told.logprobs] == [3, 4, 1, 3]
-    assert all(row.abs().max() < 1e-3 for row in told.logprobs)
-
-
-def test_eos_as_the_last_token_allowed_is_an_end():
-    told = drawn(scripted(t3=4, t4=EOS), [[3]], longest=2)
-    assert told.responses == [[4, EOS]] and told.is_finished == [True]
-    assert drawn(scripted(t3=4, t4=EOS), [[3]], longest=1).is_finished == [False]
-
-
-def test_the_context_bounds_prompt_and_response_together():
-    told = drawn(scripted(t6=6), [[6], [6] * 5, [6] * 6, [6] * 9], longest=4, context=6)
-    assert [len(row) for row in told.responses] == [4, 1, 0, 0]
-    assert told.is_finished == [False] * 4 and len(told.logprobs[3]) == 0
-    assert drawn(scripted(t6=6), [[6] * 9], longest=4, context=6).responses == [[]]
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
-def test_logprobs_of_sampling_are_those_of_training(temperature):
-    made = network()
-    told = drawn(made.policy, QUESTIONS * 3, temperature=temperature, batch_size=7)
-    prompts = QUESTIONS * 3
-    ids = padded([[*head, *tail] for head, tail in zip(prompts, told.responses, strict=True)], with_value=PAD)
-    inputs = ids, torch.tensor([len(one) for one in prompts]), torch.tensor([len(one) for one in told.responses])
-    trained = told_by(made, inputs, temperature=temperature).logprob
-    torch.testing.assert_close(torch.cat(list(told.logprobs)), trained, atol=1e-5, rtol=0)
-    assert len({len(row) for row in told.responses}) > 3, "rows left the batch at different times"
-    other = told_by(made, inputs, temperature=temperature * 1.2).logprob
-    assert (other - trained).abs().max() > 1e-2, "the tolerance can fail"
-
-
-def test_positions_are_counted_from_a_prompts_own_first_token():
-    made = policy_and_critic(gpt2(), critic="separate")
-    whole, alone = drawn(made.policy, batch_size=12), drawn(made.policy, batch_size=1)
-    assert whole.responses == alone.responses
-    for row, (prompt, response) in enumerate(zip(QUESTIONS, whole.responses, strict=True)):
-        inputs = torch.tensor([prompt + response]), torch.tensor([len(prompt)]), torch.tensor([len(response)])
-        torch.testing.assert_close(whole.logprobs[row], told_by(made, inputs).logprob, atol=1e-5, rtol=0)
-
-
-@settings(max_examples=15)
-@given(
-    order=st.permutations(range(12)),
-    batch_size=st.integers(1, 12),
-    kept=st.integers(1, 12),
-)
-def test_a_row_is_the_same_whatever_it_is_batched_with(order, batch_size, kept):
-    model = llama()
-    chance = torch.rand(12, 8, generator=torch.Generator().manual_seed(2))
-    whole = drawn(model, chance=chance)
-    rows = order[:kept]
-    part = drawn(model, [QUESTIONS[row] for row in rows], chance=chance[rows], batch_size=batch_size)
-    for place, row in enumerate(rows):
-        assert part.responses[place] == whole.responses[row]
-        assert part.is_finished[place] == whole.is_finished[row]
-        torch.testing.assert_close(part.logprobs[place], whole.logprobs[row], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_what_is_drawn_has_the_networks_own_probabilities(temperature):
-    """A grid of first chances, times a few second ones: shares of first tokens, and of second tokens after each."""
-    model, prompt, grid = llama(), [3, 4, 5], 1_000
-    first = ((torch.arange(grid) + 0.5) / grid).repeat_interleave(20)
-    second = ((torch.arange(20) + 0.5) / 20).repeat(grid)
-    told = drawn(
-        model, [prompt] * (20 * grid), chance=torch.stack([first, second], dim=1), temperature=temperature, batch_size=20_000
-    )
-    counts = torch.bincount(torch.tensor([row[0] for row in told.responses]), minlength=VOCABULARY) / (20 * grid)
-    wanted = torch.softmax(model(input_ids=torch.tensor([prompt])).logits[0, -1] / temperature, dim=-1)
-    torch.testing.assert_close(counts, wanted, atol=1.1 / grid, rtol=0)
-    common = int(wanted.index_fill(0, torch.tensor([EOS]), 0).argmax())
-    after = torch.tensor([row[1] for row in told.responses if row[0] == common])
-    wanted = torch.softmax(model(input_ids=torch.tensor([[*prompt, common]])).logits[0, -1] / temperature, dim=-1)
-    torch.testing.assert_close(torch.bincount(after, minlength=VOCABULARY) / len(after), wanted, atol=1.1 / 20, rtol=0)
-
-
-def test_sampling_leaves_no_gradient_and_the_network_as_it_was():
-    made = network()
-    told = drawn(made.policy)
-    assert made.training and not any(row.requires_grad for row in told.logprobs)

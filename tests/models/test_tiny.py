@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models import tiny
 from models.tiny import network, padded, pretrain
 from models.tokenizers import EOS, PAD, bpe_tokenizer, world_tokenizer
-from posttrain.config import PretrainSettings, TinySettings, WorldSettings
+from posttrain.sections import PretrainSettings, TinySettings, WorldSettings
 from posttrain.world import CAREFUL, draw_author, draw_problem, generate
 
 CPU = torch.device("cpu")
@@ -153,20 +153,20 @@ def test_padding_by_hand():
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 100), st.integers(0, 9))
 def test_every_document_comes_once_an_epoch_in_batches_within_their_size(lengths, tokens, seed):
     documents = [[0] * length for length in lengths]
-    batches, left, first = tiny._batches(documents, tokens=tokens, seed=seed), set(range(len(documents))), []
+    batches, left, first = tiny.like_length_batches(documents, tokens=tokens, seed=seed), set(range(len(documents))), []
     while left:
         batch = next(batches)
         first.append(batch)
         assert batch and set(batch) <= left
         left -= set(batch)
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= tokens
-    again = tiny._batches(documents, tokens=tokens, seed=seed)
+    again = tiny.like_length_batches(documents, tokens=tokens, seed=seed)
     assert first == [next(again) for _ in first]
 
 
 def test_documents_of_like_length_go_together():
     lengths = [3, 9] * 50
-    batches = tiny._batches([[0] * length for length in lengths], tokens=45, seed=0)
+    batches = tiny.like_length_batches([[0] * length for length in lengths], tokens=45, seed=0)
     mixed = sum(len({lengths[index] for index in next(batches)}) > 1 for _ in range(10))
     assert mixed <= 1
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain.advantages import generalised_advantages, whitened
+from posttrain.advantages import fitted_line, generalised_advantages, rewards_to_go, whitened
 from posttrain.masks import is_response
 
 REWARD = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64)
@@ -116,3 +116,25 @@ def test_equal_advantages_become_0_and_stay_finite():
 def test_one_token_has_no_spread():
     with pytest.raises(ValueError, match=r"^whitening needs two response tokens at least, got 1$"):
         whitened(REWARD, torch.tensor([[True, False, False]]))
+
+
+def test_rewards_to_go_by_hand():
+    reward = torch.tensor([[1.0, 0.0, 2.0], [0.5, 0.25, 0.0]])
+    assert rewards_to_go(reward, discount=1.0).tolist() == [[3.0, 2.0, 2.0], [0.75, 0.25, 0.0]]
+    assert rewards_to_go(reward, discount=0.5).tolist() == [[1.5, 1.0, 2.0], [0.625, 0.25, 0.0]]
+
+
+@given(gain=st.floats(-3, 3), offset=st.floats(-3, 3))
+def test_a_line_is_found_again(gain, offset):
+    x = torch.tensor([0.0, 1.0, -2.0, 0.5])
+    found = fitted_line(x, gain * x + offset)
+    assert found == pytest.approx((gain, offset), abs=1e-5)
+
+
+def test_the_line_leaves_residuals_that_x_does_not_explain_and_a_constant_gives_the_mean():
+    torch.manual_seed(0)
+    x, y = torch.randn(50), torch.randn(50)
+    gain, offset = fitted_line(x, y)
+    left = y - gain * x - offset
+    assert abs(left.mean().item()) < 1e-6 and abs((left * (x - x.mean())).sum().item()) < 1e-4
+    assert fitted_line(torch.full((4,), 2.0), torch.tensor([1.0, 2.0, 3.0, 6.0])) == (0.0, 3.0)

@@ -24,8 +24,8 @@ ANY_VALUE = {  # names of each kind with values that they take
     "sft.epochs": st.floats(0.1, 100),
     "dpo.beta": st.floats(1e-6, 10),
     "dpo.nll_weight": st.floats(0, 10),
-    "label.flip_rate": st.floats(0, 0.49),
-    "label.ties": st.sampled_from(["drop", "shorter"]),
+    "labels.flip_rate": st.floats(0, 0.49),
+    "labels.ties": st.sampled_from(["drop", "shorter"]),
     "evaluate.samples": st.integers(1, 64),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=ANY_VALUE)
@@ -136,7 +136,7 @@ def test_the_tree_is_frozen():
         ("kl=1", "there is no setting kl (all are listed in docs/settings.md)"),
         ("seed", "'seed' is not a setting: write name=value, for example dpo.beta=0.2"),
         ("=3", "'=3' is not a setting: write name=value, for example dpo.beta=0.2"),
-        ("method=dop", "there is no method dop; did you mean dpo?; methods are sft, reft, dpo, ppo"),
+        ("method=dop", "there is no method dop; did you mean dpo?; methods are sft, reft, rlhf, rlaif, dpo, ppo"),
         ("seed=-1", "seed must be at least 0, got -1"),
         ("seed=1.5", "seed must be a whole number, got 1.5"),
         ("dpo.beta=0", "dpo.beta must be greater than 0.0, got 0"),
@@ -145,10 +145,10 @@ def test_the_tree_is_frozen():
         ("dpo.beta=nan", "dpo.beta must be a finite number, got nan"),
         ("sft.warmup=1.1", "sft.warmup must be at most 1.0, got 1.1"),
         ("sft.warmup=nan", "sft.warmup must be at most 1.0, got nan"),
-        ("label.flip_rate=0.5", "label.flip_rate must be less than 0.5, got 0.5"),
+        ("labels.flip_rate=0.5", "labels.flip_rate must be less than 0.5, got 0.5"),
         ("tiny.width=20", "tiny.width must be a multiple of 8, got 20"),
         ("tiny.heads=5", "tiny: width must be a multiple of twice heads (10), got 64"),
-        ("label.source=x", "label.source must be one of 'auto', 'simulated' or 'dataset', got x"),
+        ("labels.source=x", "labels.source must be one of 'auto', 'simulated', 'dataset', 'judge' or 'file', got x"),
         (
             "world.seed=1",
             "world.seed decides what the data are, which DVC versions: change it in params.yaml, then run make data",

@@ -4,9 +4,11 @@ from math import exp, log
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from posttrain.losses import clipped_policy_loss, clipped_value_loss, kl_k1, kl_k3, next_token_loss
+from posttrain.losses import bradley_terry_loss, clipped_policy_loss, clipped_value_loss, kl_k1, kl_k3, next_token_loss
 
 # Words 0 and 1. Row one predicts 1 with 1/2, then 0 with 3/4; row two predicts 0 with 1/4, then there is only padding.
 LOGITS = torch.tensor([[[0.0, 0.0], [log(3), 0.0], [5.0, 0.0]], [[0.0, log(3)], [9.0, -9.0], [9.0, -9.0]]], dtype=torch.float64)
@@ -189,3 +191,65 @@ def test_shapes_of_ppos_losses_must_agree(loss):
 def test_shapes_of_kl_estimates_must_agree(estimate):
     with pytest.raises(ValueError, match=r"^shapes must agree: logprob \(2,\), reference_logprob \(1,\)$"):
         estimate(torch.zeros(2), torch.zeros(1))
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def pairs(*rows):
+    """Return difference, preference and margin of (d, p, m) rows."""
+    return [torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True)]
+
+
+def test_bradley_terry_by_hand():
+    # σ(log 3) = 3/4 and σ(-log 3) = 1/4
+    certain, against, soft, with_margin = bradley_terry_loss(
+        *pairs((log(3), 1.0, 0.0), (log(3), 0.0, 0.0), (log(3), 0.8, 0.0), (log(6), 1.0, log(2)))
+    ).tolist()
+    assert certain == pytest.approx(-log(3 / 4), abs=1e-12)
+    assert against == pytest.approx(-log(1 / 4), abs=1e-12)
+    assert soft == pytest.approx(-(0.8 * log(3 / 4) + 0.2 * log(1 / 4)), abs=1e-12)
+    # log 6 - log 2 = log 3: of a margin only what is beyond it counts
+    assert with_margin == pytest.approx(-log(3 / 4), abs=1e-12)
+    assert certain != pytest.approx(against, abs=0.1) and soft != pytest.approx(certain, abs=0.1)
+
+
+PAIR = st.tuples(st.floats(-30, 30), st.floats(0, 1), st.floats(0, 5))
+
+
+@given(st.lists(PAIR, min_size=1, max_size=8))
+def test_which_response_stands_first_does_not_matter(rows):
+    difference, preference, margin = pairs(*rows)
+    torch.testing.assert_close(
+        bradley_terry_loss(-difference, 1 - preference, margin),
+        bradley_terry_loss(difference, preference, margin),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+
+
+@given(st.lists(PAIR, min_size=1, max_size=8))
+def test_without_margin_it_is_torchs_cross_entropy(rows):
+    difference, preference, margin = pairs(*rows)
+    wanted = binary_cross_entropy_with_logits(difference, preference, reduction="none")
+    torch.testing.assert_close(bradley_terry_loss(difference, preference, 0 * margin), wanted)
+
+
+def test_a_label_that_says_equal_pulls_nowhere_from_equal_scores():
+    difference = torch.zeros(1, requires_grad=True)
+    bradley_terry_loss(difference, torch.tensor([0.5]), torch.zeros(1)).sum().backward()
+    assert difference.grad.item() == 0.0
+    # and a label that is a little surer does pull: d/dd = σ(0) - 0.6
+    moved = torch.zeros(1, requires_grad=True)
+    bradley_terry_loss(moved, torch.tensor([0.6]), torch.zeros(1)).sum().backward()
+    assert moved.grad.item() == pytest.approx(-0.1, abs=1e-7)
+
+
+def test_scores_far_apart_cost_their_difference_and_not_infinity():
+    far = bradley_terry_loss(*pairs((-1000.0, 1.0, 0.0), (1000.0, 1.0, 0.0)))
+    assert far.tolist() == pytest.approx([1000.0, 0.0], abs=1e-9)
+
+
+def test_pairs_of_unequal_number_are_refused():
+    with pytest.raises(ValueError, match=r"^shapes must agree: difference \(2,\), preference \(1,\), margin \(2,\)$"):
+        bradley_terry_loss(torch.zeros(2), torch.zeros(1), torch.zeros(2))

@@ -5,16 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from models.policy import policy_and_critic, reference_logprobs
-from posttrain.config import PPOSettings
 from posttrain.errors import ContractError, RequestError
 from posttrain.network import TokenFigures
 from posttrain.ppo import _explained_variance, _rate_factor, _Trainer
 from posttrain.rewards import Rewards
 from posttrain.rollout import Sampled, derived_generator
-from tests.tiny_ppo import PAD, QUESTIONS, SEED, SETTINGS, llama, run, sampler
+from posttrain.sections import PPOSettings
+from tests.tiny_ppo import PAD, QUESTIONS, SEED, SETTINGS, llama, run, sampler, score
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -481,3 +482,49 @@ def test_the_seed_decides_everything():
     one, same, other = run(seed=3), run(seed=3), run(seed=4)
     assert all(torch.equal(weight, same.weights[name]) for name, weight in one.weights.items())
     assert one.updates[0].asked != other.updates[0].asked and moved(one.weights, other.weights) > 1e-4
+
+
+def test_a_part_of_the_reward_cannot_hide_a_figure_of_ppo():
+    def hiding(asked, responses):
+        told = score(asked, responses)
+        return Rewards(values=told.values, parts={"kl": [7.0] * len(asked), "reward": [9.0] * len(asked), **told.parts})
+
+    plain, hidden = run(updates=1), run(updates=1, reward=hiding)
+    assert hidden.updates[0].metrics == plain.updates[0].metrics
+    assert hidden.updates[0].rewards.parts["kl"] == [7.0] * 16
+
+
+@pytest.mark.parametrize("most", [1e-3, 0.5, 1e9])
+def test_gradients_are_scaled_to_the_limit_and_left_alone_below_it(most):
+    trainer = object.__new__(_Trainer)
+    trainer.settings = PPOSettings(**{**SETTINGS, "most_gradient": most})
+    trainer.accelerator = Accelerator(cpu=True)
+    weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
+    before = [torch.tensor([0.3, -0.4, 1.2]), torch.tensor([[0.0, 0.5], [0.1, 0.2]])]
+    for weight, gradient in zip(weights, before, strict=False):
+        weight.grad = gradient.clone()
+    norm = torch.cat([gradient.flatten() for gradient in before]).norm()
+    assert trainer._clipped(weights).item() == pytest.approx(norm.item(), rel=1e-6)
+    for weight, gradient in zip(weights, before, strict=False):
+        torch.testing.assert_close(weight.grad, gradient * min(1.0, most / norm.item()), atol=1e-6, rtol=1e-4)
+    if most > norm:
+        assert torch.equal(weights[0].grad, before[0])
+    weights[0].grad[0] = torch.nan
+    trainer._clipped(weights)
+    assert weights[1].grad.isnan().all(), "a gradient that is no number does not pass unseen"
+
+
+def test_a_critic_of_another_unit_is_laid_on_the_returns_before_the_first_step():
+    def network():
+        made = valued("separate")
+        made.rescale_values(-40.0, 9.0)  # a reward model's scores: another scale, the wrong sign, and far off
+        return made
+
+    plain, fitted = run(network(), updates=1), run(network(), updates=1, fits_values=True)
+    assert plain.metric("explained_variance")[0] < -10
+    # (after the line the whole-response returns are explained as well as a line can; those of GAE nearly)
+    assert fitted.metric("explained_variance")[0] > -0.5
+    assert fitted.metric("value_loss")[0] < 0.1 * plain.metric("value_loss")[0]
+    again = run(network(), updates=2, fits_values=True)
+    resumed = run(network(), updates=2, fits_values=True, state=again.states[0])
+    close(resumed.weights, again.weights, atol=0.0)

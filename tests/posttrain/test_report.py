@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from posttrain.errors import ContractError
-from posttrain.report import PARENT_METRICS, build_report, headline, render_markdown, result_rows, stage_rows
+from posttrain.report import (
+    PARENT_METRICS,
+    build_report,
+    has_audit_picture,
+    headline,
+    render_markdown,
+    result_rows,
+    stage_rows,
+)
 
 
 def share(estimate: float) -> dict[str, float]:
@@ -101,3 +109,21 @@ def test_an_interval_in_nats_is_not_written_as_a_share() -> None:
     models = {name: {**found, "kl": {"estimate": 0.996, "low": 0.9, "high": 1.08}} for name, found in facts()["models"].items()}
     row = next(row for row in result_rows(build_report(**facts(models=models))) if row[0].startswith("KL"))
     assert row[1:] == ["1.00 [0.90–1.08]"] * len(models)
+
+
+def test_an_audit_has_its_sections_and_its_picture() -> None:
+    audit = {"source": "judge", "labels": {"labels": 3.0}, "proxy": {"end_gap": 0.5}}
+    report = build_report(**facts(audit=audit))
+    assert report["audit"] == audit and has_audit_picture(report)
+    page = render_markdown(report)
+    assert "## Audit: labels of an AI judge\n\n|  |  |\n| --- | --- |\n| labels | 3 |\n" in page
+    assert "| gap between them (deviations) | +0.50 |\n\n![proxy and gold over √KL](p1-audit.png)\n" in page
+    assert page.index("![proxy") < page.index("## Stages")
+
+
+def test_a_report_without_an_audit_is_as_it_was() -> None:
+    report = build_report(**facts())
+    assert "audit" not in report and not has_audit_picture(report)
+    assert "audit" not in render_markdown(report).lower()
+    labelled = build_report(**facts(audit={"source": "simulated", "labels": {"labels": 3.0}, "proxy": None}))
+    assert not has_audit_picture(labelled) and "-audit.png" not in render_markdown(labelled)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posttrain import split as subject
-from posttrain.config import SplitSettings
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Message, Preference, Question, Ranking, Rating, Text
 from posttrain.roles import in_roles, roles_of
+from posttrain.sections import SplitSettings
 from posttrain.split import minhashes, normalised, rows_a_band, shingle_hashes, split
 
 DEFAULT = SplitSettings()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain import world
-from posttrain.config import WorldSettings
 from posttrain.graders.answer import grade
+from posttrain.sections import WorldSettings
 from posttrain.world import CAREFUL, Author, Problem, draw_author, draw_problem, generate
 
 SMALL = WorldSettings(corpus_documents=3_000, demonstrations=100, questions=100, held_out=100)

@@ -5,9 +5,9 @@ import torch
 
 from models.load import load_tokenizer
 from models.logprobs import response_ids
-from posttrain.config import EvaluateSettings, ModelSettings
 from posttrain.errors import DataError
 from posttrain.records import Preference, Question
+from posttrain.sections import EvaluateSettings, ModelSettings
 from tasks import evaluate as subject
 from tasks.evaluate import PROBLEMS, evaluate, figures
 from tasks.records import read_rows, write_rows

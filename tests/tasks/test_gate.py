@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.config import ValidationSettings
 from posttrain.errors import DataError
+from posttrain.sections import ValidationSettings
 from tasks.gate import REPORTS, pass_gate
 from tasks.validation_suite import suites_digest
 

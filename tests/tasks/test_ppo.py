@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from posttrain.config import ModelSettings, PPOSettings
 from posttrain.errors import ContractError, DataError
 from posttrain.records import Question
 from posttrain.rewards import Rewards
+from posttrain.sections import ModelSettings, PPOSettings
 from tasks import ppo
 from tasks.records import read_rows, write_rows
 from tasks.reward_sources import reward_source
@@ -33,7 +33,7 @@ SMALL = {
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def train(world, out, checkpoints, *, reward="answer", data=None, log=lambda *_: None, lora_rank=0, **settings):
+def train(world, out, checkpoints, *, reward="answer", data=None, log=lambda *_: None, lora_rank=0, not_asked=None, **settings):
     chosen = PPOSettings(**(SMALL | settings), reward=reward)
     out.mkdir()
     return ppo.train(
@@ -44,10 +44,11 @@ def train(world, out, checkpoints, *, reward="answer", data=None, log=lambda *_:
         tokenizer=world.tokenizer,
         model=ModelSettings(context=world.context, lora_rank=lora_rank),
         settings=chosen,
-        reward=reward_source(reward, partial_credit=chosen.partial_credit, tracking_uri=""),
+        reward=reward_source(reward, partial_credit=chosen.partial_credit, registered=Path),
         checkpoints=checkpoints,
         context=world.context,
         seed=1,
+        not_asked=not_asked,
     )
 
 
@@ -187,7 +188,7 @@ def test_questions_without_answers_cannot_be_graded(tiny_world, tmp_path):
     (tmp_path / "data").mkdir()
     rows = [Question(id="1", prompt="Tom has 3 apples. How many?").model_dump(mode="json")]
     write_rows(tmp_path / "data" / "questions.jsonl", rows)
-    with pytest.raises(DataError, match="no question has an answer and leaves room for a response: PPO has nothing to ask"):
+    with pytest.raises(DataError, match=r"^PPO has nothing to ask: a question must leave room"):
         train(tiny_world, tmp_path / "out", tmp_path / "kept", data=tmp_path / "data")
 
 
@@ -200,7 +201,7 @@ def test_gold_is_added_to_any_reward(tiny_world):
     from models.load import load_tokenizer
 
     settings = PPOSettings(**SMALL)
-    source = reward_source("answer", partial_credit=0.5, tracking_uri="")
+    source = reward_source("answer", partial_credit=0.5, registered=Path)
     asker = ppo._Asker(tiny_world.data, load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
     right, wrong = (asker.tokenizer(f"Answer: {answer}")["input_ids"] for answer in (asker.questions[0].answers[0], "77"))
     told = asker.score([0, 0], [right, wrong])
@@ -209,3 +210,16 @@ def test_gold_is_added_to_any_reward(tiny_world):
     assert told.parts["gold"] == [1.0, 0.0]
     assert told.parts["partial"] == [0.0, 1.0]
     assert json.dumps(list(told.reasons))
+
+
+def test_questions_that_the_reward_model_has_learnt_from_are_not_asked(tiny_world, tmp_path):
+    questions = [Question.model_validate(row) for row in read_rows(tiny_world.data / "questions.jsonl")]
+    learnt, fresh = questions[:-2], {one.prompt for one in questions[-2:]}
+    told = tmp_path / "trained_on.json"
+    told.write_text(json.dumps([one.id for one in learnt]))
+    train(tiny_world, tmp_path / "out", tmp_path / "kept", updates=1, not_asked=told)
+    asked = {row["prompt"].strip() for row in read_rows(tmp_path / "out" / "samples.jsonl")}
+    assert asked and asked <= {prompt.strip() for prompt in fresh}
+    told.write_text(json.dumps([one.id for one in questions]))
+    with pytest.raises(DataError, match="be none that the reward model has learnt from"):
+        train(tiny_world, tmp_path / "again", tmp_path / "kept again", updates=1, not_asked=told)

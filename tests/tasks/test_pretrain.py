@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from models.load import load_tokenizer
-from posttrain.config import ModelSettings, PretrainSettings, TinySettings
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Message, Question, Text
+from posttrain.sections import ModelSettings, PretrainSettings, TinySettings
 from tasks import pretrain as subject
 from tasks.bases import base_digest
 from tasks.corpus import corpus
@@ -174,7 +174,7 @@ def test_a_named_base_is_only_named(tmp_path, tiny_world, hub):
 
 @pytest.fixture
 def hub(monkeypatch):
-    monkeypatch.setattr("models.load.hub_commit", lambda base, *, revision: f"commit 1 of {revision}")
+    monkeypatch.setattr("models.load.hub_commit", lambda base, *, revision, **_: f"commit 1 of {revision}")
 
 
 # --- what identifies a base -------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def hub(monkeypatch):
 def test_a_hub_id_is_identified_by_its_commit(monkeypatch, hub):
     told = [base_digest(ModelSettings(base=base, revision=revision)) for base in ("a/b", "a/c") for revision in (None, "v1")]
     assert len(set(told)) == 4
-    monkeypatch.setattr("models.load.hub_commit", lambda base, *, revision: "commit 2")
+    monkeypatch.setattr("models.load.hub_commit", lambda base, *, revision, **_: "commit 2")
     assert base_digest(ModelSettings(base="a/b")) not in told
 
 

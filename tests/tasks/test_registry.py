@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.config import Config, TrackingSettings
+from posttrain.config import Config
 from posttrain.errors import ContractError, RequestError, StorageError
+from posttrain.sections import TrackingSettings
 from tasks import ledger_store
 from tasks.places import Places
 from tasks.registry import RegisteredModel, local_path, register, weights_digest
+from tasks.reward_sources import reward_source
 from tasks.tracking import Ledger
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
@@ -208,3 +210,15 @@ def test_a_moved_registry_serves_plain_mlflow_and_transformers(ledger: Ledger, t
     assert answer.returncode == 0, answer.stderr
     path, parameters = answer.stdout.split("\n")[:2]
     assert (Path(path), int(parameters)) == (expected, made.num_parameters())
+
+
+def test_a_registered_reward_model_is_read_in_place_from_this_store(ledger, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = model_folder(tmp_path / "reward")
+    (folder / "config.json").write_text('{"id2label": {"0": "LABEL_0"}}')
+    model = put(ledger, folder, start(ledger))
+    told = reward_source(f"model:models:/{NAME}@challenger", partial_credit=0.0, registered=lambda uri: local_path(ledger, uri))
+    assert told.path == model.path
+    with pytest.raises(RequestError, match="posttrain-world has the versions 1"):
+        reward_source(f"model:models:/{NAME}/7", partial_credit=0.0, registered=lambda uri: local_path(ledger, uri))
+    assert not (tmp_path / "mlflow.db").exists() and not (tmp_path / "mlruns").exists(), "no store of MLflow's own making"

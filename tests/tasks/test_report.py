@@ -109,3 +109,38 @@ def test_ppo_is_drawn_with_its_gold_score_where_there_is_one() -> None:
     drawn = [picture(report(), curves={"reft": one}) for one in (curve, bare, [])]
     assert all(png.startswith(b"\x89PNG") for png in drawn)
     assert len(set(drawn)) == 3
+
+
+AUDIT = {
+    "source": "simulated",
+    "labels": {"labels": 2969.0, "agreement": 0.9, "agreement_low": 0.88, "agreement_high": 0.92},
+    "reward_model": {"accuracy": 0.76, "accuracy_low": 0.7, "accuracy_high": 0.8, "ceiling": 0.95},
+    "proxy": {"flip_cost_lost_at_most": 0.25, "end_gap": 2.44},
+}
+
+
+def test_the_audit_is_told_within_eighty_columns_and_its_picture_lies_beside_the_page(tmp_path: Path) -> None:
+    drawn = tmp_path / "audit.png"
+    drawn.write_bytes(b"a picture")
+    out = StringIO()
+    print_report(report(audit=AUDIT), console=Console(file=out, width=80))
+    text = out.getvalue()
+    assert "labels of simulated annotators" in text
+    assert [line.split() for line in text.splitlines() if "agree (" in line] == [
+        ["two", "annotators", "agree", "(%)", "90.0", "[88.0–92.0]"]
+    ]
+    assert ".md, .json, .png, -audit.png\n" in text
+    told = text[text.index("labels of sim") : text.index("dpo answers")]
+    assert max(map(len, told.splitlines())) <= 80
+    files = write_report(report(audit=AUDIT), tmp_path / "reports", audit_picture=drawn)
+    assert files["audit"].read_bytes() == b"a picture"
+    assert files["audit"].name in files["markdown"].read_text()
+    assert json.loads(files["json"].read_text())["audit"] == AUDIT
+
+
+@pytest.mark.parametrize("audit", [AUDIT, None])
+def test_an_audit_without_its_picture_and_a_picture_without_its_audit_are_refused(tmp_path: Path, audit: Any) -> None:
+    with pytest.raises(ValueError) as refusal:
+        write_report(report(audit=audit), tmp_path / "reports", audit_picture=None if audit else tmp_path / "audit.png")
+    assert str(refusal.value) == "a report whose audit has proxy and gold comes with their picture, and no other does"
+    assert not (tmp_path / "reports").exists()

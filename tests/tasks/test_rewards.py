@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from models.load import load_tokenizer, prompt_text
 from posttrain.errors import RequestError
+from posttrain.graders import Grade
 from tasks.reward_sources import reward_source
-from tasks.rewards import reward_function
+from tasks.rewards import graded, reward_function
 
 
 def source(name, **how):
-    return reward_source(name, **({"partial_credit": 0.0, "tracking_uri": ""} | how))
+    return reward_source(name, **({"partial_credit": 0.0, "registered": Path} | how))
 
 
 RECORD = {"id": "q1", "prompt": "Tom has 3 apples and finds 4. How many?", "answers": ["7"]}
@@ -69,6 +71,30 @@ def test_what_is_not_there_is_refused_before_anything_runs(name, said):
         source(name)
     assert said in str(error.value)
     assert str(error.value).startswith(f"ppo.reward={name}")
+
+
+def test_a_registered_model_is_asked_for_by_its_address(tmp_path):
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "LABEL_0"}}')
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    asked = []
+
+    def registered(uri):
+        asked.append(uri)
+        return tmp_path
+
+    told = source("model:models:/rewards@challenger", registered=registered)
+    assert asked == ["models:/rewards@challenger"]
+    assert (told.kind, told.path, told.name) == ("model", str(tmp_path), "model:models:/rewards@challenger")
+    assert told.digest == source(f"model:{tmp_path}").digest
+
+
+def test_grades_with_different_parts_make_whole_columns():
+    class Uneven:
+        def grade(self, samples):
+            return [Grade(1.0, True, parts={"polite": 0.5}), Grade(0.0, False, parts={"brief": 1.0})]
+
+    told = graded(Uneven())(["", ""], ["a", "b"], [RECORD] * 2)
+    assert told.parts["polite"] == [0.5, 0.0] and told.parts["brief"] == [0.0, 1.0]
 
 
 def test_a_grader_file_that_is_no_grader_is_refused(tmp_path):

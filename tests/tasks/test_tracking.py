@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.config import Config, TrackingSettings
+from posttrain.config import Config
 from posttrain.errors import RequestError, StorageError
+from posttrain.sections import TrackingSettings
 from tasks import ledger_store
 from tasks.places import Places
 from tasks.registry import register
@@ -287,7 +288,8 @@ def test_a_neighbour_with_a_longer_name_is_left_alone(tmp_path: Path) -> None:
 OPEN_ONCE = """
 import sys
 from pathlib import Path
-from posttrain.config import Config, TrackingSettings
+from posttrain.config import Config
+from posttrain.sections import TrackingSettings
 from tasks.places import Places
 from tasks.tracking import Ledger
 ledger = Ledger.open(Places(Path(sys.argv[1])), TrackingSettings())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from models import tiny
-from posttrain.config import DPOSettings, ModelSettings, SFTSettings, TinySettings
+from posttrain.sections import DPOSettings, ModelSettings, SFTSettings, TinySettings
 from tasks import dpo, sft
 from tasks.trainer import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments, steps_of
 

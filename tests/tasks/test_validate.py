@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from posttrain.checks import FACTS, FactTable, HeldOut
-from posttrain.config import ValidationSettings
 from posttrain.errors import DataError
 from posttrain.records import KIND_OF_ROLE
+from posttrain.sections import ValidationSettings
 from tasks.validate import read_records, validate
 from tasks.validation_report import as_json, refusal, summary_lines
 from tasks.validation_suite import Judge, load_suite, percent

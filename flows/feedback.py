@@ -1,0 +1,305 @@
+"""The stages between SFT and PPO or DPO: samples, who prefers which of them, and the reward model of what they say."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.course import Course
+from posttrain.audit_report import WHO
+from posttrain.config import Config, flat
+from posttrain.errors import DataError, RequestError
+from posttrain.judge_templates import FormName
+from posttrain.records import Preference, Question
+from tasks.bases import TINY
+from tasks.judge_files import BASE, judge_digest, read_form
+from tasks.label_store import read_store, store_files
+from tasks.places import Places
+from tasks.records import has_rows, required
+from tasks.reward_sources import RewardSource
+from tasks.stage import Artifact, file_digest
+
+FEEDBACK = ("preferences", "ratings", "rankings")
+"""Roles of a dataset that labels can be made of."""
+WORLD = "world"
+"""The dataset whose reviews can be written here."""
+TEMPLATES = "judges"
+"""Folder of the judge's prompts that have a name, below `data/`."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What annotators gave, and what was made of it; None where the method does not want it."""
+
+    samples: Artifact | None = None
+    labels: Artifact | None = None
+    reward_model: Artifact | None = None
+
+
+def label_source(config: Config, data: Path) -> str:
+    """Return who labels: `simulated`, `dataset`, `judge` or `file`.
+
+    Raises:
+        RequestError: another source is asked for than the method has, or a file without its name.
+    """
+    asked = config.labels.source
+    if config.method == "rlaif" and asked not in ("auto", "judge"):
+        raise RequestError(f"method rlaif learns from a judge, and labels.source={asked} is none. For other labels: METHOD=rlhf")
+    if asked == "file" and not config.labels.file:
+        raise RequestError('labels.source=file needs the store of labels: SET="labels.source=file labels.file=labels.jsonl"')
+    if asked != "auto":
+        return asked
+    if config.method == "rlaif":
+        return "judge"
+    return "dataset" if any(has_rows(data / f"{role}.jsonl") for role in FEEDBACK) else "simulated"
+
+
+def check_feedback(config: Config, data: Path) -> None:
+    """Refuse before training what would fail after it: labels that nobody can give."""
+    source = label_source(config, data)
+    if source == "dataset":
+        if not any(has_rows(data / f"{role}.jsonl") for role in FEEDBACK):
+            required(data, "preferences", Preference, why="labels.source=dataset takes labels from")
+        return
+    questions = required(data, "questions", Question, why="responses are sampled for")
+    if source == "simulated" and not any(one.answers for one in questions):
+        raise DataError(
+            f"{config.data.name} has neither preferences nor answers, so nobody can tell which of two samples is better. "
+            "Import preferences, or questions with answers"
+        )
+    if source == "file":
+        read_store(Path(config.labels.file), questions={one.id: one for one in questions}, responses=None)
+
+
+def gathered(course: Course, start: Artifact, base: Artifact) -> Feedback:
+    """Run the stages from samples to labels, and to the reward model where the method has one."""
+    source = label_source(course.config, course.data)
+    samples = None if source == "dataset" else draw_samples(course, start)
+    labels = make_labels(course, source, samples, start, base)
+    if course.config.method not in ("rlhf", "rlaif"):
+        return Feedback(samples=samples, labels=labels)
+    return Feedback(samples=samples, labels=labels, reward_model=train_reward_model(course, labels, start))
+
+
+def draw_samples(course: Course, start: Artifact) -> Artifact:
+    """Sample responses to the training questions from the model in `start`."""
+    longest = course.config.evaluate.max_new_tokens
+    return course.run(
+        "sample",
+        "tasks.samples:sample",
+        "sample",
+        reads={"data": course.checked, "start": start},
+        also={"evaluate.max_new_tokens": longest},
+        data=course.data,
+        start=start.path,
+        settings=course.config.sample,
+        max_new_tokens=longest,
+    )
+
+
+def make_labels(course: Course, source: str, samples: Artifact | None, start: Artifact, base: Artifact) -> Artifact:
+    """Take the dataset's feedback, a store that people filled, a judge's labels, or those of simulated annotators."""
+    config, stages = course.config, course.stages
+    if samples is None:
+        return stages.run(
+            "label",
+            "tasks.labels:label_from_dataset",
+            key_settings={"labels.source": source, "labels.budget": config.labels.budget},
+            key_inputs={"data": course.checked.digest},
+            data=course.data,
+            settings=config.labels,
+        )
+    written_by = f"stage:{start.stage}/{start.key}"
+    if source == "judge":
+        return judged(course, samples, base, written_by)
+    if source == "file":
+        return stages.run(
+            "label",
+            "tasks.labels:label_from_file",
+            key_settings={"labels.source": source, "labels.budget": config.labels.budget},
+            key_inputs={
+                "samples": samples.digest,
+                "data": course.checked.digest,
+                **{file.name: file_digest(file) for file in store_files(Path(config.labels.file))},
+            },
+            samples=samples.path,
+            data=course.data,
+            settings=config.labels,
+            model_uri=written_by,
+        )
+    return stages.run(
+        "label",
+        "tasks.labels:label_simulated",
+        key_settings={"seed": config.seed, **flat(config, "labels"), "labels.source": source},
+        key_inputs={"samples": samples.digest},
+        samples=samples.path,
+        settings=config.labels,
+        model_uri=written_by,
+        seed=config.seed,
+    )
+
+
+def train_reward_model(course: Course, labels: Artifact, start: Artifact) -> Artifact:
+    """Train a reward model on the labels; it starts from the model in `start`."""
+    return course.run(
+        "reward_model",
+        "tasks.reward_model:train",
+        "reward_model",
+        reads={"labels": labels, "data": course.checked, "start": start},
+        labels=labels.path,
+        data=course.data,
+        start=start.path,
+        settings=course.config.reward_model,
+    )
+
+
+def of_reward_model(reward_model: Artifact) -> RewardSource:
+    """Return the reward that the pipeline's own reward model gives."""
+    return RewardSource(kind="model", name="the reward model", digest=reward_model.digest, path=str(reward_model.path / "model"))
+
+
+def practised(course: Course, base: Artifact) -> Artifact:
+    """Return the judge that is called `base`: the base itself, or on the tiny world the base after practice on reviews."""
+    config = course.config
+    is_tiny_world = config.data.name == WORLD and config.model.base == TINY
+    if not (is_tiny_world and config.judge.kind == "local" and config.judge.model == BASE and config.judge.practice):
+        return base
+    return course.run(
+        "judge",
+        "tasks.practise:practise_judging",
+        reads={"data": course.checked, "base": base},
+        also={"judge.practice": config.judge.practice, "world.careful_share": config.world.careful_share},
+        data=course.data,
+        base=base.path,
+        world=config.world,
+        settings=config.judge,
+    )
+
+
+def judged(course: Course, samples: Artifact, base: Artifact, written_by: str) -> Artifact:
+    """Let the judge label pairs of samples."""
+    config, places = course.config, course.stages.places
+    judge = practised(course, base)
+    labels = config.labels
+    return course.run(
+        "label",
+        "tasks.judge:label_with_judge",
+        reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
+        also={
+            "labels.source": "judge",
+            "labels.pairs_per_prompt": labels.pairs_per_prompt,
+            "labels.budget": labels.budget,
+            **_deciding(config),
+        },
+        samples=samples.path,
+        base=judge.path,
+        labels=labels,
+        settings=config.judge,
+        templates=places.data / TEMPLATES,
+        cache=places.store / "judge",
+        model_uri=written_by,
+    )
+
+
+def of_judge(course: Course, base: Artifact) -> RewardSource:
+    """Return the reward that the judge itself gives (d-RLAIF)."""
+    config, places = course.config, course.stages.places
+    judge = practised(course, base)
+    return RewardSource(
+        kind="judge",
+        name=f"the judge {config.judge.model}",
+        digest=_judge_key(course, judge, form="pointwise"),
+        judge={
+            "settings": config.judge,
+            "base": judge.path,
+            "tokenizer": course.tokenizer.path / "tokenizer",
+            "model": config.model,
+            "templates": places.data / TEMPLATES,
+            "cache": places.store / "judge",
+            "context": int(course.tokenizer.metrics["context"]),
+        },
+    )
+
+
+def audited(course: Course, ppo: Artifact, feedback: Feedback) -> Artifact:
+    """Hold what PPO was rewarded by against gold, over how far it went."""
+    config = course.config
+    return course.stages.run(
+        "audit",
+        "tasks.audit:audit",
+        key_settings={
+            "seed": config.seed,
+            "title": audit_title(config),
+            "proxy_name": proxy_name(config, feedback),
+            "ppo.patience": config.ppo.patience,
+        },
+        key_inputs={
+            "ppo": ppo.key,  # its curve is read, which is not among the files that its digest is of
+            "tokenizer": course.tokenizer.digest,
+            "samples": feedback.samples.digest if feedback.samples else "",
+            "labels": feedback.labels.digest if feedback.labels else "",
+            "reward_model": feedback.reward_model.digest if feedback.reward_model else "",
+        },
+        title=audit_title(config),
+        proxy_name=proxy_name(config, feedback),
+        samples=feedback.samples and feedback.samples.path,
+        labels=feedback.labels and feedback.labels.path,
+        others=None,
+        reward=feedback.reward_model and feedback.reward_model.path,
+        ppo=ppo.path,
+        tokenizer=course.tokenizer.path / "tokenizer",
+        judge_model="",
+        settings=config.ppo,
+        seed=config.seed,
+    )
+
+
+def audit_title(config: Config) -> str:
+    """Return what stands over the audit's picture."""
+    return f"{config.method} on {config.data.name}, seed {config.seed}"
+
+
+def proxy_name(config: Config, feedback: Feedback) -> str:
+    """Return what PPO was rewarded by, in words; what is simulated is called so."""
+    if config.method == "rlaif" and not feedback.reward_model:
+        return f"the AI judge ({config.judge.model})"
+    if not feedback.reward_model or not feedback.labels:
+        return config.ppo.reward
+    return f"reward model of {WHO[source_of_labels(feedback.labels)]}"
+
+
+def source_of_labels(labels: Artifact) -> str:
+    """Return who gave the labels of a stage, as `labels.source` names them."""
+    return str(json.loads((labels.path / "stage.json").read_text(encoding="utf-8"))["settings"]["labels.source"])
+
+
+def check_judge_settings(config: Config, places: Places) -> None:
+    """Refuse before anything runs a template that is none, or a judge that cannot be meant.
+
+    Raises:
+        RequestError: naming the setting.
+    """
+    settings = config.judge
+    is_direct = config.method == "rlaif" and config.rlaif.direct
+    read_form(settings, folder=places.data / TEMPLATES, form="pointwise" if is_direct else None)
+    if settings.kind == "local" and settings.model != BASE:
+        from models.load import check_base
+
+        check_base(settings.model, setting="judge.model", default=BASE)
+    judge_digest(settings, base_digest="")
+
+
+def _judge_key(course: Course, judge: Artifact, *, form: FormName | None) -> str:
+    """Return a digest of who is asked, and how."""
+    settings = course.config.judge
+    template = read_form(settings, folder=course.stages.places.data / TEMPLATES, form=form)
+    told = [judge_digest(settings, base_digest=judge.digest), template.digest, _deciding(course.config)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    """Return the judge's settings that decide what it says; patience, prices and speed do not."""
+    names = ("kind", "model", "form", "reasoning", "samples", "max_tokens", "budget")
+    limits = ("most_flips", "least_conviction", "most_unreadable")
+    return {f"judge.{name}": getattr(config.judge, name) for name in (*names, *limits)}

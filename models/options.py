@@ -1,0 +1,102 @@
+"""How likely a language model goes on with each of a few options."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from models.logprobs import score_responses
+from posttrain.errors import RequestError
+
+
+def option_ids(tokenizer: PreTrainedTokenizerBase, ending: str, options: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of each option as they follow `ending`, without any that the ending and the option share.
+
+    Raises:
+        RequestError: the tokenizer does not know an option, or two options are the same tokens to it.
+    """
+    before = _ids(tokenizer, ending)
+    found: list[list[int]] = []
+    for option in options:
+        together = _ids(tokenizer, ending + option)
+        ids = together[len(before) :] if together[: len(before)] == before else _ids(tokenizer, option)
+        if not ids or tokenizer.unk_token_id in ids:
+            raise RequestError(
+                f"judge.template: the judge's tokenizer does not know the option {option!r} (behind {ending[-40:]!r}), so it has "
+                "no probability. Take words that the model has read, or another judge.model"
+            )
+        if ids in found:
+            raise RequestError(
+                f"judge.template: the options {options[found.index(ids)]!r} and {option!r} are the same tokens to the judge. "
+                "Take words that differ"
+            )
+        found.append(ids)
+    return found
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    return ids
+
+
+def option_logprobs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    options: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+) -> Iterator[tuple[list[int], list[list[float]]]]:
+    """Yield, batch by batch, which texts it is about and log p(option | text) of each, nats.
+
+    Of two options of which one is the other's beginning (1 and 10), the shorter one counts without the longer. Batches are of
+    texts of like length, in an order that depends on nothing but the texts: the same set of texts gives the same numbers to the
+    last bit, in whatever order they come.
+
+    Args:
+        model: a causal language model, in evaluation mode.
+        tokenizer: of that model.
+        texts: what stands before the options.
+        options: tokens of each option, as `option_ids` gives them.
+        batch_size: texts a forward pass, at most.
+    """
+    ids = tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+    order = sorted(range(len(texts)), key=lambda index: (-len(ids[index]), texts[index]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        if all(len(option) == 1 for option in options):
+            yield chosen, _next_tokens(model, tokenizer, [ids[index] for index in chosen], [option[0] for option in options])
+        else:
+            yield chosen, _continuations(model, tokenizer, [texts[index] for index in chosen], options)
+
+
+@torch.inference_mode()
+def _next_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]], options: Sequence[int]
+) -> list[list[float]]:
+    batch = tokenizer.pad({"input_ids": [list(row) for row in ids]}, padding_side="left", return_tensors="pt").to(model.device)
+    positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+    logits = model(**batch, position_ids=positions, logits_to_keep=1).logits[:, -1]
+    rows: list[list[float]] = logits.double().log_softmax(dim=-1)[:, list(options)].tolist()
+    return rows
+
+
+def _continuations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Return the log-probabilities of options of several tokens; of 1 and 10, 1 is worth p(1) - p(10)."""
+    written = [
+        score_responses(model, tokenizer, texts, [option] * len(texts), temperature=1.0, batch_size=len(texts)).exp()
+        for option in options
+    ]
+    columns = []
+    for option, column in zip(options, written, strict=True):
+        longer = [other for other in range(len(options)) if _leads(option, options[other])]
+        nearest = [other for other in longer if not any(_leads(options[between], options[other]) for between in longer)]
+        columns.append(column - sum((written[other] for other in nearest), start=torch.zeros_like(column)))
+    rows: list[list[float]] = torch.stack(columns, dim=1).clamp(min=1e-300).log().tolist()
+    return rows
+
+
+def _leads(shorter: Sequence[int], longer: Sequence[int]) -> bool:
+    return len(shorter) < len(longer) and list(longer[: len(shorter)]) == list(shorter)

@@ -1,0 +1,354 @@
+"""Reward models: a causal model's trunk with one score at a sequence's last token, trained on pairs, centred, one or several.
+
+On disk a reward model is a plain directory of transformers (`AutoModelForSequenceClassification`, one label). Its heads have no
+bias, so what centres its scores stands in its configuration (`posttrain_centre`), and further members of an ensemble lie in
+folders within it; whoever reads the directory with plain transformers gets the first member, uncentred.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from models.load import dtype
+from models.packed import Packing, called_packed, is_packing, let_pack
+from models.policy import without_dropout
+from posttrain.errors import RequestError
+from posttrain.losses import bradley_terry_loss
+from posttrain.masks import is_response, padded
+from posttrain.sections import ModelSettings, RewardModelSettings
+
+CENTRE = "posttrain_centre"
+"""Where a reward model's configuration keeps the mean score of the reference demonstrations."""
+
+
+# --- making, saving, loading ------------------------------------------------------------------------------------------
+
+
+def reward_network(
+    source: str | Path, settings: ModelSettings, *, on: torch.device, revision: str | None = None, pad: int, seed: int
+) -> PreTrainedModel:
+    """Return the trunk of a causal model with a new head of one score, without dropout.
+
+    The head's weights are normal with standard deviation 1 / √(width + 1), so that scores start near a spread of 1 (Stiennon et
+    al. 2020, arXiv:2009.01325, and its authors' code); it has no bias, which no difference of two scores could teach.
+
+    Args:
+        source: directory or hub id of the causal model.
+        settings: how it is loaded.
+        on: device.
+        revision: of the hub id.
+        pad: id of the padding token.
+        seed: of the head's weights.
+
+    Raises:
+        RequestError: the model cannot be loaded, or its family has no such head in transformers.
+    """
+    wanted = torch.float32 if settings.lora_rank == 0 else dtype(settings)
+    try:
+        network, told = AutoModelForSequenceClassification.from_pretrained(
+            str(source),
+            revision=revision,
+            num_labels=1,
+            dtype=wanted,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise RequestError(f"model.base={source}: it cannot be loaded as a reward model: {first}") from None
+    head = getattr(network, "score", None)
+    if not isinstance(head, nn.Linear):
+        raise RequestError(
+            f"model.base={source}: a reward model needs a linear layer `score` on its trunk, and {type(network).__name__} has "
+            "none. Take a causal language model, such as a Llama, Qwen, Mistral, Gemma or GPT-2"
+        )
+    if missing := sorted(name for name in told["missing_keys"] if not name.startswith("score.")):
+        raise RequestError(
+            f"model.base={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
+            "Save the whole model with save_pretrained(folder)"
+        )
+    chance = torch.Generator().manual_seed(seed)
+    start = torch.randn(head.weight.shape, generator=chance) / math.sqrt(head.in_features + 1)
+    with torch.no_grad():
+        head.weight.copy_(start)
+        if head.bias is not None:
+            head.bias.zero_()
+    network.config.get_text_config().pad_token_id = pad
+    network = without_dropout(network).to(on).eval()
+    let_pack(network.base_model)
+    return network
+
+
+def save_reward_model(members: Sequence[Any], tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the members' weights, each with its centre in its configuration (`centre_of`)."""
+    for member, place in zip(members, _folders(folder), strict=False):
+        member.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+
+
+def load_reward_model(folder: str | Path, *, on: torch.device) -> list[PreTrainedModel]:
+    """Return the members of a reward model that lies in `folder`, ours or anybody's with one score.
+
+    Raises:
+        OSError, ValueError, KeyError, RuntimeError: as transformers does where they cannot be loaded.
+    """
+    places = takewhile(lambda place: (place / "config.json").is_file(), _folders(Path(folder)))
+    return [
+        AutoModelForSequenceClassification.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False)
+        .to(on)
+        .eval()
+        for place in places
+    ]
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from (folder / f"member-{number}" for number in count(2))
+
+
+def centre_of(member: Any) -> float:
+    """Return what is subtracted from a member's scores; 0 for a model that says nothing of it."""
+    return float(getattr(member.config, CENTRE, 0.0))
+
+
+def centred(member: Any, *, at: float) -> Any:
+    """Return the member, its configuration saying that `at` is subtracted from its scores."""
+    setattr(member.config, CENTRE, at)
+    return member
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def score_texts(
+    members: Sequence[Any], tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, batch_size: int
+) -> list[float]:
+    """Return the mean over the members of each text's score less the member's centre.
+
+    EOS is put behind every text, finished or not, as texts do not say which they are; training does the same.
+
+    Args:
+        members: sequence-classification models with one score, in evaluation mode, on one device.
+        tokenizer: of all of them, with a padding token; its padding side does not matter.
+        texts: prompt and response each, without EOS.
+        batch_size: texts scored together, at most, those of like length together.
+    """
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    told = [0.0] * len(texts)
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        batch = tokenizer(
+            [texts[place] + tokenizer.eos_token for place in places],
+            return_tensors="pt",
+            padding=True,
+            padding_side="right",
+            return_token_type_ids=False,
+        ).to(members[0].device)
+        for member in members:
+            member.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+            scores = member(**batch).logits[:, 0].double() - centre_of(member)
+            for place, score in zip(places, scores.tolist(), strict=True):
+                told[place] += score / len(members)
+    return told
+
+
+def token_scores(network: Any, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return the score at each token, one sequence behind the other, and where each sequence ends.
+
+    What a network scores a text with is the score at its last token, `scores[ends - 1]`.
+
+    Args:
+        network: a causal model with a linear head `score` (`reward_network`), with adapters where LoRA is used.
+        sequences: token ids of prompt, response and EOS.
+
+    Returns:
+        (tokens,), float32, uncentred, with their gradients; (sequences,), int64.
+    """
+    lengths = torch.tensor([len(sequence) for sequence in sequences], device=network.device)
+    states = _states(network, sequences, lengths)
+    scores = network.score(states.to(next(network.score.parameters()).dtype)).squeeze(-1).float()
+    return scores, lengths.cumsum(0)
+
+
+def _states(network: Any, sequences: Sequence[Sequence[int]], lengths: Tensor) -> Tensor:
+    """Return the last hidden state of each token, one sequence behind the other; (tokens, width)."""
+    whole = network.get_base_model() if hasattr(network, "get_base_model") else network
+    trunk = whole.base_model
+    if is_packing(trunk):
+        flat = torch.tensor([token for sequence in sequences for token in sequence], device=lengths.device)
+        packed: Tensor = called_packed(trunk, flat[None], Packing.of(lengths)).last_hidden_state[0]
+        return packed
+    ids = padded(sequences, with_value=0).to(lengths.device)  # causal: what stands behind a token cannot reach it
+    states: Tensor = trunk(input_ids=ids, use_cache=False).last_hidden_state
+    return states[is_response(lengths, longest=ids.shape[1])]
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """All labels of one prompt, which share a batch, and its responses, each of which goes through the network once.
+
+    Attributes:
+        responses: token ids of prompt, response and EOS.
+        pairs: (place of the first, place of the second, probability that the first is better, margin).
+    """
+
+    responses: Sequence[Sequence[int]]
+    pairs: Sequence[tuple[int, int, float, float]]
+
+
+@dataclass(frozen=True)
+class RewardStep:
+    """One optimiser step.
+
+    Attributes:
+        step: its number, from 1.
+        loss: of the scores, nats a label; the loss of the tokens' mean is not in it.
+        accuracy: share of the labels that the scores agree with, before the step.
+        learning_rate: of the step.
+        tokens: that went through the network.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    tokens: int
+
+
+def steps_of(settings: RewardModelSettings, *, groups: int) -> int:
+    """Return the optimiser steps that a member's training takes."""
+    return min(settings.most_steps, math.ceil(math.ceil(groups / settings.batch_size) * settings.epochs))
+
+
+def train_reward_network(
+    network: Any, groups: Sequence[Group], settings: RewardModelSettings, *, seed: int, autocast: bool = False
+) -> Iterator[RewardStep]:
+    """Train a network in place, one step a yield: AdamW, a rate that rises and then falls linearly, gradients of norm 1.
+
+        L = BT(score at the last token) + w · BT(mean score of the tokens from the first that differs),   w = `token_weight`
+
+    BT is the mean of `bradley_terry_loss` over the labels of a step's prompts, however these are split among the device's parts.
+    The second term says at which token a response goes wrong, which the last token alone tells in many more labels.
+
+    Args:
+        network: as `reward_network` gives it.
+        groups: the prompts to learn from.
+        settings: passes, prompts a step, rate.
+        seed: of the order of prompts.
+        autocast: whether the passes through the network are in bfloat16 (weights and scores stay as they are).
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    steps = steps_of(settings, groups=len(groups))
+    rising = max(1.0, settings.warmup * steps)
+    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / rising, 1 - step / steps))
+    batches = _batches(len(groups), settings.batch_size, seed=seed)
+    for step in range(1, steps + 1):
+        batch = [groups[place] for place in next(batches)]
+        labels = sum(len(group.pairs) for group in batch)
+        loss = hits = 0.0
+        optimiser.zero_grad(set_to_none=True)
+        for part in _parts(batch, most=settings.device_batch_size):
+            with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
+                scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
+            pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
+            difference = pairs.last(scores, ends)
+            own = pairs.losses(difference).sum() / labels
+            second = pairs.losses(pairs.mean(scores, ends)).sum() / labels
+            (own + settings.token_weight * second).backward()  # type: ignore[no-untyped-call]
+            loss += own.item()
+            hits += pairs.hits(difference) / labels
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        rate = float(schedule.get_last_lr()[0])
+        schedule.step()
+        yield RewardStep(step, loss, hits, rate, sum(len(ids) for group in batch for ids in group.responses))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The labels of some groups, flat; each (labels,).
+
+    Attributes:
+        sides: place of the first response among those of all groups, and of the second.
+        shared: tokens that both begin with, the prompt's among them, fewer than either has.
+        preference: probability that the first is better.
+        margin: difference of scores asked for.
+    """
+
+    sides: tuple[Tensor, Tensor]
+    shared: Tensor
+    preference: Tensor
+    margin: Tensor
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], *, margin_weight: float, on: torch.device) -> "_Pairs":
+        rows, before = [], 0
+        for group in groups:
+            for one, other, preference, margin in group.pairs:
+                shared = _shared(group.responses[one], group.responses[other])
+                rows.append((before + one, before + other, shared, preference, margin))
+            before += len(group.responses)
+        first, second, common, told, asked = (torch.tensor(column, device=on) for column in zip(*rows, strict=True))
+        return cls(sides=(first, second), shared=common, preference=told, margin=margin_weight * asked)
+
+    def last(self, scores: Tensor, ends: Tensor) -> Tensor:
+        """Return the difference of the scores at the last token."""
+        first, second = (scores[ends[side] - 1] for side in self.sides)
+        return first - second
+
+    def mean(self, scores: Tensor, ends: Tensor) -> Tensor:
+        """Return the difference of the mean scores of the tokens that are not shared."""
+        until = torch.cat([scores.new_zeros(1), scores]).double().cumsum(0)  # before each token; rounding grows with the batch
+        begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+        first, second = (
+            (until[ends[side]] - until[begins[side] + self.shared]) / (ends[side] - begins[side] - self.shared)
+            for side in self.sides
+        )
+        return (first - second).to(scores.dtype)
+
+    def losses(self, difference: Tensor) -> Tensor:
+        return bradley_terry_loss(difference, self.preference, self.margin)
+
+    def hits(self, difference: Tensor) -> float:
+        """Return how many labels a difference agrees with; where either says that both are equal, half of one."""
+        return float(((difference.detach().sign() * (self.preference - 0.5).sign() + 1) / 2).sum())
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens both begin with, at least one of either left out."""
+    most = min(len(one), len(other)) - 1
+    return next((place for place in range(most) if one[place] != other[place]), most)
+
+
+def _parts(batch: Sequence[Group], *, most: int) -> Iterator[list[Group]]:
+    """Yield whole groups of at most `most` responses together; a group of more is a part of its own."""
+    part: list[Group] = []
+    for group in batch:
+        if part and sum(len(one.responses) for one in part) + len(group.responses) > most:
+            yield part
+            part = []
+        part.append(group)
+    yield part
+
+
+def _batches(groups: int, size: int, *, seed: int) -> Iterator[list[int]]:
+    """Yield places of groups without end, each once a pass."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(groups, generator=generator).tolist()
+        yield from (order[start : start + size] for start in range(0, groups, size))

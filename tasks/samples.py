@@ -1,0 +1,62 @@
+"""The stage `sample`: responses of the SFT model, for annotators to compare."""
+
+import time
+from pathlib import Path
+
+from models.generate import generate
+from models.load import device, load_model, load_tokenizer, prompt_text
+from posttrain.records import Question
+from posttrain.sections import ModelSettings, SampleSettings
+from tasks.progress import bar
+from tasks.records import required, write_rows
+from tasks.stage import Log, Outcome
+from tasks.trainer import quiet_libraries
+from tasks.weights import source_of
+
+
+def sample(
+    out: Path,
+    log: Log,
+    *,
+    data: Path,
+    start: Path,
+    tokenizer: Path,
+    model: ModelSettings,
+    settings: SampleSettings,
+    max_new_tokens: int,
+    context: int,
+    seed: int,
+) -> Outcome:
+    """Write `samples.jsonl`: for each training question, responses of the model in `start`."""
+    questions = required(data, "questions", Question, why="responses are sampled for")
+    reader = load_tokenizer(tokenizer)
+    source, revision = source_of(start)
+    started = time.perf_counter()
+    with quiet_libraries(), bar("sample", len(questions)) as advance:
+        responses = generate(
+            load_model(source, model, on=device(), revision=revision),
+            reader,
+            [prompt_text(reader, question.prompt) for question in questions],
+            samples=settings.per_prompt,
+            temperature=settings.temperature,
+            max_new_tokens=max_new_tokens,
+            context=context,
+            batch_size=settings.batch_size,
+            seed=seed,
+            advance=lambda prompts: advance(prompts, ""),
+        )
+    write_rows(
+        out / "samples.jsonl",
+        (
+            {"question": question.model_dump(mode="json"), "responses": [[one.text, one.is_finished] for one in given]}
+            for question, given in zip(questions, responses, strict=True)
+        ),
+    )
+    tokens = sum(one.tokens for given in responses for one in given)
+    return Outcome(
+        metrics={
+            "responses": sum(len(given) for given in responses),
+            "response_tokens": tokens / max(1, sum(map(len, responses))),
+        },
+        costs={"generated_tokens": tokens, "train_seconds": time.perf_counter() - started},
+    )

@@ -1,0 +1,171 @@
+"""RLHF, RLAIF and labels of every source, as a user asks for them, in a smaller world."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.flows.houses import new_house, ran, report, run
+
+pytestmark = [
+    pytest.mark.slow,
+    # mlflow 3.17 under sqlalchemy 2.1
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
+
+LENIENT = ("judge.most_flips=1", "judge.least_conviction=0", "judge.most_unreadable=1")
+TOPICS = ("bread", "rain", "trains", "stones", "music", "maps", "wool", "glass", "salt", "boats", "clocks", "honey")
+WISHES = ("What do you know of {}?", "Tell me about {}.", "Why do people like {}?", "Where does one find {}?", "Is {} old?")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A house whose base has read reviews, and in which the direct judge has run once."""
+    folder = new_house(tmp_path_factory.mktemp("house"))
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("review_share: 0.0", "review_share: 0.2"))
+    run(folder, "pipeline", "method=rlaif", "rlaif.direct=true", *LENIENT)
+    return folder
+
+
+def stages(house: Path) -> list[str]:
+    return [stage["name"] for stage in report(house)["stages"]]
+
+
+def test_a_judge_scores_rollouts_directly(house: Path) -> None:
+    told = report(house)
+    assert stages(house) == [
+        *("tokenizer", "validate", "base", "sft", "judge", "ppo"),
+        *("evaluate-sft", "evaluate-base", "evaluate-rlaif", "audit"),
+    ]
+    assert list(told["models"]) == ["base", "sft", "rlaif"]
+    assert any("rewarded by the AI judge (base)" in note for note in told["notes"])
+    assert any("the judge is the base after 5 steps on simulated reviews, 10 % of them wrong" in note for note in told["notes"])
+    folder = next((house / ".posttrain" / "stages" / "ppo").glob("*/curves.jsonl"))
+    first = json.loads(folder.read_text().splitlines()[0])
+    assert -1 <= first["ppo/reward"] <= 1 and 1 <= first["ppo/judge_score"] <= 10
+    assert "ppo/gold" in first
+
+
+def test_dpo_learns_from_a_judge_as_it_does_from_people(house: Path) -> None:
+    asked = ("method=dpo", "labels.source=judge", "judge.form=pairwise", *LENIENT)
+    run(house, "pipeline", *asked)
+    assert ran(house) == ["sample", "label", "dpo", "evaluate-dpo"], "the judge is the one of the direct run"
+    told = report(house)
+    assert told["audit"]["source"] == "judge" and 0 <= told["audit"]["labels"]["flip_share"] <= 1
+    assert any("the opinion of a language model (base)" in note for note in told["notes"])
+    folder = next((house / ".posttrain" / "stages" / "label").glob("*/labels.jsonl"))
+    labels = [json.loads(line) for line in folder.read_text().splitlines()]
+    assert {label["source"] for label in labels} == {"judge"}
+    assert any(0 < label["preference"] < 1 and label["preference"] != 0.5 for label in labels), "soft labels"
+    run(house, "pipeline", *asked, "judge.timeout=5", "judge.price_prompt=2")
+    assert ran(house) == [], "patience and prices change no label"
+
+
+def test_a_reward_model_that_knows_nothing_is_not_handed_to_ppo(house: Path) -> None:
+    told = run(house, "pipeline", "method=rlhf", "labels.flip_rate=0.49", "labels.annotators=1", code=3)
+    assert "contract: " in told and "reward model" in told
+    assert not (house / ".posttrain" / "stages" / "reward_model").exists() or not list(
+        (house / ".posttrain" / "stages" / "reward_model").glob("*/stage.json")
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("method=rlaif", "judge.template=nowhere"), "judge.template=nowhere: there is no such template"),
+        (("method=rlaif", "judge.kind=openai"), "judge.model=base is a model here, and judge.kind=openai asks a server"),
+        (("method=rlaif", "labels.source=simulated"), "method rlaif learns from a judge, and labels.source=simulated is none"),
+        (("method=rlaif", "judge.model=./nowhere"), "judge.model=./nowhere: there is no such directory. Give base, a Hugging"),
+        (("method=dpo", "labels.source=file"), "labels.source=file needs the store of labels"),
+        (("method=dpo", "labels.source=file", "labels.file=none.jsonl"), "cannot read none.jsonl: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(house: Path, words: tuple[str, ...], sentence: str) -> None:
+    before = sorted((house / ".posttrain" / "stages").glob("*/*/stage.json"))
+    assert sentence in run(house, "pipeline", *words, code=2)
+    assert sorted((house / ".posttrain" / "stages").glob("*/*/stage.json")) == before
+
+
+def test_labels_that_people_wrote_into_a_store_are_learnt_from_and_bad_lines_are_told(house: Path) -> None:
+    if "sample" not in {path.name for path in (house / ".posttrain" / "stages").iterdir()}:
+        run(house, "pipeline", "method=dpo")
+    samples = next((house / ".posttrain" / "stages" / "sample").glob("*/samples.jsonl"))
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    store = house / "people.jsonl"
+    labels = []
+    for number, row in enumerate(rows):
+        first, second = list(dict.fromkeys(text for text, _ in row["responses"]))[:2]
+        question = row["question"]
+        labels.append(
+            {
+                "id": f"label-{number}",
+                "prompt": question["prompt"],
+                "question": question["id"],
+                "group": question["id"],
+                "first": first,
+                "second": second,
+                "preference": float(len(first) < len(second)),
+                "annotator": "Ada",
+                "source": "person",
+                "at": "2026-11-21T08:00:00Z",
+            }
+        )
+    store.write_text("".join(json.dumps(label) + "\n" for label in labels))
+    run(house, "pipeline", "method=dpo", "labels.source=file", "labels.file=people.jsonl")
+    assert ran(house) == ["label", "dpo", "evaluate-dpo"]
+    assert report(house)["audit"]["source"] == "file"
+    assert report(house)["metrics"]["cost/labels"] == len(labels)
+    labels[3]["question"] = "questions-none"
+    labels[5]["preference"] = 2
+    store.write_text("".join(json.dumps(label) + "\n" for label in labels))
+    told = run(house, "pipeline", "method=dpo", "labels.source=file", "labels.file=people.jsonl", code=2)
+    assert f"people.jsonl: 2 of {len(labels)} labels cannot be used, so none was taken" in told
+    assert "line 4:" in told and "line 6:" in told
+
+
+def topic_of(prompt: str) -> str:
+    """Return which of the questions a prompt asks, in whatever form it is written."""
+    (found,) = {wish.format(topic) for topic in TOPICS for wish in WISHES if wish.format(topic) in prompt}
+    return found
+
+
+def test_transcripts_of_anthropics_form_train_a_reward_model_and_ppo_asks_what_it_has_not_seen(house: Path) -> None:
+    """Each preferred answer thanks, each other one is rude, whichever is longer: a network this small learns it."""
+    rows = []
+    for number, (topic, wish) in enumerate(product(TOPICS, WISHES)):
+        asked, more = f"\n\nHuman: {wish.format(topic)}\n\nAssistant:", f" {topic} is {topic}, that is all."
+        polite, rude = " Thank you for asking.", " Go away with that."
+        longer = number % 2 == 0
+        rows.append({"chosen": asked + polite + more * longer, "rejected": asked + rude + more * (not longer)})
+    (house / "hh.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(house, "import", "format=hh", "file=hh.jsonl", "name=hh")
+    out = run(house, "pipeline", "method=rlhf", "data.name=hh", "ppo.least_finished=0", "reward_model.epochs=20")
+    told = report(house)
+    names = ["label", "reward_model", "ppo"]
+    assert [name for name in stages(house) if name in ("sample", *names)] == names
+    assert told["audit"]["source"] == "dataset"
+    figures = told["audit"]["reward_model"]
+    assert figures["accuracy"] > 0.8 and figures["accuracy_low"] > 0.5
+    assert "accuracy against labels (%)" in out
+    learnt = next((house / ".posttrain" / "stages" / "reward_model").glob("*/trained_on.json"))
+    learnt_ids = set(json.loads(learnt.read_text()))
+    lines = (house / "data" / "hh" / "questions.jsonl").read_text().splitlines()
+    questions = {row["id"]: row["prompt"] for row in map(json.loads, lines)}
+    assert learnt_ids < questions.keys(), "some questions were kept for PPO"
+    key = next(stage["key"] for stage in told["stages"] if stage["name"] == "ppo")
+    rows = (house / ".posttrain" / "stages" / "ppo" / key / "samples.jsonl").read_text().splitlines()
+    asked = {topic_of(json.loads(row)["prompt"]) for row in rows}
+    assert asked and not asked & {topic_of(json.dumps(questions[name])) for name in learnt_ids}
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
+    assert str(client.get_model_version_by_alias("posttrain-hh-reward", "challenger").version) == "1"
+    out = run(
+        house,
+        *("pipeline", "method=ppo", "data.name=hh", "ppo.reward=model:models:/posttrain-hh-reward@challenger"),
+        "ppo.least_finished=0",
+    )
+    assert "not found" not in out and not (house / "mlflow.db").exists()

@@ -1,0 +1,101 @@
+"""Probabilities of options: against the model's own, by hand, whatever stands beside them."""
+
+import math
+import random
+
+import pytest
+import torch
+
+from models.load import load_model, load_tokenizer
+from models.options import option_ids, option_logprobs
+from posttrain.errors import RequestError
+from posttrain.sections import ModelSettings
+
+TEXTS = [
+    "Tom has 12 apples, finds 5. How many?\n12 + 5 = 17. So 17\nVerdict:",
+    "Eva has 3 coins. How many?\nVerdict:",
+    "Verdict:",
+]
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_world):
+    source = tiny_world.base / "model"
+    return load_model(source, ModelSettings(), on=torch.device("cpu")), load_tokenizer(tiny_world.tokenizer)
+
+
+def told(judge, texts, options, *, batch_size=8):
+    found = {}
+    for chosen, rows in option_logprobs(*judge, texts, options, batch_size=batch_size):
+        found |= {texts[index]: row for index, row in zip(chosen, rows, strict=True)}
+    return [found[text] for text in texts]
+
+
+@torch.inference_mode()
+def alone(judge, text, option):
+    """log p(option | text), token by token, without any batch."""
+    model, tokenizer = judge
+    ids = tokenizer(text)["input_ids"]
+    total = 0.0
+    for token in option:
+        logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        total += logits.log_softmax(-1)[token].item()
+        ids = [*ids, token]
+    return total
+
+
+def test_an_option_is_as_likely_as_its_token_comes_next(judge):
+    options = option_ids(judge[1], "Verdict:", [" right", " wrong"])
+    assert [len(option) for option in options] == [1, 1]
+    for text, row in zip(TEXTS, told(judge, TEXTS, options), strict=True):
+        assert row == pytest.approx([alone(judge, text, option) for option in options], abs=1e-5)
+
+
+def test_options_of_several_tokens_are_teacher_forced(judge):
+    options = option_ids(judge[1], "How many?", [" So 14", " Total 7"])
+    assert [len(option) for option in options] == [3, 2]
+    for text, row in zip(TEXTS, told(judge, TEXTS, options), strict=True):
+        assert row == pytest.approx([alone(judge, text, option) for option in options], abs=1e-4)
+
+
+def test_one_is_worth_what_does_not_go_on_as_ten(judge):
+    ten, one = option_ids(judge[1], "= ", ["10", "1"])
+    assert ten[:1] == one and len(ten) == 2
+    for text, row in zip(TEXTS, told(judge, TEXTS, [ten, one]), strict=True):
+        whole = [math.exp(alone(judge, text, option)) for option in (ten, one)]
+        assert [math.exp(value) for value in row] == pytest.approx([whole[0], whole[1] - whole[0]], abs=1e-7)
+
+
+def test_neither_order_nor_company_changes_a_bit(judge):
+    """The same set of texts in another order makes the same batches; other batches agree up to rounding."""
+    texts = [f"{'Tom has 12 apples. ' * (number % 4)}{number}\nVerdict:" for number in range(40)]
+    options = option_ids(judge[1], "Verdict:", [" right", " wrong"])
+    rows = dict(zip(texts, told(judge, texts, options), strict=True))
+    shuffled = random.Random(0).sample(texts, len(texts))
+    assert dict(zip(shuffled, told(judge, shuffled, options), strict=True)) == rows
+    for text, row in zip(texts, told(judge, texts, options, batch_size=3), strict=True):
+        assert row == pytest.approx(rows[text], abs=1e-5)
+
+
+def test_nothing_is_asked_about_nothing(judge):
+    assert list(option_logprobs(*judge, [], [[5], [6]], batch_size=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            [" right", " excellent"],
+            "judge.template: the judge's tokenizer does not know the option ' excellent' (behind 'Verdict:'), so it has no "
+            "probability. Take words that the model has read, or another judge.model",
+        ),
+        (
+            [" right", " right"],
+            "judge.template: the options ' right' and ' right' are the same tokens to the judge. Take words that differ",
+        ),
+    ],
+)
+def test_options_that_the_model_cannot_say_are_refused(judge, options, message):
+    with pytest.raises(RequestError) as caught:
+        option_ids(judge[1], "Verdict:", options)
+    assert str(caught.value) == message
