@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.pipeline import cell, fresh_copy
+from benchmarks.pipeline import bounded, cell, fresh_copy
 
 COLUMNS = ("flipped %", "labels agree %", "reward model, labels %", "… gold %", "win rate %", "greedy %", "gap", "KL", "s")
 
@@ -30,15 +30,6 @@ def run(root: Path, *settings: str) -> tuple[dict[str, Any] | None, str]:
     if done.returncode:
         sys.exit(f"the pipeline ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads((root / "reports" / "latest.json").read_text()), ""
-
-
-def bounded(figures: dict[str, float], name: str) -> str:
-    """Return a figure in per cent with its interval; a dash where it is undefined."""
-    if name not in figures:
-        return "–"
-    if f"{name}_low" not in figures:
-        return f"{100 * figures[name]:.1f}"
-    return cell({"estimate": figures[name], "low": figures[f"{name}_low"], "high": figures[f"{name}_high"]})
 
 
 def row(rate: str, report: dict[str, Any], method: str) -> list[str]:

@@ -1,11 +1,11 @@
 """`make bench`: what the default pipeline costs and reaches, in a fresh copy of the repository.
 
-    python -m benchmarks.pipeline [methods=dpo,reft,rlhf,rlaif,ppo] [seeds=0,1,2] [twice=true] [set="name=value …"]
+    python -m benchmarks.pipeline [methods=dpo,rlhf,rlaif,rlaif:rlaif.direct=true] [seeds=0,1,2] [twice=true] [set="name=value …"]
 
 Prints, for each seed and method (default: dpo): every model with 95 % intervals, its paired gains over the model that the
 method started from, wall time, wall time over the time spent inside the training, sampling and evaluation loops, and the
 peak memory of all processes together; then the time of a cached repetition, and, with `twice=true`, whether a second fresh
-copy arrives at bit-identical weights. A method after the first reuses base and SFT.
+copy arrives at bit-identical weights. A method after the first reuses base and SFT; behind a colon stand settings of its own.
 """
 
 import json
@@ -26,6 +26,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
+AUDIT = ("judge, gold %", "reward model: labels %", "their ceiling %", "gold %", "PPO's gold at the end %", "gap at the end")
 ENDS = (("estimate", ""), ("low", "_low"), ("high", "_high"))
 
 
@@ -100,6 +101,29 @@ def cell(value: dict[str, float]) -> str:
     return f"{100 * value['estimate']:.1f} [{100 * value['low']:.1f}–{100 * value['high']:.1f}]"
 
 
+def settings_of(word: str, seed: int, more: list[str]) -> list[str]:
+    """Return a pipeline's settings: of `method` or `method:name=value`."""
+    method, _, own = word.partition(":")
+    return [f"method={method}", f"seed={seed}", *more, *([own] if own else [])]
+
+
+def bounded(figures: dict[str, float], name: str) -> str:
+    """Return a figure in per cent, with its interval where it has one; a dash where it is undefined."""
+    if name not in figures:
+        return "–"
+    if f"{name}_low" not in figures:
+        return f"{100 * figures[name]:.1f}"
+    return cell({end: figures[f"{name}{tail}"] for end, tail in ENDS})
+
+
+def audit_row(audit: dict[str, dict[str, float]]) -> list[str]:
+    """Return what labels, reward model and proxy were worth, in the order of `AUDIT`."""
+    labels, model, proxy = (audit.get(part) or {} for part in ("labels", "reward_model", "proxy"))
+    gap = f"{proxy['end_gap']:+.2f}" if "end_gap" in proxy else "–"
+    judge = bounded(labels, "accuracy") if audit.get("source") == "judge" else "–"
+    return [judge, *(bounded(model, name) for name in ("accuracy", "ceiling", "accuracy_gold")), bounded(proxy, "end_gold"), gap]
+
+
 def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
     seeds = [int(seed) for seed in given.get("seeds", "0,1,2").split(",")]
@@ -108,29 +132,26 @@ def main(words: list[str]) -> None:
     console = Console(width=170)
     columns = ("seed", "method", "model", "greedy %", "sampled %", "gain, greedy", "gain, sampled", "win rate %", "KL (nats)")
     quality = Table(*columns, title="held-out, 95 % intervals; gains, win rate and KL against the model a method started from")
-    feedback = Table("seed", "method", "reward model: labels %", "gold %", "gap at the end", title="audit, 95 % intervals")
+    feedback = Table("seed", "method", *AUDIT, title="audit, 95 % intervals")
     cost = Table("seed", "method", "wall s", "loops s", "wall / loops", "peak MB, all processes", title="cost")
     ratios = []
     with TemporaryDirectory() as scratch:
         root = fresh_copy(Path(scratch, "first"))
         for seed in seeds:
             for method in methods:
-                report, seconds, peak = run(root, f"method={method}", f"seed={seed}", *more)
+                report, seconds, peak = run(root, *settings_of(method, seed, more))
+                print(f"seed {seed}, {method}: {seconds:.0f} s", file=sys.stderr)
                 for name, found in report["models"].items():
                     shown = ("accuracy", "accuracy_sampled", "accuracy_gain", "accuracy_sampled_gain", "win_rate")
                     quality.add_row(
                         str(seed), method, name, *(cell(found[metric]) for metric in shown), f"{found['kl']['estimate']:.2f}"
                     )
-                model, proxy = (report.get("audit", {}).get(part, {}) for part in ("reward_model", "proxy"))
-                if model:
-                    figures = (
-                        cell({end: model[f"{name}{tail}"] for end, tail in ENDS}) for name in ("accuracy", "accuracy_gold")
-                    )
-                    feedback.add_row(str(seed), method, *figures, f"{proxy['end_gap']:+.2f}")
+                if "audit" in report:
+                    feedback.add_row(str(seed), method, *audit_row(report["audit"]))
                 loops = loop_seconds(root, report)
                 ratios += [seconds / loops] if method == methods[0] else []
                 cost.add_row(str(seed), method, f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
-        again, seconds, _ = run(root, f"method={methods[-1]}", f"seed={seeds[-1]}", *more)
+        again, seconds, _ = run(root, *settings_of(methods[-1], seeds[-1], more))
         console.print(quality, *([feedback] if feedback.rows else []), cost)
         if len(ratios) > 1:
             console.print(
@@ -140,9 +161,9 @@ def main(words: list[str]) -> None:
         same = again["metrics"] == report["metrics"]
         console.print(f"the same command again: {seconds:.1f} s, every stage cached: {all_cached}, same figures: {same}")
         if given.get("twice") == "true":
-            first = run(root, f"method={methods[0]}", f"seed={seeds[0]}", *more)[0]
+            first = run(root, *settings_of(methods[0], seeds[0], more))[0]
             other = fresh_copy(Path(scratch, "second"))
-            second = run(other, f"method={methods[0]}", f"seed={seeds[0]}", *more)[0]
+            second = run(other, *settings_of(methods[0], seeds[0], more))[0]
             console.print(f"fresh copy, same seed: bit-identical weights: {weights(root, first) == weights(other, second)}")
 
 

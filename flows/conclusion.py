@@ -99,7 +99,7 @@ def conclude(
             "compare_url": ledger.compare_url([parent, *ledger.peers(parent)]),
         },
         notes=notes(stages, config, feedback),
-        warnings=[*warnings(stages, results), *hacking(config, models)],
+        warnings=[*warnings(stages, results), *unheard(config, feedback), *hacking(config, models)],
         audit=audit_of(outcomes),
     )
     picture = outcomes.audit and outcomes.audit.path / AUDIT_PICTURE
@@ -179,6 +179,8 @@ def audit_of(outcomes: Outcomes) -> dict[str, Any] | None:
     if feedback.labels:
         told["source"] = source_of_labels(feedback.labels)
         told["labels"] = {**feedback.labels.metrics, **feedback.labels.costs}
+    if feedback.second_opinion:
+        told["second_opinion"] = dict(feedback.second_opinion.metrics)
     if feedback.reward_model:
         told["reward_model"] = dict(feedback.reward_model.metrics)
     if outcomes.audit:
@@ -226,6 +228,13 @@ def warnings(stages: Stages, results: Mapping[str, Artifact]) -> list[str]:
             told.append("the held-out questions have no answers, so accuracy and win rate are undefined")
             break
     return told
+
+
+def unheard(config: Config, feedback: Feedback) -> list[str]:
+    """Return a warning where people's labels say nothing of a judge's."""
+    if not feedback.second_opinion or not config.labels.file or "people_agreement" in feedback.second_opinion.metrics:
+        return []
+    return [f"{config.labels.file} has labels of fewer than two questions whose pairs the judge labelled: agreement is undefined"]
 
 
 def hacking(config: Config, models: Mapping[str, Artifact]) -> list[str]:

@@ -34,6 +34,7 @@ class Feedback:
 
     samples: Artifact | None = None
     labels: Artifact | None = None
+    second_opinion: Artifact | None = None
     reward_model: Artifact | None = None
 
 
@@ -68,7 +69,7 @@ def check_feedback(config: Config, data: Path) -> None:
             f"{config.data.name} has neither preferences nor answers, so nobody can tell which of two samples is better. "
             "Import preferences, or questions with answers"
         )
-    if source == "file":
+    if config.labels.file and source in ("file", "judge"):
         read_store(Path(config.labels.file), questions={one.id: one for one in questions}, responses=None)
 
 
@@ -77,9 +78,12 @@ def gathered(course: Course, start: Artifact, base: Artifact) -> Feedback:
     source = label_source(course.config, course.data)
     samples = None if source == "dataset" else draw_samples(course, start)
     labels = make_labels(course, source, samples, start, base)
-    if course.config.method not in ("rlhf", "rlaif"):
-        return Feedback(samples=samples, labels=labels)
-    return Feedback(samples=samples, labels=labels, reward_model=train_reward_model(course, labels, start))
+    return Feedback(
+        samples=samples,
+        labels=labels,
+        second_opinion=ask_others(course, labels, samples, start) if samples and source == "judge" else None,
+        reward_model=train_reward_model(course, labels, start) if course.config.method in ("rlhf", "rlaif") else None,
+    )
 
 
 def draw_samples(course: Course, start: Artifact) -> Artifact:
@@ -110,7 +114,7 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
             data=course.data,
             settings=config.labels,
         )
-    written_by = f"stage:{start.stage}/{start.key}"
+    written_by = _writer(start)
     if source == "judge":
         return judged(course, samples, base, written_by)
     if source == "file":
@@ -121,7 +125,7 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
             key_inputs={
                 "samples": samples.digest,
                 "data": course.checked.digest,
-                **{file.name: file_digest(file) for file in store_files(Path(config.labels.file))},
+                **_store_digests(config),
             },
             samples=samples.path,
             data=course.data,
@@ -140,6 +144,29 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
     )
 
 
+def ask_others(course: Course, labels: Artifact, samples: Artifact, start: Artifact) -> Artifact | None:
+    """Let people (`labels.file`), else simulated annotators, say what they think of the pairs that a judge labelled.
+
+    None where there are neither: no file is named, and no training question has an answer to go by.
+    """
+    config = course.config
+    questions = required(course.data, "questions", Question, why="responses are sampled for")
+    if not config.labels.file and not any(one.answers for one in questions):
+        return None
+    return course.stages.run(
+        "second_opinion",
+        "tasks.second_opinion:give",
+        key_settings={"seed": config.seed, **flat(config, "labels")},
+        key_inputs={"labels": labels.digest, "samples": samples.digest, "data": course.checked.digest, **_store_digests(config)},
+        labels=labels.path,
+        samples=samples.path,
+        data=course.data,
+        settings=config.labels,
+        model_uri=_writer(start),
+        seed=config.seed,
+    )
+
+
 def train_reward_model(course: Course, labels: Artifact, start: Artifact) -> Artifact:
     """Train a reward model on the labels; it starts from the model in `start`."""
     return course.run(
@@ -151,6 +178,7 @@ def train_reward_model(course: Course, labels: Artifact, start: Artifact) -> Art
         data=course.data,
         start=start.path,
         settings=course.config.reward_model,
+        findings=course.stages.places.findings("reward_model", course.config.data.name),
     )
 
 
@@ -198,6 +226,7 @@ def judged(course: Course, samples: Artifact, base: Artifact, written_by: str) -
         settings=config.judge,
         templates=places.data / TEMPLATES,
         cache=places.store / "judge",
+        findings=places.findings("judge", config.data.name),
         model_uri=written_by,
     )
 
@@ -245,7 +274,6 @@ def audited(course: Course, ppo: Artifact, feedback: Feedback) -> Artifact:
         proxy_name=proxy_name(config, feedback),
         samples=feedback.samples and feedback.samples.path,
         labels=feedback.labels and feedback.labels.path,
-        others=None,
         reward=feedback.reward_model and feedback.reward_model.path,
         ppo=ppo.path,
         tokenizer=course.tokenizer.path / "tokenizer",
@@ -288,6 +316,16 @@ def check_judge_settings(config: Config, places: Places) -> None:
 
         check_base(settings.model, setting="judge.model", default=BASE)
     judge_digest(settings, base_digest="")
+
+
+def _writer(start: Artifact) -> str:
+    """Return the URI of the model that samples are drawn from."""
+    return f"stage:{start.stage}/{start.key}"
+
+
+def _store_digests(config: Config) -> dict[str, str]:
+    """Return the digests of the files that people's labels lie in, if any."""
+    return {file.name: file_digest(file) for file in store_files(Path(config.labels.file))} if config.labels.file else {}
 
 
 def _judge_key(course: Course, judge: Artifact, *, form: FormName | None) -> str:

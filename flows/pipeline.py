@@ -2,6 +2,7 @@
 
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from tasks.validation_suite import suites_digest
 
 OWN_REWARD = ("rlhf", "rlaif")
 """Methods that make their reward themselves, so that `ppo.reward` is not asked."""
+REFUSING = ("validation", "judge", "reward_model")
+"""Whose findings a failed run keeps."""
 TRAINED_ON = "trained_on.json"
 """Ids of the questions that a reward model learnt from."""
 
@@ -37,7 +40,7 @@ TRAINED_ON = "trained_on.json"
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
 def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Run one method from data to report, and return the report."""
-    places = Places(root)
+    places, started = Places(root), time.time()
     data = versioned_data(places, config.data.name)
     for note in data.notes:
         say(note)
@@ -67,8 +70,9 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
         )
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to tell
-            for page in findings(places, data.name).glob("validation.*") if not stages.done[1:] else ():
-                ledger.log_file(parent, page, folder="validation")
+            for stage in REFUSING:
+                for page in found_since(started, places.findings(stage, data.name)):
+                    ledger.log_file(parent, page, folder=stage)
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
             ledger.fail_pipeline(parent, str(error) or type(error).__name__, status=status)
         raise
@@ -78,6 +82,12 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
 def versioned_data(places: Places, name: str) -> DatasetVersion:
     """Bring the dataset up to date with DVC."""
     return bring_up_to_date(places, name)
+
+
+def found_since(moment: float, folder: Path) -> list[Path]:
+    """Return the pages, pictures and figures that a stage left when it refused, if that was since then."""
+    found = (path for pattern in ("*.html", "*.json", "*.png") for path in sorted(folder.glob(pattern)))
+    return [path for path in found if path.stat().st_mtime >= moment]
 
 
 def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> Outcomes:
@@ -178,13 +188,8 @@ def validate(stages: Stages, config: Config, data: DatasetVersion, tokenizer: Ar
         context=int(tokenizer.metrics["context"]),
         settings=config.validation,
         expectations=suites,
-        findings=findings(stages.places, data.name),
+        findings=stages.places.findings("validation", data.name),
     )
-
-
-def findings(places: Places, dataset: str) -> Path:
-    """Return where the last validation's page, JSON and quarantine of a dataset lie."""
-    return places.store / "validation" / dataset
 
 
 def check_roles(config: Config, checked: Artifact) -> None:

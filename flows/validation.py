@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flows.pipeline import findings
 from posttrain.config import Config
 from tasks import gate
 from tasks.dvc import bring_up_to_date
@@ -22,7 +21,7 @@ def validate_dataset(places: Places, config: Config, say: Callable[[str], None])
     data = bring_up_to_date(places, config.data.name)
     for note in data.notes:
         say(note)
-    found = findings(places, data.name)
+    found = places.findings("validation", data.name)
     with TemporaryDirectory(dir=places.store) as scratch:
         tokenizer, checked = Path(scratch, "tokenizer"), Path(scratch, "checked")
         tokenizer.mkdir()

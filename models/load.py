@@ -56,8 +56,13 @@ def check_base(base: str, *, setting: str = "model.base", default: str = "tiny")
         )
 
 
-def load_tokenizer(source: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path, *, revision: str | None = None, setting: str = "model.base") -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model, padding on the left, with a chat template and a padding token that is not EOS.
+
+    Args:
+        source: directory or hub id.
+        revision: at the hub.
+        setting: that names it, for errors.
 
     Raises:
         RequestError: it cannot be loaded, or has no EOS token (then a model could never learn to stop).
@@ -65,30 +70,44 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> PreTra
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"model.base={source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+        raise RequestError(f"{setting}={source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if tokenizer.eos_token is None:
-        raise RequestError(f"model.base={source}: its tokenizer has no EOS token, without which a response never ends")
+        raise RequestError(f"{setting}={source}: its tokenizer has no EOS token, without which a response never ends")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.pad_token = _spare_token(tokenizer)
+        tokenizer.pad_token = _spare_token(tokenizer, f"{setting}={source}")
     tokenizer.padding_side = "left"
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT_TEMPLATE
     return tokenizer
 
 
-def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
+def _spare_token(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     """Return a special token other than EOS that the model's embedding already holds."""
     special = [token for token in (tokenizer.unk_token, *tokenizer.all_special_tokens) if token]
     reserved = [token for token in tokenizer.get_vocab() if "reserved" in token or "pad" in token.lower()]
     spare = [token for token in special + reserved if token != tokenizer.eos_token]
     if not spare:
-        raise RequestError("model.base: its tokenizer has no token to pad with other than EOS; add a pad token and save it")
+        raise RequestError(f"{name}: its tokenizer has no token to pad with other than EOS; add a pad token and save it")
     return str(spare[0])
 
 
 def load_model(
-    source: str | Path, settings: ModelSettings, *, on: torch.device, revision: str | None = None, train: bool = False
+    source: str | Path,
+    settings: ModelSettings,
+    *,
+    on: torch.device,
+    revision: str | None = None,
+    train: bool = False,
+    setting: str = "model.base",
 ) -> PreTrainedModel:
     """Return a causal language model, in float32 where it is to be trained in full (bfloat16 is the autocast's business then).
+
+    Args:
+        source: directory or hub id.
+        settings: how it is loaded.
+        on: where its weights go.
+        revision: at the hub.
+        train: whether it is to be trained.
+        setting: that names it, for errors.
 
     Raises:
         RequestError: it cannot be loaded, or its files lack some of its weights (which would then be random).
@@ -104,10 +123,10 @@ def load_model(
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RequestError(f"model.base={source}: it cannot be loaded: {_first_line(error)}") from None
+        raise RequestError(f"{setting}={source}: it cannot be loaded: {_first_line(error)}") from None
     if missing := sorted(told["missing_keys"]):
         raise RequestError(
-            f"model.base={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
+            f"{setting}={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
             "Save the whole model with save_pretrained(folder)"
         )
     return model.to(on).eval()

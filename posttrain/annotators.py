@@ -74,9 +74,14 @@ def _ordered(a: Candidate, b: Candidate, ties: Literal["drop", "shorter"]) -> tu
     return (a, b) if preference == 1.0 else (b, a)
 
 
+def is_flipped(annotator: int, *, noise: Sequence[float], random: Random) -> bool:
+    """Return whether a simulated annotator gets this label wrong: with its own chance, `noise[annotator]`."""
+    return random.random() < noise[annotator]
+
+
 def label(pair: tuple[Candidate, Candidate], *, annotator: int, noise: Sequence[float], random: Random) -> Choice:
     """Return the label that one simulated annotator gives a (better, worse) pair: flipped with its own chance."""
     better, worse = pair
-    is_flipped = random.random() < noise[annotator]
-    chosen, rejected = (worse, better) if is_flipped else (better, worse)
-    return Choice(chosen=chosen.text, rejected=rejected.text, annotator=f"simulated-{annotator}", is_flipped=is_flipped)
+    is_wrong = is_flipped(annotator, noise=noise, random=random)
+    chosen, rejected = (worse, better) if is_wrong else (better, worse)
+    return Choice(chosen=chosen.text, rejected=rejected.text, annotator=f"simulated-{annotator}", is_flipped=is_wrong)

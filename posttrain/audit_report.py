@@ -28,6 +28,8 @@ class AuditRow:
     form: Form
 
 
+PARTS = ("labels", "second_opinion", "reward_model", "proxy")
+"""Of an audit: figures of the stages of that name, `proxy` of the stage `audit`."""
 AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
     "labels": (
         AuditRow("labels", "labels", "labels", "count"),
@@ -38,7 +40,8 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
         AuditRow("labels", "agreement", "two annotators agree (%)", "share"),
         AuditRow("labels", "kappa", "Cohen's κ", "number"),
         AuditRow("labels", "alpha", "Krippendorff's α", "number"),
-        AuditRow("proxy", "others_agreement", "labels of the other source agree (%)", "share"),
+        AuditRow("second_opinion", "people_agreement", "people decide alike (%)", "share"),
+        AuditRow("second_opinion", "simulated_agreement", "simulated annotators decide alike (%)", "share"),
         AuditRow("labels", "equal_share", "that say equal (%)", "share"),
         AuditRow("labels", "contradictions", "pairs labelled both ways by one annotator", "count"),
         AuditRow("labels", "cycles", "prompts with preferences in a circle", "count"),
@@ -87,7 +90,7 @@ def audit_rows(audit: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     Args:
         audit: as `posttrain.report.build_report` takes it.
     """
-    parts: dict[str, Mapping[str, float]] = {part: audit.get(part) or {} for part in ("labels", "reward_model", "proxy")}
+    parts: dict[str, Mapping[str, float]] = {part: audit.get(part) or {} for part in PARTS}
     found = {}
     for heading, rows in AUDIT_ROWS.items():
         defined = [row for row in rows if row.key in parts[row.part]]

@@ -91,8 +91,8 @@ def build_report(
         mlflow: {run_id, experiment_id, compare_url}.
         notes: what a reader must know to read the numbers right, such as who labelled.
         warnings: what may be wrong with them.
-        audit: what feedback was worth, of methods that have any: `source` (as `labels.source`), and the flat figures of the
-            stages `labels`, `reward_model` and `proxy` (the stage `audit`), each left out or None where there is none.
+        audit: what feedback was worth, if any: `source` (as `labels.source`), and the flat figures of the stages
+            `labels`, `second_opinion`, `reward_model` and `proxy` (of stage `audit`), each left out or None where there is none.
 
     Raises:
         ContractError: a metric that every method reports is missing.

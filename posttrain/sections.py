@@ -152,7 +152,8 @@ class LabelSettings(Section):
     `judge`: a model (`judge.*`); `file`: a store of labels that people filled; `auto`: the judge under `rlaif`, else the
     dataset's feedback where it has some, else simulated."""
     file: str = ""
-    """Store of labels, JSON lines as docs/feedback.md has them, read where `labels.source=file`."""
+    """Store of labels, JSON lines as docs/feedback.md has them, learnt from where `labels.source=file`. Under a judge it is what
+    people say of the same pairs, which the report holds beside what the judge says; nothing is trained on it then."""
     annotators: Count = 5
     """Simulated annotators; pairs go round."""
     flip_rate: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05
@@ -378,7 +379,7 @@ class PPOSettings(Section):
     reward_clip: Positive = 10.0
     """Largest absolute score after centring and scaling."""
     reward_seconds: Positive = 120.0
-    """Time limit of the reward for one update's responses; a reward that hangs ends the run."""
+    """Time limit of the reward for one update's responses; a reward that hangs ends the run. Judges go by `judge.timeout`."""
     missing_eos: Literal["keep", "subtract", "replace"] = "keep"
     """What becomes of the score of a response that was cut off: see `missing_eos_penalty`."""
     missing_eos_penalty: NotNegative = 1.0

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from models.load import load_tokenizer, prompt_text
-from posttrain.audit import agreement_between, flattened, flip_cost_of, label_figures
+from posttrain.audit import flattened, flip_cost_of, label_figures
 from posttrain.graders import Sample, build_grader
 from posttrain.labels import Label
 from posttrain.overoptimisation import Picked, Point, Scale, best_of_n, ppo_points, scale_of
@@ -41,7 +41,6 @@ def audit(
     proxy_name: str,
     samples: Path | None,
     labels: Path | None,
-    others: Path | None,
     reward: Path | None,
     ppo: Path,
     tokenizer: Path,
@@ -58,7 +57,6 @@ def audit(
         proxy_name: what rewarded PPO, in words; whatever is simulated in it is called so.
         samples: artifact of the samples of the model that PPO started from; None where nothing was sampled.
         labels: artifact of the labels that the reward model learnt from; None without labels.
-        others: artifact of labels of the same pairs from another source, say people's beside a judge's; None without any.
         reward: artifact of the reward model; None where PPO was rewarded by something else.
         ppo: artifact of the PPO run.
         tokenizer: folder.
@@ -68,13 +66,11 @@ def audit(
     """
     reader = load_tokenizer(tokenizer)
     told = [] if labels is None else read_labels(labels)
-    agreement = agreement_between(told, [] if others is None else read_labels(others))
     found, scales, left_out = _best_of_n(samples, reward, reader, seed=seed)
     curve = list(read_rows(ppo / "curves.jsonl"))
     points, smooth = ppo_points(curve), ppo_points(curve, over=settings.patience)
     figures: dict[str, Any] = {
         "labels": label_figures(told, model=judge_model, length=_token_lengths(reader, told).__getitem__) if told else None,
-        "others_agreement": None if agreement is None else agreement.as_dict(),
         "flip_cost": None if reward is None else _flips(list(read_rows(reward / "pairs.jsonl"))),
         "scales": None if scales is None else {"proxy": asdict(scales[0]), "gold": asdict(scales[1])},
         "best_of_n": [_as_json(one, scales) for one in found] or None,
@@ -180,8 +176,6 @@ def _metrics(figures: Mapping[str, Any], found: Sequence[Picked]) -> dict[str, f
         "end": figures["end"],
     }
     flat = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items() if value is not None}
-    if figures["others_agreement"]:
-        flat |= flattened({"others_agreement": Interval(**figures["others_agreement"])})
     if found:
         best = found[-1]
         flat |= {"best_of_n": float(best.n), **flattened({"best_of_n_gold": best.gold, "best_of_n_gold_gain": best.gold_gain})}

@@ -1,12 +1,11 @@
 """The stage `validate`: only rows that Great Expectations lets through reach training."""
 
-import shutil
 from pathlib import Path
 
 from models.load import load_tokenizer
 from posttrain.errors import DataError
 from posttrain.sections import ValidationSettings
-from tasks.stage import Log, Outcome
+from tasks.stage import Log, Outcome, keep_findings
 from tasks.validate import validate
 from tasks.validation_report import refusal
 
@@ -49,9 +48,7 @@ def pass_gate(
     report = validate(
         data, out, settings=settings, expectations=expectations, count_tokens=count_tokens, context=context, dataset=dataset
     )
-    findings.mkdir(parents=True, exist_ok=True)
-    for name in REPORTS:
-        shutil.copyfile(out / name, findings / name)
+    keep_findings(out, REPORTS, at=findings)
     if not report.passed:
         raise DataError(refusal(report, quarantine=findings / "quarantine.jsonl"))
     rows, quarantined = sum(report.rows.values()), sum(report.quarantined.values())

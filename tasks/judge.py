@@ -27,9 +27,11 @@ from tasks.judge_local import LocalJudge
 from tasks.judge_remote import ServerJudge
 from tasks.progress import bar
 from tasks.records import read_rows, write_rows
-from tasks.stage import Log, Outcome
+from tasks.stage import Log, Outcome, keep_findings
 from tasks.trainer import quiet_libraries
 from tasks.weights import source_of
+
+SUMMARY = "judge.json"
 
 
 class Judge(Protocol):
@@ -104,6 +106,7 @@ def label_with_judge(
     settings: JudgeSettings,
     templates: Path,
     cache: Path,
+    findings: Path,
     model_uri: str,
     context: int,
     seed: int,
@@ -121,6 +124,7 @@ def label_with_judge(
         settings: of the judge.
         templates: folder of the templates that have a name.
         cache: folder of the judge's answers, which outlive the stage.
+        findings: where `judge.json` stays of a judge that is refused.
         model_uri: of the model that wrote the samples.
         context: tokens that a judge reads, at most.
         seed: of the choice of pairs and of the order shown.
@@ -150,14 +154,18 @@ def label_with_judge(
         "usage": vars(judge.usage),
         "cost": _price(judge, settings),
     }
-    (out / "judge.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    check_judge(
-        figures,
-        name=judge.name,
-        most_flips=settings.most_flips,
-        least_conviction=settings.least_conviction,
-        most_unreadable=settings.most_unreadable,
-    )
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        check_judge(
+            figures,
+            name=judge.name,
+            most_flips=settings.most_flips,
+            least_conviction=settings.least_conviction,
+            most_unreadable=settings.most_unreadable,
+        )
+    except ContractError as error:
+        keep_findings(out, [SUMMARY], at=findings)
+        raise ContractError(f"{error}. All figures: {findings / SUMMARY}") from None
     rows = (
         _label(number, pair, one.preference, opinions, judge=judge.name, form=form, model_uri=model_uri).model_dump(mode="json")
         for number, (pair, one, opinions) in enumerate(judged)

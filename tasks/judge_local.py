@@ -17,6 +17,9 @@ from posttrain.records import Message
 from posttrain.sections import JudgeSettings, ModelSettings
 from tasks.judge_cache import ReplyCache, reply_key
 
+SETTING = "judge.model"
+"""What errors of loading name."""
+
 
 class LocalJudge:
     """Asks a causal language model; it is loaded when the first question comes whose answer is not in the cache."""
@@ -102,8 +105,8 @@ class LocalJudge:
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         source, revision = self._source
-        tokenizer = load_tokenizer(self._tokenizer, revision=revision)
-        return load_model(source, self._model_settings, on=device(), revision=revision), tokenizer
+        tokenizer = load_tokenizer(self._tokenizer, revision=revision, setting=SETTING)
+        return load_model(source, self._model_settings, on=device(), revision=revision, setting=SETTING), tokenizer
 
     def _option_ids(self, inquiry: Inquiry, text: str) -> list[list[int]]:
         """Return the options' tokens; behind a chat template's last mark they stand without the space in front."""

@@ -30,6 +30,10 @@ class Places:
         """`<stage>/<key>/`: where an interrupted stage goes on from; empty when all are finished."""
         return self.store / "checkpoints"
 
+    def findings(self, stage: str, dataset: str) -> Path:
+        """`<stage>/<dataset>/`: what a stage found when it refused to go on, the last time; the gate's is there in any case."""
+        return self.store / stage / dataset
+
     @property
     def ledger(self) -> Path:
         """MLflow's SQLite file and artifacts. Git-ignored."""

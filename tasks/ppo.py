@@ -167,6 +167,8 @@ class _Asker:
         self._reward = reward_function(reward)
         self._gold = build_grader("answer")
         self._name = reward.name
+        # a judge has limits of its own (judge.timeout, judge.retries), which a slow server may need all of
+        self._seconds = None if reward.kind == "judge" else settings.reward_seconds
         found = list(required(data, "questions", Question, why="PPO asks"))
         found = [one for one in found if one.answers] if reward.kind == "grader" else found
         found = [one for one in found if one.id not in left_out]
@@ -207,7 +209,7 @@ class _Asker:
         """Return rewards; the part `gold` is whether the answer is right, where the question has one."""
         texts = self.texts(responses)
         rewards = within(
-            self._settings.reward_seconds,
+            self._seconds,
             self._reward,
             self._name,
             [self.prompts[question] for question in asked],

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from models.load import device, dtype, load_tokenizer, prompt_text
 from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
-from posttrain.errors import DataError
+from posttrain.errors import ContractError, DataError
 from posttrain.graders import Sample, build_grader
 from posttrain.labels import Label, is_equal, split_questions
 from posttrain.records import Demonstration, Prompt, Question
@@ -30,10 +30,12 @@ from posttrain.sections import ModelSettings, RewardModelSettings
 from tasks.labels import read_labels
 from tasks.progress import bar
 from tasks.records import has_rows, read_records, write_rows
-from tasks.stage import Log, Outcome
+from tasks.stage import Log, Outcome, keep_findings
 from tasks.trainer import lora, merged, quiet_libraries
 from tasks.weights import source_of
 
+QUALITY = ("quality.json", "pairs.jsonl", "reliability.png")
+"""Figures, scored pairs and picture."""
 POINT, LINE, BARS = "#0072B2", "#333333", "#E69F00"
 
 
@@ -47,10 +49,11 @@ def train(
     tokenizer: Path,
     model: ModelSettings,
     settings: RewardModelSettings,
+    findings: Path,
     context: int,
     seed: int,
 ) -> Outcome:
-    """Write `model/`, `trained_on.json` (ids of questions), `pairs.jsonl` (held-out labels, scored) and `reliability.png`.
+    """Write `model/`, `trained_on.json` (ids of questions), and what held-out labels say of it: figures, scored pairs, a picture.
 
     Args:
         out: where to write.
@@ -61,6 +64,7 @@ def train(
         tokenizer: folder.
         model: how it is loaded.
         settings: of the reward model.
+        findings: where figures, pairs and picture of a reward model stay that is refused.
         context: tokens of prompt, response and EOS; labels of longer ones are left out, and counted.
         seed: of the split, of heads and orders.
 
@@ -78,11 +82,14 @@ def train(
         pairs = _scored(trained.members, held_out, data, texts, settings)
         quality = measured(pairs)
         agreement = _agreement(labels)
-        check(quality, agreement=agreement, settings=settings)
+        _write_quality(out, quality, held_out, pairs)
+        try:
+            check(quality, agreement=agreement, settings=settings)
+        except ContractError as error:
+            keep_findings(out, QUALITY, at=findings)
+            raise ContractError(f"{error}. Figures, pairs and picture: {findings}") from None
         save_reward_model(trained.members, texts.reader, out / "model")
     (out / "trained_on.json").write_text(json.dumps(sorted({each.question for each in learnt}), indent=0), encoding="utf-8")
-    write_rows(out / "pairs.jsonl", (_row(label, pair) for label, pair in zip(held_out, pairs, strict=True)))
-    (out / "reliability.png").write_bytes(picture(quality))
     return Outcome(
         metrics={
             **trained.figures,
@@ -95,6 +102,14 @@ def train(
         },
         costs={"train_seconds": trained.seconds, "trained_tokens": trained.tokens},
     )
+
+
+def _write_quality(out: Path, quality: Quality, labels: Sequence[Label], pairs: Sequence[ScoredPair]) -> None:
+    """Write what is known of a reward model, whether it is good enough or not."""
+    figures, rows, drawn = QUALITY
+    (out / figures).write_text(json.dumps(quality.figures(), indent=1) + "\n", encoding="utf-8")
+    write_rows(out / rows, (_row(label, pair) for label, pair in zip(labels, pairs, strict=True)))
+    (out / drawn).write_bytes(picture(quality))
 
 
 @dataclass

@@ -63,7 +63,7 @@ def reward_members(source: RewardSource) -> tuple[list[PreTrainedModel], PreTrai
         members = load_reward_model(source.path, on=device())
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise RequestError(f"ppo.reward={source.name}: it cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
-    return members, load_tokenizer(source.path)
+    return members, load_tokenizer(source.path, setting="ppo.reward")
 
 
 def scored_by(members: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> RewardFunction:
@@ -77,14 +77,14 @@ def scored_by(members: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizer
 
 
 def within(
-    seconds: float,
+    seconds: float | None,
     function: RewardFunction,
     name: str,
     prompts: Sequence[str],
     completions: Sequence[str],
     records: Sequence[Mapping[str, Any]],
 ) -> Rewards:
-    """Return the rewards of a batch, or stop the run where they take longer than `seconds`.
+    """Return the rewards of a batch, or stop the run where they take longer than `seconds`; None: they may take their time.
 
     The reward runs in a thread of its own, which is left behind when it hangs: Python cannot end one, but the process can go.
 

@@ -13,7 +13,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -246,6 +246,13 @@ def file_digest(path: Path) -> str:
 def peak_rss_mb() -> float:
     """Return the most memory that this process has held so far, in MB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def keep_findings(out: Path, names: Sequence[str], *, at: Path) -> None:
+    """Copy files of an artifact that will not be finished to where they can be looked into."""
+    at.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(out / name, at / name)
 
 
 def artifact_as_json(artifact: Artifact) -> dict[str, Any]:

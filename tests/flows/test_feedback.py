@@ -1,12 +1,17 @@
 """RLHF, RLAIF and labels of every source, as a user asks for them, in a smaller world."""
 
+import hashlib
 import json
+import math
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.flows.houses import new_house, ran, report, run
+from tests.tasks.judge_servers import completion, faulty
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,8 +56,10 @@ def test_a_judge_scores_rollouts_directly(house: Path) -> None:
 def test_dpo_learns_from_a_judge_as_it_does_from_people(house: Path) -> None:
     asked = ("method=dpo", "labels.source=judge", "judge.form=pairwise", *LENIENT)
     run(house, "pipeline", *asked)
-    assert ran(house) == ["sample", "label", "dpo", "evaluate-dpo"], "the judge is the one of the direct run"
+    assert ran(house) == ["sample", "label", "second_opinion", "dpo", "evaluate-dpo"], "the judge is the one of the direct run"
     told = report(house)
+    assert 0 < told["audit"]["second_opinion"]["simulated_agreement"] < 1
+    assert told["metrics"]["cost/labels"] == told["audit"]["labels"]["labels"], "only the judge's are learnt from"
     assert told["audit"]["source"] == "judge" and 0 <= told["audit"]["labels"]["flip_share"] <= 1
     assert any("the opinion of a language model (base)" in note for note in told["notes"])
     folder = next((house / ".posttrain" / "stages" / "label").glob("*/labels.jsonl"))
@@ -66,9 +73,51 @@ def test_dpo_learns_from_a_judge_as_it_does_from_people(house: Path) -> None:
 def test_a_reward_model_that_knows_nothing_is_not_handed_to_ppo(house: Path) -> None:
     told = run(house, "pipeline", "method=rlhf", "labels.flip_rate=0.49", "labels.annotators=1", code=3)
     assert "contract: " in told and "reward model" in told
-    assert not (house / ".posttrain" / "stages" / "reward_model").exists() or not list(
-        (house / ".posttrain" / "stages" / "reward_model").glob("*/stage.json")
-    )
+    assert not list((house / ".posttrain" / "stages").glob("reward_model/*/stage.json"))
+    kept = house / ".posttrain" / "reward_model" / "world"
+    assert f"Figures, pairs and picture: {kept}" in told
+    names = {path.name for path in kept.iterdir()}
+    client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
+    everywhere = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(everywhere, "tags.posttrain.method = 'rlhf' and attributes.status = 'FAILED'")
+    (failed,) = (one for one in found if "mlflow.parentRunId" not in one.data.tags)
+    logged = {Path(one.path).name for one in client.list_artifacts(failed.info.run_id, "reward_model")}
+    assert logged == {"quality.json", "reliability.png"} < names
+
+
+def opinion(body: dict[str, Any], number: int) -> Any:
+    """Answer as a server does whose judge likes some texts more than others, for whatever reason."""
+    digest = hashlib.sha256(body["messages"][-1]["content"].encode()).digest()
+    shares = [1 + digest[place] for place in range(10)]
+    told = {str(score): math.log(share / sum(shares)) for score, share in enumerate(shares, 1)}
+    return 200, completion(max(told, key=told.__getitem__), logprobs=told)
+
+
+def test_a_server_that_dies_in_the_middle_is_asked_only_for_the_rest_by_the_same_command(house: Path) -> None:
+    troubles = {3: (429, "", {"Retry-After": "0"}), 5: (500, "out of order"), 7: "half", 9: "drop", 11: "nonsense", 13: "slow"}
+    with faulty(lambda body, number: troubles.get(number) or (opinion(body, number) if number < 40 else (503, "gone"))) as server:
+        asked = (
+            *("pipeline", "method=dpo", "labels.source=judge", "judge.kind=openai", "judge.model=m", "judge.retries=2"),
+            *(f"judge.base_url={server.url}", "judge.template=constitution", "judge.timeout=1", "judge.concurrency=1", *LENIENT),
+        )
+        told = run(house, *asked, code=2)
+        sentence = (
+            f"judge.base_url={server.url}: the judge m did not answer, asked 3 times (judge.retries=2); the last time: 503 gone"
+        )
+        assert sentence in told and "the same command asks only for the rest" in told
+        answered = {json.dumps(request, sort_keys=True) for request in server.requests[:40]}
+        server.requests.clear()
+        server._behave = opinion
+        run(house, *asked)
+        assert ran(house) == ["label", "second_opinion", "dpo", "evaluate-dpo"]
+        rest = [json.dumps(request, sort_keys=True) for request in server.requests]
+        assert rest and len(set(rest)) == len(rest) and not answered & set(rest)
+        key = next(stage["key"] for stage in report(house)["stages"] if stage["name"] == "label")
+        summary = json.loads((house / ".posttrain" / "stages" / "label" / key / "judge.json").read_text())
+        assert summary["usage"]["asked"] == len(rest) and summary["usage"]["cached"] == len(answered)
+        server.requests.clear()
+        run(house, *asked)
+        assert not server.requests and ran(house) == []
 
 
 @pytest.mark.parametrize(
@@ -158,8 +207,6 @@ def test_transcripts_of_anthropics_form_train_a_reward_model_and_ppo_asks_what_i
     rows = (house / ".posttrain" / "stages" / "ppo" / key / "samples.jsonl").read_text().splitlines()
     asked = {topic_of(json.loads(row)["prompt"]) for row in rows}
     assert asked and not asked & {topic_of(json.dumps(questions[name])) for name in learnt_ids}
-
-    from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
     assert str(client.get_model_version_by_alias("posttrain-hh-reward", "challenger").version) == "1"

@@ -288,7 +288,7 @@ def test_a_spare_token_pads_where_none_is_named(folder, special, named, pad):
 def test_without_a_spare_token_it_is_refused(folder):
     words("<end>", eos_token="<end>").save_pretrained(folder)
     assert refusal(load_tokenizer, folder) == (
-        "model.base: its tokenizer has no token to pad with other than EOS; add a pad token and save it"
+        f"model.base={folder}: its tokenizer has no token to pad with other than EOS; add a pad token and save it"
     )
 
 

@@ -90,7 +90,6 @@ def audited(out, artifacts, tiny_world, *, has_reward=True, has_labels=True, **c
         "proxy_name": "reward model of simulated annotators",
         "samples": artifacts / "samples",
         "labels": artifacts / "labels" if has_labels else None,
-        "others": artifacts / "labels" if has_labels else None,
         "reward": artifacts / "reward" if has_reward else None,
         "ppo": artifacts / "ppo",
         "tokenizer": tiny_world.tokenizer,
@@ -153,7 +152,6 @@ def test_labels_and_flips_are_told(tmp_path, artifacts, tiny_world):
     labels = [Label.model_validate_json(line) for line in (artifacts / "labels" / "labels.jsonl").read_text().splitlines()]
     assert told["labels"] == label_figures(labels, length=lambda text: len(reader(text)["input_ids"])) != label_figures(labels)
     assert outcome.metrics["labels_agreement_gold"] == told["labels"]["agreement_gold"] == 3 / 8
-    assert told["others_agreement"]["estimate"] == outcome.metrics["others_agreement"] == 1.0, "with themselves"
     # of 4 pairs with gold one label is flipped; the model sides with it, so it is right by all labels and by 3 of 4 golds
     assert told["flip_cost"] == vars(flip_cost(accuracy=1.0, accuracy_gold=0.75, flipped=0.25))
 
@@ -173,7 +171,7 @@ def test_the_same_seed_gives_the_same_audit(tmp_path, artifacts, tiny_world):
 def test_what_cannot_be_measured_is_left_out_with_the_reason(tmp_path, artifacts, tiny_world, changes, left_out):
     outcome, told = audited(tmp_path / "out", artifacts, tiny_world, has_labels=False, **changes)
     assert told["left_out"] == left_out
-    assert told["best_of_n"] is told["scales"] is told["labels"] is told["others_agreement"] is None
+    assert told["best_of_n"] is told["scales"] is told["labels"] is None
     assert not {"end_gap", "best_of_n_gold", "labels_labels"} & set(outcome.metrics)
     assert outcome.metrics["end_gold"] == pytest.approx(0.35) and outcome.metrics["end_gold_start"] == pytest.approx(0.48)
 

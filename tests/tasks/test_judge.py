@@ -61,6 +61,7 @@ def labelled(tmp_path, tiny_world, drawn, *, name="out", cache="cache", labels=N
         settings=JudgeSettings(**(ANY | settings)),
         templates=TEMPLATES,
         cache=tmp_path / cache,
+        findings=tmp_path / "findings",
         model_uri="stage:sft/abc",
         context=tiny_world.context,
         seed=seed,
@@ -194,7 +195,8 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
             f"label_with_judge(out, None, samples=Path({str(samples)!r}), base=None, tokenizer=None, model=ModelSettings(),"
             f" labels=LabelSettings(), settings=JudgeSettings(kind='openai', model='m', base_url={server.url!r}, concurrency=2,"
             " form='pairwise'),"
-            f" templates=Path({str(TEMPLATES)!r}), cache=Path({str(tmp_path / 'cache')!r}), model_uri='', context=128, seed=0)"
+            f" templates=Path({str(TEMPLATES)!r}), cache=Path({str(tmp_path / 'cache')!r}), model_uri='',"
+            " findings=None, context=128, seed=0)"
         )
         process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         while len(server.requests) < 11:  # two wait
@@ -219,6 +221,8 @@ def test_a_server_that_always_says_a_is_refused_with_labels_of_half(tmp_path, ti
         assert [one.preference for one in labels] == [0.5] * 12 and told["flip_share"] == 1 and told["position_bias"] == 0.5
         with pytest.raises(ContractError, match=r"the winner of 100\.0% of the pairs is another when the order is swapped"):
             labelled(tmp_path, tiny_world, samples, name="refused", **settings, most_flips=0.9, least_conviction=0.01)
+    kept = tmp_path / "findings" / "judge.json"
+    assert json.loads(kept.read_text()) == json.loads((tmp_path / "refused" / "judge.json").read_text())
 
 
 def test_a_server_without_probabilities_is_said_to_be_one(tmp_path, tiny_world, samples):

@@ -66,6 +66,7 @@ def trained(tiny_world, tmp_path):
             tokenizer=tiny_world.tokenizer,
             model=ModelSettings(context=context),
             settings=settings.model_copy(update=changes),
+            findings=tmp_path / "findings",
             context=context,
             seed=seed,
         )
@@ -212,6 +213,12 @@ def test_labels_that_say_nothing_are_refused_and_no_model_is_left(world_records,
     assert "whose interval must lie above chance, 0.5" in said
     assert error.value.exit_code == 3
     assert not (tmp_path / "out" / "model").exists()
+    kept = tmp_path / "findings"
+    assert said.endswith(f"Figures, pairs and picture: {kept}")
+    figures = json.loads((kept / "quality.json").read_text())
+    assert figures["held_out_labels"] == 20 and f"accuracy {figures['accuracy']:.3f} [{figures['accuracy_low']:.3f}, " in said
+    assert len(list(read_rows(kept / "pairs.jsonl"))) == 20
+    assert (kept / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_calibration_that_is_too_poor_is_refused(world_records, trained):
