@@ -166,6 +166,10 @@ def test_labels_that_people_wrote_into_a_store_are_learnt_from_and_bad_lines_are
     assert ran(house) == ["label", "dpo", "evaluate-dpo"]
     assert report(house)["audit"]["source"] == "file"
     assert report(house)["metrics"]["cost/labels"] == len(labels)
+    run(house, "pipeline", "method=dpo", "labels.source=judge", "labels.file=people.jsonl", "judge.form=pairwise", *LENIENT)
+    assert "second_opinion" in ran(house)
+    told = report(house)["audit"]
+    assert told["source"] == "judge" and 0 < told["second_opinion"]["people_agreement"] < 1
     labels[3]["question"] = "questions-none"
     labels[5]["preference"] = 2
     store.write_text("".join(json.dumps(label) + "\n" for label in labels))
