@@ -179,10 +179,9 @@ def audit_of(outcomes: Outcomes) -> dict[str, Any] | None:
     if feedback.labels:
         told["source"] = source_of_labels(feedback.labels)
         told["labels"] = {**feedback.labels.metrics, **feedback.labels.costs}
-    if feedback.second_opinion:
-        told["second_opinion"] = dict(feedback.second_opinion.metrics)
-    if feedback.reward_model:
-        told["reward_model"] = dict(feedback.reward_model.metrics)
+    for part in ("second_opinion", "self_preference", "reward_model"):
+        if found := getattr(feedback, part):
+            told[part] = dict(found.metrics)
     if outcomes.audit:
         told["proxy"] = dict(outcomes.audit.metrics)
     return told or None

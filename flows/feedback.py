@@ -35,6 +35,7 @@ class Feedback:
     samples: Artifact | None = None
     labels: Artifact | None = None
     second_opinion: Artifact | None = None
+    self_preference: Artifact | None = None
     reward_model: Artifact | None = None
 
 
@@ -78,10 +79,12 @@ def gathered(course: Course, start: Artifact, base: Artifact) -> Feedback:
     source = label_source(course.config, course.data)
     samples = None if source == "dataset" else draw_samples(course, start)
     labels = make_labels(course, source, samples, start, base)
+    is_judged = source == "judge" and samples is not None
     return Feedback(
         samples=samples,
         labels=labels,
-        second_opinion=ask_others(course, labels, samples, start) if samples and source == "judge" else None,
+        second_opinion=ask_others(course, labels, samples, start) if is_judged else None,
+        self_preference=compare_with_own(course, samples, start, base) if is_judged else None,
         reward_model=train_reward_model(course, labels, start) if course.config.method in ("rlhf", "rlaif") else None,
     )
 
@@ -164,6 +167,32 @@ def ask_others(course: Course, labels: Artifact, samples: Artifact, start: Artif
         settings=config.labels,
         model_uri=_writer(start),
         seed=config.seed,
+    )
+
+
+def compare_with_own(course: Course, samples: Artifact, start: Artifact, base: Artifact) -> Artifact | None:
+    """Let the judge compare responses of its own with the samples; None where it may not be asked that much."""
+    config, places = course.config, course.stages.places
+    if not config.judge.own_questions or config.judge.budget:
+        return None
+    judge = practised(course, base)
+    longest = config.evaluate.max_new_tokens
+    return course.run(
+        "self_preference",
+        "tasks.self_preference:measure",
+        reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
+        also={
+            "judge.own_questions": config.judge.own_questions,
+            "evaluate.max_new_tokens": longest,
+            **_deciding(config),
+        },
+        samples=samples.path,
+        base=judge.path,
+        settings=config.judge,
+        templates=places.data / TEMPLATES,
+        cache=places.store / "judge",
+        max_new_tokens=longest,
+        model_uri=_writer(start),
     )
 
 
@@ -277,7 +306,6 @@ def audited(course: Course, ppo: Artifact, feedback: Feedback) -> Artifact:
         reward=feedback.reward_model and feedback.reward_model.path,
         ppo=ppo.path,
         tokenizer=course.tokenizer.path / "tokenizer",
-        judge_model="",
         settings=config.ppo,
         seed=config.seed,
     )

@@ -28,7 +28,7 @@ class AuditRow:
     form: Form
 
 
-PARTS = ("labels", "second_opinion", "reward_model", "proxy")
+PARTS = ("labels", "second_opinion", "self_preference", "reward_model", "proxy")
 """Of an audit: figures of the stages of that name, `proxy` of the stage `audit`."""
 AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
     "labels": (
@@ -55,7 +55,8 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
         AuditRow("proxy", "labels_first_beyond_gold", "lean to the first shown, beyond gold (points)", "points"),
         AuditRow("proxy", "labels_longer_beyond_gold", "lean to the longer, beyond gold (points)", "points"),
         AuditRow("proxy", "labels_longer_of_equals", "longer preferred of what gold calls equal (%)", "share"),
-        AuditRow("proxy", "labels_own_beyond_gold", "lean to the judge's own, beyond gold (points)", "points"),
+        AuditRow("self_preference", "own", "the judge prefers its own responses (%)", "share"),
+        AuditRow("self_preference", "own_beyond_gold", "lean to the judge's own, beyond gold (points)", "points"),
     ),
     "reward model": (
         AuditRow("reward_model", "accuracy", "accuracy against labels (%)", "share"),

@@ -92,7 +92,7 @@ def build_report(
         notes: what a reader must know to read the numbers right, such as who labelled.
         warnings: what may be wrong with them.
         audit: what feedback was worth, if any: `source` (as `labels.source`), and the flat figures of the stages
-            `labels`, `second_opinion`, `reward_model` and `proxy` (of stage `audit`), each left out or None where there is none.
+            in `posttrain.audit_report.PARTS`, each left out or None where there is none.
 
     Raises:
         ContractError: a metric that every method reports is missing.

@@ -44,7 +44,6 @@ def audit(
     reward: Path | None,
     ppo: Path,
     tokenizer: Path,
-    judge_model: str,
     settings: PPOSettings,
     seed: int,
 ) -> Outcome:
@@ -60,7 +59,6 @@ def audit(
         reward: artifact of the reward model; None where PPO was rewarded by something else.
         ppo: artifact of the PPO run.
         tokenizer: folder.
-        judge_model: URI of the judge's own model, as labels name models; empty where the annotators are no model.
         settings: of PPO.
         seed: of the bootstrap, and of the choice of questions where there are very many.
     """
@@ -70,7 +68,7 @@ def audit(
     curve = list(read_rows(ppo / "curves.jsonl"))
     points, smooth = ppo_points(curve), ppo_points(curve, over=settings.patience)
     figures: dict[str, Any] = {
-        "labels": label_figures(told, model=judge_model, length=_token_lengths(reader, told).__getitem__) if told else None,
+        "labels": label_figures(told, length=_token_lengths(reader, told).__getitem__) if told else None,
         "flip_cost": None if reward is None else _flips(list(read_rows(reward / "pairs.jsonl"))),
         "scales": None if scales is None else {"proxy": asdict(scales[0]), "gold": asdict(scales[1])},
         "best_of_n": [_as_json(one, scales) for one in found] or None,

@@ -3,50 +3,32 @@
 import json
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from models.load import check_base
-from posttrain.annotators import Quality, gold_preference
 from posttrain.errors import ContractError, DataError, RequestError
-from posttrain.graders import Grader, Sample, build_grader
-from posttrain.judge_figures import JudgedPair, JudgeFigures, check_judge, figures_of
-from posttrain.judge_templates import Form
-from posttrain.judges import Inquiry, Opinion, Usage, beats, both_orders, expected, inquiry, rescaled, shown
-from posttrain.labels import Label, random_pairs
+from posttrain.graders import Grader, build_grader
+from posttrain.judge_figures import JudgeFigures, check_judge, figures_of
+from posttrain.judges import Opinion, expected, inquiry, rescaled, shown
+from posttrain.labels import random_pairs
 from posttrain.records import Message, Question
 from posttrain.rewards import RewardFunction, Rewards
 from posttrain.sections import JudgeSettings, LabelSettings, ModelSettings
 from tasks.judge_cache import ReplyCache
 from tasks.judge_files import BASE, digest_of_base, judge_digest, read_form
 from tasks.judge_local import LocalJudge
+from tasks.judge_pairs import Judge, Pair, asked, gold_of, labels_of
 from tasks.judge_remote import ServerJudge
-from tasks.progress import bar
+from tasks.labels import LABELS
 from tasks.records import read_rows, write_rows
 from tasks.stage import Log, Outcome, keep_findings
-from tasks.trainer import quiet_libraries
 from tasks.weights import source_of
 
 SUMMARY = "judge.json"
-
-
-class Judge(Protocol):
-    """Whoever answers inquiries."""
-
-    name: str
-    usage: Usage
-
-    def ask(self, inquiries: Sequence[Inquiry], *, advance: Callable[[int], None] = ...) -> list[Opinion | None]:
-        """Return an opinion each, None where the budget was spent before; `advance` is told how many were answered."""
-        ...
-
-    def close(self) -> None:
-        """Let go of connections and of the cache."""
-        ...
 
 
 def open_judge(settings: JudgeSettings, *, base: Path, tokenizer: Path, model: ModelSettings, context: int, cache: Path) -> Judge:
@@ -82,16 +64,6 @@ def open_judge(settings: JudgeSettings, *, base: Path, tokenizer: Path, model: M
 
 
 # --- labels -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two responses to one question, in the order shown, and what a noise-free judge says of them."""
-
-    question: Question
-    first: str
-    second: str
-    gold: float | None
 
 
 def label_with_judge(
@@ -136,21 +108,20 @@ def label_with_judge(
     """
     started = time.perf_counter()
     form = read_form(settings, folder=templates)
-    pairs = _pairs(samples, labels, Random(f"{seed}/judge"))
+    pairs = _pairs(samples, labels, model_uri, Random(f"{seed}/judge"))
     with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
-        told = _asked(judge, pairs, form, settings)
-    judged = [(pair, _judged(pair, opinions, form), opinions) for pair, opinions in told]
-    if not judged:
+        answered = asked(judge, pairs, form, settings)
+    if not answered:
         raise RequestError(f"judge.budget={settings.budget}: it does not buy the answers that one label takes. Raise it")
-    figures = figures_of([one for _, one, _ in judged])
+    figures = figures_of([one.judged for one in answered])
     summary = {
         "judge": judge.name,
         "form": form.name,
         "template": settings.template,
         "reasoning": settings.reasoning,
-        **_how_asked([opinion for _, _, opinions in judged for opinion in opinions], settings),
+        **_how_asked([opinion for one in answered for opinion in one.opinions], settings),
         **figures.as_dict(),
-        "unasked_pairs": len(pairs) - len(judged),
+        "unasked_pairs": len(pairs) - len(answered),
         "usage": vars(judge.usage),
         "cost": _price(judge, settings),
     }
@@ -166,21 +137,18 @@ def label_with_judge(
     except ContractError as error:
         keep_findings(out, [SUMMARY], at=findings)
         raise ContractError(f"{error}. All figures: {findings / SUMMARY}") from None
-    rows = (
-        _label(number, pair, one.preference, opinions, judge=judge.name, form=form, model_uri=model_uri).model_dump(mode="json")
-        for number, (pair, one, opinions) in enumerate(judged)
-        if one.preference is not None
-    )
-    count = write_rows(out / "labels.jsonl", rows)
+    given = labels_of(answered, judge=judge.name, form=form)
+    count = write_rows(out / LABELS, (label.model_dump(mode="json") for label in given))
     return Outcome(
         metrics={"pairs": count, **_metrics(figures), "asked": judge.usage.asked, "cached": judge.usage.cached},
         costs={"labels": count, "judge": _price(judge, settings), "train_seconds": time.perf_counter() - started},
     )
 
 
-def _pairs(samples: Path, settings: LabelSettings, random: Random) -> list[_Pair]:
+def _pairs(samples: Path, settings: LabelSettings, model_uri: str, random: Random) -> list[Pair]:
     grader = build_grader("answer")
-    pairs = [pair for row in read_rows(samples / "samples.jsonl") for pair in _of_question(row, grader, settings, random)]
+    rows = read_rows(samples / "samples.jsonl")
+    pairs = [pair for row in rows for pair in _of_question(row, grader, settings, model_uri, random)]
     if not pairs:
         raise DataError(
             "judge: no question has two different responses, so there is nothing to compare. Sample more (sample.per_prompt), or "
@@ -190,86 +158,21 @@ def _pairs(samples: Path, settings: LabelSettings, random: Random) -> list[_Pair
     return pairs[: settings.budget] if settings.budget else pairs
 
 
-def _of_question(row: Mapping[str, Any], grader: Grader, settings: LabelSettings, random: Random) -> Iterator[_Pair]:
+def _of_question(
+    row: Mapping[str, Any], grader: Grader, settings: LabelSettings, model_uri: str, random: Random
+) -> Iterator[Pair]:
     question = Question.model_validate(row["question"])
     is_finished = dict(row["responses"])
-    qualities: dict[str, Quality] = {}
-    if question.answers:
-        grades = grader.grade([Sample(text, {"id": question.id, "answers": question.answers}) for text in is_finished])
-        qualities = {
-            text: Quality(is_right=grade.is_right, is_finished=is_finished[text])
-            for text, grade in zip(is_finished, grades, strict=True)
-        }
+    gold = gold_of(question, is_finished, grader)
     for first, second in random_pairs(is_finished, most=settings.pairs_per_prompt, random=random):
-        gold = gold_preference(qualities[first], qualities[second]) if qualities else None
-        yield _Pair(question=question, first=first, second=second, gold=gold)
-
-
-def _asked(judge: Judge, pairs: Sequence[_Pair], form: Form, settings: JudgeSettings) -> list[tuple[_Pair, list[Opinion]]]:
-    """Return the pairs with the judge's opinions; those that the budget did not reach are left out."""
-    inquiries = [_inquiries(pair, form, reasoning=settings.reasoning) for pair in pairs]
-    together = [one for both in inquiries for one in both]
-    with quiet_libraries(), bar("judge", len(set(together))) as advance:
-        answers = iter(judge.ask(together, advance=lambda replies: advance(replies, "")))
-    told = [(pair, [next(answers) for _ in both]) for pair, both in zip(pairs, inquiries, strict=True)]
-    return [(pair, [one for one in given if one]) for pair, given in told if all(given)]
-
-
-def _inquiries(pair: _Pair, form: Form, *, reasoning: bool) -> tuple[Inquiry, Inquiry]:
-    """Return what is asked of a pair: it in both orders, or each response by itself."""
-    prompt = shown(pair.question.prompt)
-    if form.name == "pairwise":
-        return (
-            inquiry(form, reasoning=reasoning, prompt=prompt, first=pair.first, second=pair.second),
-            inquiry(form, reasoning=reasoning, prompt=prompt, first=pair.second, second=pair.first),
+        yield Pair(
+            question=question,
+            first=first,
+            second=second,
+            gold=gold(first, second),
+            first_model=model_uri,
+            second_model=model_uri,
         )
-    return (
-        inquiry(form, reasoning=reasoning, prompt=prompt, response=pair.first),
-        inquiry(form, reasoning=reasoning, prompt=prompt, response=pair.second),
-    )
-
-
-def _judged(pair: _Pair, opinions: Sequence[Opinion], form: Form) -> JudgedPair:
-    one, other = (opinion.shares for opinion in opinions)
-    preference = forward = backward = None
-    if one and other and form.name == "pairwise":
-        forward, backward = one[0], other[0]
-        preference = both_orders(forward, backward)
-    elif one and other:
-        preference = beats(one, other, list(form.options.values()))
-    return JudgedPair(
-        question=pair.question.id,
-        first_length=len(pair.first),
-        second_length=len(pair.second),
-        preference=preference,
-        forward=forward,
-        backward=backward,
-        entropies=tuple(opinion.entropy for opinion in opinions if opinion.shares),
-        masses=tuple(opinion.mass for opinion in opinions),
-        gold=pair.gold,
-    )
-
-
-def _label(
-    number: int, pair: _Pair, preference: float, opinions: Sequence[Opinion], *, judge: str, form: Form, model_uri: str
-) -> Label:
-    return Label(
-        id=f"{pair.question.id}-judge-{number}",
-        family=pair.question.family,
-        prompt=pair.question.prompt,
-        question=pair.question.id,
-        group=pair.question.id,
-        first=pair.first,
-        second=pair.second,
-        preference=min(1.0, max(0.0, preference)),
-        annotator=judge,
-        source="judge",
-        at=max(opinion.at for opinion in opinions),
-        prompt_version=form.digest,
-        first_model=model_uri,
-        second_model=model_uri,
-        gold=pair.gold,
-    )
 
 
 def _how_asked(opinions: Sequence[Opinion], settings: JudgeSettings) -> dict[str, object]:
@@ -331,11 +234,11 @@ def judge_reward(
     scores = list(form.options.values())
 
     def reward(prompts: Sequence[str], completions: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Rewards:
-        asked = [
+        inquiries = [
             inquiry(form, reasoning=settings.reasoning, prompt=_prompt(prompt, record), response=completion)
             for prompt, completion, record in zip(prompts, completions, records, strict=True)
         ]
-        opinions = judge.ask(asked)
+        opinions = judge.ask(inquiries)
         if any(opinion is None for opinion in opinions):
             raise RequestError(
                 f"judge.budget={settings.budget} is spent, and PPO asks the judge about each response: raise it, or learn from a "

@@ -13,9 +13,10 @@ from models.load import device, dtype, load_model, load_tokenizer, prompt_text
 from models.options import option_ids, option_logprobs
 from posttrain.errors import RequestError
 from posttrain.judges import Inquiry, Opinion, Usage, from_logprobs
-from posttrain.records import Message
+from posttrain.records import Message, Prompt
 from posttrain.sections import JudgeSettings, ModelSettings
 from tasks.judge_cache import ReplyCache, reply_key
+from tasks.judge_pairs import Written
 
 SETTING = "judge.model"
 """What errors of loading name."""
@@ -65,6 +66,24 @@ class LocalJudge:
                 replies |= answered
                 advance(len(answered))
         return [_opinion(replies[key]) if key in replies else None for key in keys]
+
+    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int, seed: int) -> list[Written]:
+        """Return a response of the judge's own model to each prompt, sampled at temperature 1."""
+        model, tokenizer = self._loaded = self._loaded or self._load()
+        given = generate(
+            model,
+            tokenizer,
+            [prompt_text(tokenizer, prompt) for prompt in prompts],
+            samples=1,
+            temperature=1.0,
+            max_new_tokens=max_new_tokens,
+            context=self._context,
+            batch_size=self._settings.batch_size,
+            seed=seed,
+        )
+        tokens = sum(response.tokens for (response,) in given)
+        self.usage = self.usage.plus(Usage(asked=len(given), completion_tokens=tokens))
+        return [Written(response.text, response.is_finished) for (response,) in given]
 
     def close(self) -> None:
         """Let go of the cache."""

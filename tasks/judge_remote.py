@@ -10,8 +10,10 @@ from typing import Any
 
 from posttrain.errors import RequestError
 from posttrain.judges import Inquiry, Opinion, Position, Usage, from_counts, from_positions
+from posttrain.records import Prompt
 from posttrain.sections import JudgeSettings
 from tasks.judge_cache import ReplyCache, reply_key
+from tasks.judge_pairs import Written
 from tasks.judge_server import RefusedError, Reply, Server
 
 ANSWER_TOKENS = 8
@@ -56,6 +58,28 @@ class ServerJudge:
                 advance(1)
         return [opinions[inquiry] for inquiry in inquiries]
 
+    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int, seed: int) -> list[Written]:
+        """Return a response of the judge's own model to each prompt, sampled at temperature 1 and kept as any reply.
+
+        Args:
+            prompts: texts, or messages.
+            max_new_tokens: of a response.
+            seed: not used: servers need not know one, and a reply that is kept is the same again.
+
+        Raises:
+            RequestError: as `ask`.
+        """
+
+        def respond(prompt: Prompt) -> Written:
+            turns = [("user", prompt)] if isinstance(prompt, str) else [(one.role, one.content) for one in prompt]
+            return Written(self._reply(turns, max_tokens=max_new_tokens, temperature=1.0)["text"], is_finished=True)
+
+        with self._threads() as pool:
+            futures = [pool.submit(respond, prompt) for prompt in prompts]
+            for future in as_completed(futures):
+                future.result()  # the first error ends the others' waiting
+        return [future.result() for future in futures]
+
     def close(self) -> None:
         """Let go of the connections and of the cache."""
         self._server.close()
@@ -79,7 +103,7 @@ class ServerJudge:
             thought, turns = "", [("user", inquiry.question + inquiry.ending)]
             if inquiry.think:
                 asked = [("user", inquiry.question + inquiry.think)]
-                thought = self._reply(inquiry, asked, max_tokens=self._settings.max_tokens, temperature=0.0)["text"].strip()
+                thought = self._reply(asked, inquiry, max_tokens=self._settings.max_tokens, temperature=0.0)["text"].strip()
                 turns = [*asked, ("assistant", thought), ("user", inquiry.ending.strip())]
             return replace(self._answer(inquiry, turns), reasoning=thought)
         except _BudgetSpentError:
@@ -87,26 +111,29 @@ class ServerJudge:
 
     def _answer(self, inquiry: Inquiry, turns: Sequence[tuple[str, str]]) -> Opinion:
         if self._tells_logprobs:
-            told = self._reply(inquiry, turns, max_tokens=ANSWER_TOKENS, temperature=0.0, logprobs=True, top_logprobs=LIKELIEST)
+            told = self._reply(turns, inquiry, max_tokens=ANSWER_TOKENS, temperature=0.0, logprobs=True, top_logprobs=LIKELIEST)
             if told["positions"]:
                 positions = [Position(token, top) for token, top in told["positions"]]
                 return replace(from_positions(positions, inquiry.options), at=told["at"])
             self._tells_logprobs = False
         replies = [
-            self._reply(inquiry, turns, number=number, max_tokens=ANSWER_TOKENS, temperature=1.0)
+            self._reply(turns, inquiry, number=number, max_tokens=ANSWER_TOKENS, temperature=1.0)
             for number in range(self._settings.samples)
         ]
         return replace(
             from_counts([reply["text"] for reply in replies], inquiry.options), at=max(reply["at"] for reply in replies)
         )
 
-    def _reply(self, inquiry: Inquiry, turns: Sequence[tuple[str, str]], *, number: int = 0, **how: Any) -> Mapping[str, Any]:
+    def _reply(
+        self, turns: Sequence[tuple[str, str]], inquiry: Inquiry | None = None, *, number: int = 0, **how: Any
+    ) -> Mapping[str, Any]:
         """Return one reply, from the cache where it is there; a refusal of log-probabilities is a reply without any."""
         messages = [{"role": role, "content": content} for role, content in turns]
-        if inquiry.system.strip():
+        if inquiry and inquiry.system.strip():
             messages.insert(0, {"role": "system", "content": inquiry.system.strip()})
+        options = inquiry.options if inquiry else ()
         key = reply_key(
-            judge=[self._server.address, self._settings.model], messages=messages, options=inquiry.options, number=number, how=how
+            judge=[self._server.address, self._settings.model], messages=messages, options=options, number=number, how=how
         )
         if kept := self._cache.get([key]).get(key):
             with self._lock:

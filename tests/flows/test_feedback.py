@@ -56,9 +56,12 @@ def test_a_judge_scores_rollouts_directly(house: Path) -> None:
 def test_dpo_learns_from_a_judge_as_it_does_from_people(house: Path) -> None:
     asked = ("method=dpo", "labels.source=judge", "judge.form=pairwise", *LENIENT)
     run(house, "pipeline", *asked)
-    assert ran(house) == ["sample", "label", "second_opinion", "dpo", "evaluate-dpo"], "the judge is the one of the direct run"
+    assert ran(house) == ["sample", "label", "second_opinion", "self_preference", "dpo", "evaluate-dpo"], (
+        "the judge is the one of the direct run"
+    )
     told = report(house)
     assert 0 < told["audit"]["second_opinion"]["simulated_agreement"] < 1
+    assert 0 <= told["audit"]["self_preference"]["own"] <= 1
     assert told["metrics"]["cost/labels"] == told["audit"]["labels"]["labels"], "only the judge's are learnt from"
     assert told["audit"]["source"] == "judge" and 0 <= told["audit"]["labels"]["flip_share"] <= 1
     assert any("the opinion of a language model (base)" in note for note in told["notes"])
@@ -99,6 +102,7 @@ def test_a_server_that_dies_in_the_middle_is_asked_only_for_the_rest_by_the_same
         asked = (
             *("pipeline", "method=dpo", "labels.source=judge", "judge.kind=openai", "judge.model=m", "judge.retries=2"),
             *(f"judge.base_url={server.url}", "judge.template=constitution", "judge.timeout=1", "judge.concurrency=1", *LENIENT),
+            "judge.own_questions=0",
         )
         told = run(house, *asked, code=2)
         sentence = (

@@ -93,7 +93,6 @@ def audited(out, artifacts, tiny_world, *, has_reward=True, has_labels=True, **c
         "reward": artifacts / "reward" if has_reward else None,
         "ppo": artifacts / "ppo",
         "tokenizer": tiny_world.tokenizer,
-        "judge_model": "",
         "settings": PPOSettings(patience=2),
         "seed": 0,
     }
