@@ -208,7 +208,7 @@ def _no_words(verb: str, words: Sequence[str]) -> None:
 def _prepare(places: Places, config: Config | None) -> None:
     from flows.environment import prepare
 
-    prepare(places, is_offline=config is not None and config.model.base == "tiny")
+    prepare(places, is_tiny=config is not None and config.model.base == "tiny")
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")
 

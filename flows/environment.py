@@ -48,18 +48,19 @@ def prefect_home(places: Places) -> Path:
     return places.store / "prefect"
 
 
-def prepare(places: Places, *, is_offline: bool) -> None:
+def prepare(places: Places, *, is_tiny: bool) -> None:
     """Set what is not set yet; called before Prefect, MLflow or transformers are imported.
 
     Args:
         places: of the repository.
-        is_offline: the default base and data: then no library may ask the hub for anything.
+        is_tiny: the tiny base: then no library may ask the hub for anything, and one thread is enough for operations so small.
     """
     keep_freed_memory()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if is_offline:
+    if is_tiny:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # docs/decisions/0003-world.md
     home = prefect_home(places).resolve()
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOCAL_STORAGE_PATH", str(home / "results"))

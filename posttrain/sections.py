@@ -171,7 +171,7 @@ class LabelSettings(Section):
 class RewardModelSettings(Section):
     """A network with one score, trained on labels so that the preferred response scores higher (Bradley and Terry 1952)."""
 
-    train_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.6
+    train_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
     """Share of the labelled prompts that it learns from. The others measure it and are what PPO asks, as InstructGPT keeps
     prompts for each step apart (arXiv:2203.02155)."""
     epochs: Positive = 6.0
@@ -221,7 +221,7 @@ class JudgeSettings(Section):
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; it is never logged."""
-    practice: WholeNumber = 800
+    practice: WholeNumber = 600
     """Steps that the tiny base of the world `world` practises on simulated reviews, right nine times of ten, before it is the
     judge `base`; 0: it judges as it is, which is no better than chance (docs/judges.md). No other judge practises."""
     form: Literal["pairwise", "pointwise"] = "pointwise"

@@ -1,9 +1,14 @@
 """What the process itself is told before it works."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from flows.environment import prepare
+from tasks.places import Places
 
 FREED = """
 import ctypes, sys
@@ -35,3 +40,13 @@ def test_large_blocks_stay_with_the_process_when_they_are_freed() -> None:
         for how in ("leave", "keep")
     }
     assert told == {"leave": ["True", "False", "None"], "keep": ["False", "True", "True"]}
+
+
+@pytest.mark.parametrize(("is_tiny", "given", "threads"), [(True, None, "1"), (True, "4", "4"), (False, None, None)])
+def test_one_thread_is_enough_for_the_tiny_base_unless_somebody_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_tiny: bool, given: str | None, threads: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", {} if given is None else {"OMP_NUM_THREADS": given})
+    prepare(Places(tmp_path), is_tiny=is_tiny)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

@@ -118,7 +118,7 @@ def test_up_twice_then_down_twice(places, answering):
     assert up(places, port=port) == f"Prefect: {site}   (it was running already; make down ends it)"
     assert lasting_server(places) == server
     assert os.getsid(server.pid) == server.pid != os.getsid(0), "our terminal's end would be its own"
-    prepare(places, is_offline=True)
+    prepare(places, is_tiny=True)
     assert os.environ["PREFECT_API_URL"] == f"{site}/api"
 
     assert down(places) == "Prefect's server is stopped"
@@ -255,7 +255,7 @@ def test_however_we_end_the_ephemeral_server_ends_too(places, answering, how):
 
 @pytest.mark.slow
 def test_prefect_itself_answers_and_serves_its_page(places):
-    prepare(places, is_offline=True)
+    prepare(places, is_tiny=True)
     port = free_port()
     up(places, port=port)
     site = lasting_server(places).site

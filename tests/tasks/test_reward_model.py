@@ -16,7 +16,13 @@ from tasks.labels import write_labels
 from tasks.records import read_rows
 
 SETTINGS = RewardModelSettings(
-    epochs=3.0, learning_rate=3e-3, batch_size=8, least_of_agreement=0.1, most_calibration_error=0.5, most_length_correlation=1.0
+    train_share=0.6,
+    epochs=3.0,
+    learning_rate=3e-3,
+    batch_size=8,
+    least_of_agreement=0.1,
+    most_calibration_error=0.5,
+    most_length_correlation=1.0,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
