@@ -226,7 +226,7 @@ class JudgeSettings(Section):
     judge `base`; 0: it judges as it is, which is no better than chance (docs/judges.md). No other judge practises."""
     form: Literal["pairwise", "pointwise"] = "pointwise"
     """`pairwise`: which of two is better; `pointwise`: each from 1 to 10, compared afterwards (arXiv:2309.00267). On the tiny
-    world both are equally accurate; pointwise labels lie further from 0.5 and take fewer questions (docs/judges.md)."""
+    world pointwise labels lie further from 0.5 and take fewer questions (docs/judges.md)."""
     template: str = "review"
     """Prompt: a name in `data/judges/`, or a file of that form, with the principles to judge by."""
     reasoning: bool = False
