@@ -221,7 +221,7 @@ class JudgeSettings(Section):
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; it is never logged."""
-    practice: WholeNumber = 400
+    practice: WholeNumber = 600
     """Steps that the tiny base of the world `world` practises on simulated reviews, right nine times of ten, before it is the
     judge `base`; 0: it judges as it is, which is no better than chance (docs/judges.md). No other judge practises."""
     form: Literal["pairwise", "pointwise"] = "pointwise"
