@@ -201,6 +201,7 @@ def test_it_takes_the_place_of_the_base_in_labelling_and_says_other_things(tmp_p
             settings=JudgeSettings(least_conviction=0.0, most_flips=1.0),
             templates=ROOT / "data" / "judges",
             cache=tmp_path / "cache",
+            findings=tmp_path / "findings",
             model_uri="stage:sft/abc",
             context=tiny_world.context,
             seed=0,
