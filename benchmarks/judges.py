@@ -1,6 +1,6 @@
 """What practice and form make of the default judge: its accuracy on pairs of samples of the SFT model.
 
-    python -m benchmarks.judges [seed=0] [steps=0,400,800] [practices=0]
+    python -m benchmarks.judges [seed=0] [steps=0,400,600] [practices=0]
 
 Runs `METHOD=sft` in a fresh copy of the repository and samples responses to the training questions. Then, for each number of
 steps (0: the base as it is) and each seed of the practice, the judge labels the same pairs by scores and by comparisons. Accuracy
@@ -113,7 +113,7 @@ def _ignore(step: int, metrics: Any) -> None:
 def main(words: list[str]) -> None:
     """Print the table."""
     given = dict(word.partition("=")[::2] for word in words)
-    steps = [int(one) for one in given.get("steps", "0,400,800").split(",")]
+    steps = [int(one) for one in given.get("steps", "0,400,600").split(",")]
     practices = [int(one) for one in given.get("practices", "0").split(",")]
     seed = int(given.get("seed", "0"))
     table = Table(*COLUMNS, title=f"the default judge on pairs of samples of the SFT model, seed {seed}")

@@ -159,7 +159,7 @@ def ask_others(course: Course, labels: Artifact, samples: Artifact, start: Artif
     return course.stages.run(
         "second_opinion",
         "tasks.second_opinion:give",
-        key_settings={"seed": config.seed, **flat(config, "labels")},
+        key_settings={"seed": config.seed, **flat(config, "labels"), "labels.source": "judge"},
         key_inputs={"labels": labels.digest, "samples": samples.digest, "data": course.checked.digest, **_store_digests(config)},
         labels=labels.path,
         samples=samples.path,

@@ -1,5 +1,7 @@
 """What a report warns of, told without running a pipeline."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from flows.conclusion import unheard
 from flows.feedback import Feedback
+from flows.pipeline import found_since
 from posttrain.config import merge
 
 
@@ -28,3 +31,11 @@ def test_people_whose_labels_are_of_other_pairs_than_the_judges_are_missed(
     assert told == (
         ["people.jsonl has labels of fewer than two questions whose pairs the judge labelled: agreement is undefined"] * warned
     )
+
+
+def test_a_failed_run_keeps_what_was_found_since_it_began(tmp_path: Path) -> None:
+    for name, moment in (("old.json", 90), ("new.json", 100), ("new.png", 110), ("new.html", 120), ("rows.jsonl", 130)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (moment, moment))
+    assert {path.name for path in found_since(100, tmp_path)} == {"new.json", "new.png", "new.html"}
+    assert found_since(0, tmp_path / "nowhere") == []
