@@ -249,7 +249,7 @@ class JudgeSettings(Section):
     """Replies asked for, at most; what is in the cache is free; 0: no limit."""
     own_questions: WholeNumber = 300
     """Training questions that the judge's model answers itself, so that the audit can tell whether it prefers its own responses
-    (arXiv:2404.13076). 300 keep the 95 % interval of a share within ± 6 points; 0: none, and none where `judge.budget` is set."""
+    (arXiv:2404.13076). 300 keep a share's 95 % interval within ± 6 points; 0: none, nor where `judge.budget` is set."""
     price_prompt: NotNegative = 0.0
     """Of a million prompt tokens, in any currency; counted as `cost/judge`."""
     price_completion: NotNegative = 0.0

@@ -59,7 +59,7 @@ class ServerJudge:
         return [opinions[inquiry] for inquiry in inquiries]
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int, seed: int) -> list[Written]:
-        """Return a response of the judge's own model to each prompt, sampled at temperature 1, kept as any reply, and taken as finished.
+        """Return a response of the judge's own model to each prompt: sampled at temperature 1, kept, and taken as finished.
 
         Args:
             prompts: texts, or messages.

@@ -443,3 +443,19 @@ def test_a_directory_is_a_judge_too(tmp_path, tiny_world, samples):
     here = of_pairs(labelled(tmp_path, tiny_world, samples)[1])
     _, labels, told = labelled(tmp_path, tiny_world, samples, name="own", model=str(tiny_world.base / "model"))
     assert of_pairs(labels) == pytest.approx(here, abs=1e-9) and told["judge"].startswith("model-")
+
+
+def test_a_directory_whose_tokenizer_is_broken_is_told_by_the_judges_setting(tmp_path, tiny_world, samples):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_world.base / "model", broken)
+    (broken / "tokenizer.json").write_text("{")
+    with pytest.raises(RequestError, match=f"^judge.model={broken}: its tokenizer cannot be loaded"):
+        labelled(tmp_path, tiny_world, samples, model=str(broken))
+
+
+def test_a_directory_whose_weights_are_broken_is_told_by_the_judges_setting(tmp_path, tiny_world, samples):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_world.base / "model", broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(RequestError, match=f"^judge.model={broken}: it cannot be loaded"):
+        labelled(tmp_path, tiny_world, samples, model=str(broken))

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from models.load import load_tokenizer
 from posttrain.errors import ContractError, DataError
 from posttrain.records import Question
 from posttrain.rewards import Rewards
 from posttrain.sections import ModelSettings, PPOSettings
 from tasks import ppo
 from tasks.records import read_rows, write_rows
-from tasks.reward_sources import reward_source
+from tasks.reward_sources import RewardSource, reward_source
 from tasks.stage import file_digest
 
 SMALL = {
@@ -153,6 +154,23 @@ def test_a_reward_that_breaks_stops_the_run_and_keeps_its_checkpoints(tiny_world
     assert said in str(error.value)
     assert str(kept / "best.pt") in str(error.value)
     assert (kept / "best.pt").read_bytes() == b"of before"
+
+
+@pytest.mark.parametrize("kind", ["judge", "python"])
+def test_a_judge_may_take_its_time_and_another_reward_may_not(tiny_world, monkeypatch, kind):
+    def slow(prompts, completions, records):
+        time.sleep(0.3)
+        return Rewards(values=[0.5] * len(records))
+
+    monkeypatch.setattr(ppo, "reward_function", lambda source: slow)
+    source = RewardSource(kind=kind, name="slow", digest="")
+    settings = PPOSettings(reward_seconds=0.05)
+    asker = ppo._Asker(tiny_world.data, load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
+    if kind == "judge":
+        assert list(asker.score([0], [[5]]).values) == [0.5]
+        return
+    with pytest.raises(ContractError, match="took longer than"):
+        asker.score([0], [[5]])
 
 
 @pytest.mark.slow
