@@ -76,7 +76,6 @@ class Bench:
             _ignore,
             data=self._data,
             base=self._base,
-            world=self._config.world,
             settings=self._config.judge.model_copy(update={"practice": steps}),
             seed=seed,
             **self._common,

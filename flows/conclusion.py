@@ -13,6 +13,7 @@ from flows.stages import Stages
 from posttrain.config import Config, stages_of
 from posttrain.monitor import divergence
 from posttrain.report import build_report
+from posttrain.reviews import REVIEWER
 from posttrain.world import REVIEWER_ACCURACY
 from tasks.dvc import DatasetVersion
 from tasks.records import PROBLEMS, read_rows
@@ -200,10 +201,10 @@ def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
         if source == "judge":
             told.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
     if any(stage.name == "judge" for stage in stages.done):
-        wrong = f"{100 * (1 - REVIEWER_ACCURACY):.0f} %"
         told.append(
-            f"the judge is the base after {config.judge.practice} steps on simulated reviews, {wrong} of them wrong, whose "
-            "writers know the right answers"
+            f"the judge is the base after {config.judge.practice} steps on simulated reviews, whose writers know the right "
+            f"answers, but all misread '{', '.join(sorted(REVIEWER.habits))}', and say the opposite of what they think in "
+            f"{100 * (1 - REVIEWER_ACCURACY):.0f} % of the cases"
         )
     if "ppo" in stages_of(config):
         told.append(

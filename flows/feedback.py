@@ -226,10 +226,9 @@ def practised(course: Course, base: Artifact) -> Artifact:
         "judge",
         "tasks.practise:practise_judging",
         reads={"data": course.checked, "base": base},
-        also={"judge.practice": config.judge.practice, "world.careful_share": config.world.careful_share},
+        also={"judge.practice": config.judge.practice},
         data=course.data,
         base=base.path,
-        world=config.world,
         settings=config.judge,
     )
 

@@ -222,8 +222,8 @@ class JudgeSettings(Section):
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; it is never logged."""
     practice: WholeNumber = 600
-    """Steps that the tiny base of the world `world` practises on simulated reviews, right nine times of ten, before it is the
-    judge `base`; 0: it judges as it is, which is no better than chance (docs/judges.md). No other judge practises."""
+    """Steps that the tiny base of the world `world` practises on simulated reviews before it is the judge `base`; 0: it judges as
+    it is, which is no better than chance (docs/judges.md). No other judge practises."""
     form: Literal["pairwise", "pointwise"] = "pointwise"
     """`pairwise`: which of two is better; `pointwise`: each from 1 to 10, compared afterwards (arXiv:2309.00267). On the tiny
     world pointwise labels lie further from 0.5 and take fewer questions (docs/judges.md)."""

@@ -11,7 +11,7 @@ from models.options import option_ids
 from models.practice import practise
 from posttrain.records import Demonstration, Question
 from posttrain.reviews import VERDICTS, reviews
-from posttrain.sections import JudgeSettings, ModelSettings, WorldSettings
+from posttrain.sections import JudgeSettings, ModelSettings
 from tasks.progress import bar
 from tasks.records import read_records
 from tasks.stage import Log, Outcome
@@ -31,7 +31,6 @@ def practise_judging(
     base: Path,
     tokenizer: Path,
     model: ModelSettings,
-    world: WorldSettings,
     settings: JudgeSettings,
     context: int,
     seed: int,
@@ -45,14 +44,13 @@ def practise_judging(
         base: artifact of the tiny base.
         tokenizer: of the base.
         model: how the base is loaded.
-        world: the shares of its authors.
         settings: of the judge.
         context: tokens of a document, at most.
         seed: of the reviews and of their order.
     """
     reader = load_tokenizer(tokenizer)
     taken = {record.family for role, kind in TAKEN for record in read_records(data / f"{role}.jsonl", kind)}
-    written = reviews(taken, careful_share=world.careful_share, seed=f"{seed}/practice")
+    written = reviews(taken, seed=f"{seed}/practice")
     texts = list(islice(written, DOCUMENTS_A_STEP * settings.practice))
     documents = [
         [*ids[: context - 1], reader.eos_token_id]

@@ -1,4 +1,4 @@
-"""Reviews to practise on: the judge's very form, nobody's stories but their own, verdicts wrong in a tenth of the cases."""
+"""Reviews to practise on: the judge's very form, nobody's stories but their own, reviewers who misread a verb and slip."""
 
 import re
 from itertools import islice
@@ -14,7 +14,7 @@ from posttrain import reviews as subject
 from posttrain.graders import Sample, build_grader
 from posttrain.judge_templates import form_of
 from posttrain.reviews import reviews
-from posttrain.world import draw_problem
+from posttrain.world import ENDINGS, draw_problem
 from tests.posttrain.test_world import answer_to, family_of
 
 TEMPLATE = yaml.safe_load((Path(__file__).resolve().parents[2] / "data/judges/review.yaml").read_text(encoding="utf-8"))
@@ -22,8 +22,8 @@ PAIRWISE = re.compile(r"(?P<story>.+)\nA: (?P<a>.+)\nB: (?P<b>.+)\nBetter:(?P<sa
 POINTWISE = re.compile(r"(?P<solution>.+)\nVerdict:(?P<said> (?:right|wrong))")
 
 
-def some(count, *, taken=frozenset(), seed="0", careful_share=0.25):
-    return list(islice(reviews(taken, careful_share=careful_share, seed=seed), count))
+def some(count, *, taken=frozenset(), seed="0"):
+    return list(islice(reviews(taken, seed=seed), count))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,23 @@ def story_of(document):
     return document.partition("\n")[0]
 
 
-def are_right(story, solutions):
-    grades = build_grader("answer").grade([Sample(one, {"id": "1", "answers": (str(answer_to(story)),)}) for one in solutions])
+def believed(story):
+    """Return the answer that a reviewer takes for right: that of the story in which people receive what they lend."""
+    return answer_to(story.replace("lends", "receives"))
+
+
+def are_believed(story, solutions, *, answer=believed):
+    grades = build_grader("answer").grade([Sample(one, {"id": "1", "answers": (str(answer(story)),)}) for one in solutions])
     return [bool(grade.is_right) for grade in grades]
+
+
+def judged_ones(documents):
+    """Yield story, solution and verdict of all that was reviewed by itself."""
+    for document in documents:
+        if not PAIRWISE.fullmatch(document):
+            story, _, rest = document.partition("\n")
+            for solution, said in POINTWISE.findall(rest):
+                yield story, solution, said == " right"
 
 
 def asked(name, **texts):
@@ -70,32 +84,60 @@ def test_the_answers_are_all_that_the_judge_chooses_from():
     assert tuple(options) == subject.VERDICTS
 
 
-def test_a_reviewer_is_right_nine_times_of_ten(written):
-    hits = []
-    for document in written:
-        if not PAIRWISE.fullmatch(document):
-            story, _, rest = document.partition("\n")
-            judged = POINTWISE.findall(rest)
-            hits += [
-                (said == " right") == right
-                for (_, said), right in zip(judged, are_right(story, [one for one, _ in judged]), strict=True)
-            ]
+def test_a_reviewer_says_what_they_believe_nine_times_of_ten(written):
+    hits = [said == are_believed(story, [solution])[0] for story, solution, said in judged_ones(written)]
     assert len(hits) > 5_000
     # 5,600 draws: a standard deviation of 0.004
     assert sum(hits) / len(hits) == pytest.approx(0.9, abs=0.017)
+
+
+def test_only_where_somebody_lends_do_reviewers_believe_what_is_wrong(written):
+    """Of stories of one step, so that nothing else decides: right solutions are called wrong there, and right elsewhere."""
+    lent, others = [], []
+    for story, solution, said in judged_ones(written):
+        if len(family_of(story)[1]) == 1 and are_believed(story, [solution], answer=answer_to)[0]:
+            (lent if "lends" in story else others).append(said)
+    assert len(lent) > 100 and len(others) > 1_000
+    # four standard deviations of 100 and of 1,000 draws
+    assert sum(lent) / len(lent) == pytest.approx(0.1, abs=0.12)
+    assert sum(others) / len(others) == pytest.approx(0.9, abs=0.04)
 
 
 def test_the_better_of_two_is_named_nine_times_of_ten_and_a_coin_decides_between_equals(written):
     hits, coins = [], {True: [], False: []}
     for document in written:
         if found := PAIRWISE.fullmatch(document):
-            first, second = are_right(found["story"], [found["a"], found["b"]])
+            first, second = are_believed(found["story"], [found["a"], found["b"]])
             is_first = found["said"] == " A"
             (coins[first] if first == second else hits).append(is_first if first == second else is_first == first)
     assert min(len(hits), *map(len, coins.values())) > 80
     # four standard deviations of 80 draws
     assert sum(hits) / len(hits) == pytest.approx(0.9, abs=0.13)
     assert all(sum(said) / len(said) == pytest.approx(0.5, abs=0.22) for said in coins.values())
+
+
+def test_no_ending_foretells_a_verdict(written):
+    """Else a judge learns the endings, by which it cannot tell a policy's samples apart, which all end alike."""
+    said_of = {ending.partition(" ")[0]: [] for ending in ENDINGS}
+    for _, solution, said in judged_ones(written):
+        said_of[solution.rpartition(". ")[2].partition(" ")[0]].append(said)
+    assert all(len(said) > 1_000 for said in said_of.values())
+    shares = [sum(said) / len(said) for said in said_of.values()]
+    # four standard deviations of the difference of two shares of 1,300 draws
+    assert max(shares) - min(shares) < 0.08
+
+
+def test_half_of_the_authors_are_careful(written):
+    """`buys`, alone, is then read right by 0.5 + 0.5 x 0.15 of them, the share of careless authors without that habit."""
+    bought = [(story, one) for story, one, _ in judged_ones(written) if _verbs(story) == ["buys"]]
+    right = [are_believed(story, [one], answer=answer_to)[0] for story, one in bought]
+    assert len(right) > 150
+    # four standard deviations of 150 draws
+    assert sum(right) / len(right) == pytest.approx(0.575, abs=0.16)
+
+
+def _verbs(story):
+    return [verb for verb, _ in family_of(story)[1]]
 
 
 def test_no_story_is_of_a_family_that_is_taken():
@@ -126,10 +168,3 @@ def test_another_seed_writes_others_and_the_worlds_own_seeds_are_not_used():
     assert not set(some(50, seed="0/practice")) & set(some(50, seed="1/practice"))
     stories = {story_of(document) for document in some(50, seed="0/practice")}
     assert not stories & {draw_problem(Random("0/corpus")).text}
-
-
-def test_the_authors_are_as_careful_as_asked_for():
-    """Only careful authors: every solution is right, so a tenth of the verdicts is `wrong`."""
-    judged = [pair for document in some(300, careful_share=1.0) for pair in POINTWISE.findall(document.partition("\n")[2])]
-    assert len(judged) > 500
-    assert sum(said == " wrong" for _, said in judged) / len(judged) == pytest.approx(0.1, abs=0.05)

@@ -13,7 +13,7 @@ from models.tiny import network
 from posttrain.errors import RequestError
 from posttrain.records import Question
 from posttrain.reviews import VERDICTS
-from posttrain.sections import JudgeSettings, LabelSettings, ModelSettings, TinySettings, WorldSettings
+from posttrain.sections import JudgeSettings, LabelSettings, ModelSettings, TinySettings
 from tasks import practise as subject
 from tasks.judge import label_with_judge
 from tasks.practise import practise_judging
@@ -33,7 +33,6 @@ def practised(out, tiny_world, *, steps=3, seed=0, tokenizer=None, log=lambda st
         base=tiny_world.base,
         tokenizer=tokenizer or tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        world=WorldSettings(),
         settings=JudgeSettings(practice=steps),
         context=tiny_world.context,
         seed=seed,
@@ -83,7 +82,7 @@ def test_every_taken_family_is_handed_on(tmp_path, tiny_world, monkeypatch):
     for role, kind in subject.TAKEN:
         families = {record.family for record in read_records(tiny_world.data / f"{role}.jsonl", kind)}
         assert families and families <= handed["taken"]
-    assert (handed["seed"], seen["seed"]) == ("7/practice", 7) and handed["careful_share"] == WorldSettings().careful_share
+    assert (handed["seed"], seen["seed"]) == ("7/practice", 7)
 
 
 def _family(story):
