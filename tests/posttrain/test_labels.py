@@ -128,7 +128,6 @@ def test_labels_are_soft_where_one_says_how_sure_it_is(preferences, soft):
     assert are_soft(label(preference=preference) for preference in preferences) is soft
 
 
-
 def test_labels_become_preferences_by_their_mean():
     pairs = as_preferences(
         [
