@@ -16,7 +16,7 @@ class Course:
     data, checked = Path("data"), "checked"
 
     def __init__(self, *words: str) -> None:
-        self.config = merge({"world": {"careful_share": 0.4}}, words)
+        self.config = merge({}, words)
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     def run(self, name: str, compute: str, **how: Any) -> str:
@@ -33,7 +33,7 @@ def test_the_tiny_base_of_the_world_practises_and_what_decides_the_result_is_in_
     ((name, how),) = course.asked
     assert name == "judge" and how["base"] == BASE.path
     assert how["reads"] == {"data": "checked", "base": BASE}
-    assert how["also"] == {"judge.practice": 7, "world.careful_share": 0.4}
+    assert how["also"] == {"judge.practice": 7}
 
 
 @pytest.mark.parametrize(
