@@ -189,7 +189,8 @@ class RewardModelSettings(Section):
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
     soft_repeats: Positive = 2.0
     """What `epochs` and `most_steps` are multiplied by where labels are soft, as a judge's are: one of 0.6 pulls a fifth as hard
-    as one of 1, and takes longer to learn from (docs/decisions/0008-reward-model.md)."""
+    as one of 1, and takes longer to learn from. 2 is for the tiny base (docs/decisions/0008-reward-model.md); set 1 for a large
+    model, as one pass is its rule."""
     device_batch_size: Count = 128
     """Responses a device takes at once, at most, though never less than those of one prompt; the rest of a batch is
     accumulated."""
