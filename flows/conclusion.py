@@ -13,8 +13,6 @@ from flows.stages import Stages
 from posttrain.config import Config, stages_of
 from posttrain.monitor import divergence
 from posttrain.report import build_report
-from posttrain.reviews import REVIEWER
-from posttrain.world import REVIEWER_ACCURACY
 from tasks.dvc import DatasetVersion
 from tasks.records import PROBLEMS, read_rows
 from tasks.registry import RegisteredModel, register
@@ -202,9 +200,10 @@ def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
             told.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
     if any(stage.name == "judge" for stage in stages.done):
         told.append(
-            f"the judge is the base after {config.judge.practice} steps on simulated reviews, whose writers know the right "
-            f"answers, but all misread '{', '.join(sorted(REVIEWER.habits))}', and say the opposite of what they think in "
-            f"{100 * (1 - REVIEWER_ACCURACY):.0f} % of the cases"
+            f"the judge is the base after {config.judge.practice} steps on simulated reviews (judge.practice); their writers know "
+            f"the right answers, but say the opposite in {100 * config.judge.slip_share:g} % of the cases (judge.slip_share)"
+            + (f" and all misread '{misread}' (judge.misread_verbs)" if (misread := config.judge.misread_verbs) else "")
+            + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
         )
     if "ppo" in stages_of(config):
         told.append(

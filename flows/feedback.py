@@ -12,6 +12,7 @@ from posttrain.config import Config, flat
 from posttrain.errors import DataError, RequestError
 from posttrain.judge_templates import FormName
 from posttrain.records import Preference, Question
+from posttrain.reviews import reviewer
 from tasks.bases import TINY
 from tasks.judge_files import BASE, judge_digest, read_form
 from tasks.label_store import read_store, store_files
@@ -24,6 +25,8 @@ FEEDBACK = ("preferences", "ratings", "rankings")
 """Roles of a dataset that labels can be made of."""
 WORLD = "world"
 """The dataset whose reviews can be written here."""
+PRACTICE = ("practice", "misread_verbs", "slip_share")
+"""Settings of the judge that decide what its practice makes of it."""
 TEMPLATES = "judges"
 """Folder of the judge's prompts that have a name, below `data/`."""
 
@@ -55,6 +58,15 @@ def label_source(config: Config, data: Path) -> str:
     if config.method == "rlaif":
         return "judge"
     return "dataset" if any(has_rows(data / f"{role}.jsonl") for role in FEEDBACK) else "simulated"
+
+
+def question_share(config: Config, data: Path) -> float:
+    """Return the share of the training questions that PPO leaves to sampling and labels; the same under every method.
+
+    0 where the dataset brings labels of its own and no judge is asked instead, since nothing is sampled then.
+    """
+    brings_labels = config.labels.source in ("auto", "dataset") and any(has_rows(data / f"{role}.jsonl") for role in FEEDBACK)
+    return 0.0 if brings_labels and config.method != "rlaif" else config.sample.question_share
 
 
 def check_feedback(config: Config, data: Path) -> None:
@@ -226,7 +238,7 @@ def practised(course: Course, base: Artifact) -> Artifact:
         "judge",
         "tasks.practise:practise_judging",
         reads={"data": course.checked, "base": base},
-        also={"judge.practice": config.judge.practice},
+        also={f"judge.{name}": getattr(config.judge, name) for name in PRACTICE},
         data=course.data,
         base=base.path,
         settings=config.judge,
@@ -244,6 +256,7 @@ def judged(course: Course, samples: Artifact, base: Artifact, written_by: str) -
         reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
         also={
             "labels.source": "judge",
+            "labels.pairs": labels.pairs,
             "labels.pairs_per_prompt": labels.pairs_per_prompt,
             "labels.budget": labels.budget,
             **_deciding(config),
@@ -336,6 +349,7 @@ def check_judge_settings(config: Config, places: Places) -> None:
         RequestError: naming the setting.
     """
     settings = config.judge
+    reviewer(settings.misread_verbs, slip_share=settings.slip_share)
     is_direct = config.method == "rlaif" and config.rlaif.direct
     read_form(settings, folder=places.data / TEMPLATES, form="pointwise" if is_direct else None)
     if settings.kind == "local" and settings.model != BASE:

@@ -14,7 +14,16 @@ from prefect.runtime import flow_run
 
 from flows.conclusion import Outcomes, conclude
 from flows.course import Course, on_device
-from flows.feedback import Feedback, audited, check_feedback, check_judge_settings, gathered, of_judge, of_reward_model
+from flows.feedback import (
+    Feedback,
+    audited,
+    check_feedback,
+    check_judge_settings,
+    gathered,
+    of_judge,
+    of_reward_model,
+    question_share,
+)
 from flows.stages import Stages
 from posttrain.config import Config, flat, stages_of
 from posttrain.errors import DataError, RequestError
@@ -256,18 +265,20 @@ def train_dpo(course: Course, start: Artifact, labels: Artifact) -> Artifact:
 def train_ppo(course: Course, start: Artifact, reward: RewardSource, reward_model: Artifact | None) -> Artifact:
     """Run PPO with a reward, from the model in `start`, on questions that its reward model has not learnt from."""
     stages, config = course.stages, course.config
+    share = question_share(config, course.data)
     own = {"kl_coef": config.rlhf.kl_coef, "reward_scale": config.rlhf.reward_scale} if config.method in OWN_REWARD else {}
     artifact = course.run(
         "ppo",
         "tasks.ppo:train",
         "ppo",
         reads={"data": course.checked, "start": start, "reward": reward.digest},
-        also={f"ppo.{name}": value for name, value in own.items()},
+        also={**{f"ppo.{name}": value for name, value in own.items()}, "sample.question_share": share},
         resumable=True,
         data=course.data,
         start=start.path,
         settings=config.ppo.model_copy(update=own),
         reward=reward,
+        question_share=share,
         not_asked=reward_model and reward_model.path / TRAINED_ON,
     )
     if not stages.done[-1].cached:

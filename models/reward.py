@@ -216,7 +216,7 @@ class RewardStep:
 
     Attributes:
         step: its number, from 1.
-        loss: of the scores, nats a label; the loss of the tokens' mean is not in it.
+        loss: of the scores, nats a label, each weighted as in training; the loss of the tokens' mean is not in it.
         accuracy: share of the labels that the scores agree with, before the step.
         learning_rate: of the step.
         tokens: that went through the network.
@@ -241,7 +241,9 @@ def train_reward_network(
 
         L = BT(score at the last token) + w · BT(mean score of the tokens from the first that differs),   w = `token_weight`
 
-    BT is the mean of `bradley_terry_loss` over the labels of a step's prompts, however these are split among the device's parts.
+    BT is the mean of `bradley_terry_loss` over a step's prompts, each with the mean over its own labels, as eq. 1 of
+    arXiv:2203.02155 divides by K choose 2; with `mean_over` "labels" it is the mean over all of a step's labels. How the prompts
+    are split among the device's parts decides nothing.
     The second term says at which token a response goes wrong, which the last token alone tells in many more labels.
 
     Args:
@@ -267,8 +269,9 @@ def train_reward_network(
                 scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
             pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
             difference = pairs.last(scores, ends)
-            own = pairs.losses(difference).sum() / labels
-            second = pairs.losses(pairs.mean(scores, ends)).sum() / labels
+            share = pairs.weights / len(batch) if settings.mean_over == "prompts" else 1 / labels
+            own = (share * pairs.losses(difference)).sum()
+            second = (share * pairs.losses(pairs.mean(scores, ends))).sum()
             (own + settings.token_weight * second).backward()  # type: ignore[no-untyped-call]
             loss += own.item()
             hits += pairs.hits(difference) / labels
@@ -288,12 +291,14 @@ class _Pairs:
         shared: tokens that both begin with, the prompt's among them, fewer than either has.
         preference: probability that the first is better.
         margin: difference of scores asked for.
+        weights: 1 over the number of labels of the label's prompt.
     """
 
     sides: tuple[Tensor, Tensor]
     shared: Tensor
     preference: Tensor
     margin: Tensor
+    weights: Tensor
 
     @classmethod
     def of(cls, groups: Sequence[Group], *, margin_weight: float, on: torch.device) -> "_Pairs":
@@ -301,10 +306,10 @@ class _Pairs:
         for group in groups:
             for one, other, preference, margin in group.pairs:
                 shared = _shared(group.responses[one], group.responses[other])
-                rows.append((before + one, before + other, shared, preference, margin))
+                rows.append((before + one, before + other, shared, preference, margin, 1 / len(group.pairs)))
             before += len(group.responses)
-        first, second, common, told, asked = (torch.tensor(column, device=on) for column in zip(*rows, strict=True))
-        return cls(sides=(first, second), shared=common, preference=told, margin=margin_weight * asked)
+        first, second, common, told, asked, weights = (torch.tensor(column, device=on) for column in zip(*rows, strict=True))
+        return cls(sides=(first, second), shared=common, preference=told, margin=margin_weight * asked, weights=weights)
 
     def last(self, scores: Tensor, ends: Tensor) -> Tensor:
         """Return the difference of the scores at the last token."""

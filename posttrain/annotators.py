@@ -1,12 +1,8 @@
 """Simulated annotators and the gold judge. Everything here is simulated, and is called so wherever it is shown."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from random import Random
 from typing import Literal
-
-from posttrain.labels import drawn_evenly
 
 
 @dataclass(frozen=True, order=True)
@@ -24,24 +20,6 @@ def gold_preference(first: Quality, second: Quality) -> float:
     return 1.0 if first > second else 0.0
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A sampled response with the quality that only simulated annotators know."""
-
-    text: str
-    quality: Quality
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A label: which text was chosen over which, by whom, and whether it was flipped by the annotator's noise."""
-
-    chosen: str
-    rejected: str
-    annotator: str
-    is_flipped: bool
-
-
 def annotator_noise(*, annotators: int, flip_rate: float, seed: int) -> tuple[float, ...]:
     """Return each simulated annotator's own share of flipped labels: around the mean, at most half of it away."""
     random = Random(f"{seed}/annotators")
@@ -49,39 +27,37 @@ def annotator_noise(*, annotators: int, flip_rate: float, seed: int) -> tuple[fl
     return tuple(flip_rate + random.uniform(-spread, spread) for _ in range(annotators))
 
 
-def informative_pairs(
-    candidates: Sequence[Candidate], *, most: int, ties: Literal["drop", "shorter"], random: Random
-) -> list[tuple[Candidate, Candidate]]:
-    """Return up to `most` (better, worse) pairs of distinct texts, drawn at random, each text used as evenly as possible.
+@dataclass(frozen=True)
+class Said:
+    """What an annotator says of a pair: the probability that the first is better (1, 0 or 0.5), and whether noise changed it."""
+
+    preference: float
+    is_flipped: bool
+
+
+def simulated_opinion(
+    gold: float, *, lengths: tuple[int, int], noise: float, ties: Literal["equal", "forced", "shorter"], random: Random
+) -> Said:
+    """Return what one simulated annotator says of a pair, whichever of the two is better, and also where neither is.
+
+    A pair that gold decides is labelled as gold does, but for a share `noise` of the labels, which say the opposite. Annotators
+    of AlpacaFarm (arXiv:2305.14387) err alike. Of two equally good responses `equal` says so, but for the same share, which
+    names one of them by chance; `forced` always tosses a coin; `shorter` names the shorter (a coin where both are as long), but
+    for the same share, which names the longer.
 
     Args:
-        candidates: the responses to one prompt.
-        most: pairs, at most.
-        ties: `drop` leaves pairs of equal quality out; `shorter` prefers the shorter of them.
-        random: where the draw comes from.
+        gold: probability that the first is better, free of noise: 1, 0 or 0.5.
+        lengths: of the first response and of the second, in any unit.
+        noise: this annotator's share of wrong labels, in [0, 0.5].
+        ties: what becomes of two equally good responses.
+        random: where chance comes from; equal draws are made whatever `gold` is.
     """
-    distinct = list({candidate.text: candidate for candidate in candidates}.values())
-    pairs = [pair for pair in (_ordered(a, b, ties) for a, b in combinations(distinct, 2)) if pair]
-    return drawn_evenly(pairs, most=most, random=random)
-
-
-def _ordered(a: Candidate, b: Candidate, ties: Literal["drop", "shorter"]) -> tuple[Candidate, Candidate] | None:
-    preference = gold_preference(a.quality, b.quality)
-    if preference == 0.5:
-        if ties == "drop" or len(a.text) == len(b.text):
-            return None
-        preference = 1.0 if len(a.text) < len(b.text) else 0.0
-    return (a, b) if preference == 1.0 else (b, a)
-
-
-def is_flipped(annotator: int, *, noise: Sequence[float], random: Random) -> bool:
-    """Return whether a simulated annotator gets this label wrong: with its own chance, `noise[annotator]`."""
-    return random.random() < noise[annotator]
-
-
-def label(pair: tuple[Candidate, Candidate], *, annotator: int, noise: Sequence[float], random: Random) -> Choice:
-    """Return the label that one simulated annotator gives a (better, worse) pair: flipped with its own chance."""
-    better, worse = pair
-    is_wrong = is_flipped(annotator, noise=noise, random=random)
-    chosen, rejected = (worse, better) if is_wrong else (better, worse)
-    return Choice(chosen=chosen.text, rejected=rejected.text, annotator=f"simulated-{annotator}", is_flipped=is_wrong)
+    slip, coin = random.random() < noise, float(random.random() < 0.5)
+    if gold != 0.5:
+        return Said(1 - gold if slip else gold, slip)
+    if ties == "forced":
+        return Said(coin, is_flipped=False)
+    if ties == "equal":
+        return Said(coin, is_flipped=True) if slip else Said(0.5, is_flipped=False)
+    preferred = coin if lengths[0] == lengths[1] else float(lengths[0] < lengths[1])
+    return Said(1 - preferred if slip else preferred, slip)

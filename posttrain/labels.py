@@ -40,6 +40,8 @@ class Label(Record):
         prompt_version: digest of the instructions that the annotator saw; empty without instructions.
         first_model: URI of the model that wrote `first`; empty where it is not known.
         second_model: URI of the model that wrote `second`.
+        first_finished: whether `first` ended by itself, rather than at the limit of its length; None where it is not known.
+        second_finished: whether `second` did.
         gold: what a noise-free judge says, for audits alone: no training reads it; None where nobody knows.
     """
 
@@ -57,6 +59,8 @@ class Label(Record):
     prompt_version: str = ""
     first_model: str = ""
     second_model: str = ""
+    first_finished: bool | None = None
+    second_finished: bool | None = None
     gold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
 
 
@@ -101,7 +105,8 @@ def are_soft(labels: Iterable[Label]) -> bool:
 def as_preferences(labels: Iterable[Label]) -> list[Preference]:
     """Return one hard preference a pair: the mean of its labels, whatever the order shown; a mean of exactly 0.5 is left out.
 
-    `annotator` is kept where one alone labelled the pair, `margin` (mean, towards the chosen) where every label has one.
+    Whether a response ended by itself is what the pair's first label says. `annotator` is kept where one alone labelled the
+    pair, `margin` (mean, towards the chosen) where every label has one.
     `len(by_pair(labels))` less what is returned is how many pairs were left out.
     """
     preferences = []
@@ -111,6 +116,7 @@ def as_preferences(labels: Iterable[Label]) -> list[Preference]:
             continue
         chosen, rejected = (pair.one, pair.other) if mean > 0.5 else (pair.other, pair.one)
         first, annotators = given[0][0], {label.annotator for label, _ in given}
+        ended = {first.first: first.first_finished, first.second: first.second_finished}
         preferences.append(
             Preference(
                 id=first.id,
@@ -120,6 +126,8 @@ def as_preferences(labels: Iterable[Label]) -> list[Preference]:
                 rejected=rejected,
                 annotator=annotators.pop() if len(annotators) == 1 else None,
                 margin=_margin(given, towards=chosen),
+                chosen_finished=ended[chosen],
+                rejected_finished=ended[rejected],
             )
         )
     return preferences
@@ -153,13 +161,6 @@ def drawn_evenly(pairs: Iterable[tuple[T, T]], *, most: int, random: Random) -> 
     return chosen
 
 
-def random_pairs(texts: Iterable[str], *, most: int, random: Random) -> list[tuple[str, str]]:
-    """Return up to `most` pairs of distinct texts in a random order shown, each text used as evenly as possible."""
-    distinct = list(dict.fromkeys(texts))
-    drawn = drawn_evenly(combinations(distinct, 2), most=most, random=random)
-    return [pair if random.random() < 0.5 else pair[::-1] for pair in drawn]
-
-
 def split_questions(questions: Iterable[str], *, share: float, seed: int) -> tuple[list[str], list[str]]:
     """Return the ids of the questions to learn from and those to measure on, each once, in the order given.
 
@@ -176,6 +177,22 @@ def split_questions(questions: Iterable[str], *, share: float, seed: int) -> tup
     count = min(max(1, round(share * len(ids))), max(1, len(ids) - 1))
     learnt = set(ranked[:count])
     return [name for name in ids if name in learnt], [name for name in ids if name not in learnt]
+
+
+def sampled_questions(questions: Iterable[str], *, share: float, seed: int) -> list[str]:
+    """Return the ids of the training questions that responses are sampled and labelled for; PPO asks the others.
+
+    It depends on nothing but ids, share and seed, so that every method has one and the same split.
+
+    Args:
+        questions: ids of all training questions.
+        share: of them; 0 is none and 1 is all.
+        seed: another one splits otherwise.
+    """
+    ids = list(dict.fromkeys(questions))
+    if share in (0, 1):
+        return ids if share else []
+    return split_questions(ids, share=share, seed=seed)[0]
 
 
 # --- feedback of other forms ----------------------------------------------------------------------------------------------
@@ -215,6 +232,8 @@ def label_of_preference(record: Preference, *, questions: Mapping[Prompt, str]) 
         preference=1.0 if first == record.chosen else 0.0,
         margin=record.margin,
         annotator=record.annotator or UNNAMED,
+        first_finished=record.chosen_finished if first == record.chosen else record.rejected_finished,
+        second_finished=record.rejected_finished if first == record.chosen else record.chosen_finished,
         source="dataset",
     )
 

@@ -61,7 +61,11 @@ class Question(Record):
 
 
 class Preference(Record):
-    """Two completions of one prompt, of which `annotator` chose one, by `margin` (any positive unit) where it is known."""
+    """Two completions of one prompt, of which `annotator` chose one, by `margin` (any positive unit) where it is known.
+
+    A completion that was cut off at the limit of its length has `chosen_finished` or `rejected_finished` false, so that nothing
+    learns that a text ends there; None where it is not known, and then it is taken for finished.
+    """
 
     kind: Literal["preference"] = "preference"
     prompt: Prompt
@@ -69,6 +73,8 @@ class Preference(Record):
     rejected: str
     annotator: str | None = None
     margin: float | None = None
+    chosen_finished: bool | None = None
+    rejected_finished: bool | None = None
 
 
 class Rating(Record):

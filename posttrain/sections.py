@@ -32,8 +32,8 @@ class WorldSettings(Section):
     """Share of the corpus that reviews a solution, which teaches the base the words that its judge is asked in."""
     demonstrations: Count = 64
     """Careful demonstrations for SFT."""
-    questions: Count = 1_000
-    """Questions with answers but without solutions."""
+    questions: Count = 2_000
+    """Questions with answers but without solutions; half of them are sampled for, half are PPO's (`sample.question_share`)."""
     held_out: Count = 1_000
     """Held-out questions: 1,000 keep a 95 % interval within ± 3.1 points."""
 
@@ -136,6 +136,11 @@ class SFTSettings(Section):
 class SampleSettings(Section):
     """Completions drawn from the SFT model, to be labelled."""
 
+    question_share: Share = 0.5
+    """Share of the training questions that responses are sampled and labelled for. PPO asks the others, under every method, so
+    that methods differ in their reward and not in their questions; InstructGPT keeps prompts for each step apart
+    (arXiv:2203.02155), as AlpacaFarm does (arXiv:2305.14387). Where a dataset brings labels of its own nothing is sampled, and
+    PPO asks all questions that the reward model did not learn from. 0 leaves all to PPO, for a method that needs no labels."""
     per_prompt: Annotated[int, Field(ge=2)] = 8
     """Responses a question (InstructGPT, arXiv:2203.02155, ranked 4–9)."""
     temperature: Positive = 1.0
@@ -164,16 +169,19 @@ class LabelSettings(Section):
     """Share of the pairs that a second simulated annotator labels too, so that their agreement is known; paid for as any."""
     budget: WholeNumber = 0
     """Labels bought, at most; 0: as many as there are pairs."""
-    ties: Literal["drop", "shorter"] = "drop"
-    """What becomes of two equally good samples; `shorter` brings a length bias into a study on purpose."""
+    pairs: Literal["random", "decided"] = "random"
+    """Which pairs of samples are labelled, whoever labels them: `random`, any two different responses; `decided`, those of which
+    one is better. That takes the right answers, which no team that needs labels has: an option for studies."""
+    ties: Literal["equal", "forced", "shorter"] = "equal"
+    """What simulated annotators say of two equally good samples: `equal`, that they are; `forced`, one of them by the toss of a
+    coin; `shorter`, the shorter, which brings a length bias into a study on purpose."""
 
 
 class RewardModelSettings(Section):
     """A network with one score, trained on labels so that the preferred response scores higher (Bradley and Terry 1952)."""
 
     train_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
-    """Share of the labelled prompts that it learns from. The others measure it and are what PPO asks, as InstructGPT keeps
-    prompts for each step apart (arXiv:2203.02155)."""
+    """Share of the labelled prompts that it learns from. The others measure it."""
     epochs: Positive = 6.0
     """Passes over the labels, for the tiny base (docs/decisions/0008-reward-model.md); more than one overfit a large model
     (arXiv:2203.02155)."""
@@ -198,6 +206,9 @@ class RewardModelSettings(Section):
     """Weight of a second loss, on the mean score of the tokens from the first in which two responses differ: it says where one
     goes wrong, so the score at the end is learnt from fewer labels (docs/decisions/0008-reward-model.md). What scores a response
     is the last token alone."""
+    mean_over: Literal["prompts", "labels"] = "prompts"
+    """What the loss of a step is a mean over: `prompts`, each with the mean over its own labels, 1 / (K choose 2) in eq. 1 of
+    arXiv:2203.02155; `labels`, so that a prompt counts as much as it has labels."""
     margin_weight: NotNegative = 0.0
     """Difference of scores asked for in a unit of a label's margin (eq. 2 of arXiv:2307.09288, with margins of at most 1 or 3);
     0: none, as each annotator has an own unit, and margins make scores surer than the labels are."""
@@ -225,6 +236,11 @@ class JudgeSettings(Section):
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; it is never logged."""
+    misread_verbs: str = ""
+    """Verbs of the tiny world that every reviewer misreads whom the default judge learns from, with commas between them: a
+    prejudice, which no number of its labels mends. Empty: none."""
+    slip_share: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
+    """Share of those reviewers' verdicts that say the opposite of what they think."""
     practice: WholeNumber = 600
     """Steps that the tiny base of the world `world` practises on simulated reviews before it is the judge `base`; 0: it judges as
     it is, which is no better than chance (docs/judges.md). No other judge practises."""

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
@@ -35,6 +36,25 @@ def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, epo
     )
 
 
+class EndsAsSampled(DPOTrainer):
+    """TRL's trainer, which puts EOS behind every completion, without the EOS behind those that were cut off.
+
+    A policy that is rewarded for an EOS in the middle of a solution learns to stop there.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **how: Any) -> Dataset:
+        eos = self._tokenizer.eos_token_id
+
+        def cut(row: dict[str, Any]) -> dict[str, Any]:
+            ends = {side: row[f"{side}_ids"] for side in ("chosen", "rejected")}
+            return {
+                f"{side}_ids": ids if row[f"{side}_finished"] or not ids or ids[-1] != eos else ids[:-1]
+                for side, ids in ends.items()
+            }
+
+        return super()._prepare_dataset(dataset, *args, **how).map(cut)
+
+
 def train(
     out: Path,
     log: Log,
@@ -63,13 +83,22 @@ def train(
             f"DPO has nothing to learn from: of the {equal} pairs that were labelled, none has a better response (labels "
             "average to 0.5). Ask more annotators or another judge (labels.*)"
         )
-    rows = [{"prompt": prompt_text(reader, pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
+    rows = [
+        {
+            "prompt": prompt_text(reader, pair.prompt),
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "chosen_finished": pair.chosen_finished is not False,
+            "rejected_finished": pair.rejected_finished is not False,
+        }
+        for pair in pairs
+    ]
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     steps = steps_of(epochs, settings, rows=len(rows))
     with TemporaryDirectory() as scratch, watched("dpo", steps=steps, log=log) as curves:
         started = time.perf_counter()
-        trainer = DPOTrainer(
+        trainer = EndsAsSampled(
             model=load_model(source, model, on=device(), revision=revision, train=True),
             args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
             train_dataset=Dataset.from_list(rows),
@@ -85,6 +114,7 @@ def train(
         metrics={
             "loss": last["loss"],
             "pairs": len(rows),
+            "cut_off": sum(not row[side] for row in rows for side in ("chosen_finished", "rejected_finished")),
             "equal_pairs": equal,
             "epochs": epochs,
             "margin": last["rewards/margins"],

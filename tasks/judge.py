@@ -3,28 +3,26 @@
 import json
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from models.load import check_base
-from posttrain.errors import ContractError, DataError, RequestError
-from posttrain.graders import Grader, build_grader
+from posttrain.errors import ContractError, RequestError
 from posttrain.judge_figures import JudgeFigures, check_judge, figures_of
 from posttrain.judges import Opinion, expected, inquiry, rescaled, shown
-from posttrain.labels import random_pairs
-from posttrain.records import Message, Question
+from posttrain.records import Message
 from posttrain.rewards import RewardFunction, Rewards
 from posttrain.sections import JudgeSettings, LabelSettings, ModelSettings
 from tasks.judge_cache import ReplyCache
 from tasks.judge_files import BASE, digest_of_base, judge_digest, read_form
 from tasks.judge_local import LocalJudge
-from tasks.judge_pairs import Judge, Pair, asked, gold_of, labels_of
+from tasks.judge_pairs import Judge, asked, labels_of
 from tasks.judge_remote import ServerJudge
 from tasks.labels import LABELS
-from tasks.records import read_rows, write_rows
+from tasks.pairs import draw_pairs
+from tasks.records import write_rows
 from tasks.stage import Log, Outcome, keep_findings
 from tasks.weights import source_of
 
@@ -108,7 +106,7 @@ def label_with_judge(
     """
     started = time.perf_counter()
     form = read_form(settings, folder=templates)
-    pairs = _pairs(samples, labels, model_uri, Random(f"{seed}/judge"))
+    pairs = draw_pairs(samples, labels, model_uri=model_uri, seed=seed)[: labels.budget or None]
     with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
         answered = asked(judge, pairs, form, settings)
     if not answered:
@@ -143,36 +141,6 @@ def label_with_judge(
         metrics={"pairs": count, **_metrics(figures), "asked": judge.usage.asked, "cached": judge.usage.cached},
         costs={"labels": count, "judge": _price(judge, settings), "train_seconds": time.perf_counter() - started},
     )
-
-
-def _pairs(samples: Path, settings: LabelSettings, model_uri: str, random: Random) -> list[Pair]:
-    grader = build_grader("answer")
-    rows = read_rows(samples / "samples.jsonl")
-    pairs = [pair for row in rows for pair in _of_question(row, grader, settings, model_uri, random)]
-    if not pairs:
-        raise DataError(
-            "judge: no question has two different responses, so there is nothing to compare. Sample more (sample.per_prompt), or "
-            "hotter (sample.temperature)"
-        )
-    random.shuffle(pairs)
-    return pairs[: settings.budget] if settings.budget else pairs
-
-
-def _of_question(
-    row: Mapping[str, Any], grader: Grader, settings: LabelSettings, model_uri: str, random: Random
-) -> Iterator[Pair]:
-    question = Question.model_validate(row["question"])
-    is_finished = dict(row["responses"])
-    gold = gold_of(question, is_finished, grader)
-    for first, second in random_pairs(is_finished, most=settings.pairs_per_prompt, random=random):
-        yield Pair(
-            question=question,
-            first=first,
-            second=second,
-            gold=gold(first, second),
-            first_model=model_uri,
-            second_model=model_uri,
-        )
 
 
 def _how_asked(opinions: Sequence[Opinion], settings: JudgeSettings) -> dict[str, object]:

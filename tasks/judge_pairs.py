@@ -1,17 +1,16 @@
 """What a judge is asked of pairs of responses, and the labels that become of its answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from posttrain.annotators import Quality, gold_preference
-from posttrain.graders import Grader, Sample
 from posttrain.judge_figures import JudgedPair
 from posttrain.judge_templates import Form
 from posttrain.judges import Inquiry, Opinion, Usage, beats, both_orders, inquiry, shown
 from posttrain.labels import Label
-from posttrain.records import Prompt, Question
+from posttrain.records import Prompt
 from posttrain.sections import JudgeSettings
+from tasks.pairs import Pair
 from tasks.progress import bar
 from tasks.trainer import quiet_libraries
 
@@ -44,51 +43,12 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two responses to one question, in the order shown, and what a noise-free judge says of them.
-
-    Attributes:
-        question: that both answer.
-        first: the response shown first.
-        second: the response shown second.
-        gold: probability that the first is better, as the answers tell; None where nobody knows.
-        first_model: URI of the model that wrote `first`.
-        second_model: URI of the model that wrote `second`.
-    """
-
-    question: Question
-    first: str
-    second: str
-    gold: float | None
-    first_model: str
-    second_model: str
-
-
-@dataclass(frozen=True)
 class Answered:
     """A pair with what the judge said of it: an opinion of each order, or of each response."""
 
     pair: Pair
     opinions: tuple[Opinion, ...]
     judged: JudgedPair
-
-
-def gold_of(question: Question, is_finished: Mapping[str, bool], grader: Grader) -> Callable[[str, str], float | None]:
-    """Return what tells a noise-free judge's preference between two of the responses; None for a question without answers.
-
-    Args:
-        question: that they answer.
-        is_finished: of each response, whether it ended by itself.
-        grader: tells right answers.
-    """
-    if not question.answers:
-        return lambda first, second: None
-    grades = grader.grade([Sample(text, {"id": question.id, "answers": question.answers}) for text in is_finished])
-    qualities = {
-        text: Quality(is_right=grade.is_right, is_finished=is_finished[text])
-        for text, grade in zip(is_finished, grades, strict=True)
-    }
-    return lambda first, second: gold_preference(qualities[first], qualities[second])
 
 
 def asked(judge: Judge, pairs: Sequence[Pair], form: Form, settings: JudgeSettings) -> list[Answered]:
@@ -156,6 +116,8 @@ def labels_of(answered: Sequence[Answered], *, judge: str, form: Form) -> list[L
             first_model=one.pair.first_model,
             second_model=one.pair.second_model,
             gold=one.pair.gold,
+            first_finished=one.pair.first_finished,
+            second_finished=one.pair.second_finished,
         )
         for number, one in enumerate(answered)
         if one.judged.preference is not None

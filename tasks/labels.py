@@ -11,13 +11,13 @@ from pathlib import Path
 from random import Random
 
 from posttrain.agreement import agreement_of, as_json
-from posttrain.annotators import Candidate, Quality, annotator_noise, gold_preference, informative_pairs, label
+from posttrain.annotators import annotator_noise, simulated_opinion
 from posttrain.errors import DataError, RequestError
-from posttrain.graders import Sample, build_grader
-from posttrain.labels import Feedback, Label, label_of_preference, labels_of_ranking, labels_of_ratings, question_names
+from posttrain.labels import Feedback, Label, is_equal, label_of_preference, labels_of_ranking, labels_of_ratings, question_names
 from posttrain.records import Preference, Question, Ranking, Rating
 from posttrain.sections import LabelSettings
 from tasks.label_store import read_store
+from tasks.pairs import Pair, draw_pairs
 from tasks.records import R, has_rows, read_records, read_rows, required, write_rows
 from tasks.stage import Log, Outcome
 
@@ -41,63 +41,67 @@ def write_labels(out: Path, labels: Sequence[Label]) -> Outcome:
 
 
 def label_simulated(out: Path, log: Log, *, samples: Path, settings: LabelSettings, model_uri: str, seed: int) -> Outcome:
-    """Label pairs of samples by simulated annotators, who know the right answers and flip some of their labels.
+    """Label pairs of samples by simulated annotators, who know the right answers and get some labels wrong.
 
-    The pairs are those in which one response is better; they are shown in a random order and go round the annotators, and
+    The pairs are those that any other source would be shown (`tasks.pairs.draw_pairs`). They go round the annotators, and
     `labels.overlap` of them go to a second one as well. `at` stays empty: a run repeated gives the same file.
 
     Raises:
-        DataError: a question has no answers, or no prompt has both a better and a worse response.
+        DataError: a question has no answers, there is no pair, or not one label names a better response.
     """
-    random = Random(f"{seed}/labels")
-    pairs = list(_pairs(samples, settings, random))
-    if not pairs:
+    pairs = draw_pairs(samples, settings, model_uri=model_uri, seed=seed)
+    noise = annotator_noise(annotators=settings.annotators, flip_rate=settings.flip_rate, seed=seed)
+    given = _simulated(pairs, settings, noise=noise, random=Random(f"{seed}/labels"))
+    bought = list(islice(given, settings.budget or None))
+    labels = [each for each, _ in bought]
+    if all(is_equal(each.preference) for each in labels):
         raise DataError(
-            "label: no prompt has both a better and a worse response, so there is nothing to prefer. "
+            f"label: all {len(labels)} labels say that both responses are equally good, so there is nothing to prefer. "
             "Sample more (sample.per_prompt), or train the SFT model to answer some questions right"
         )
-    random.shuffle(pairs)
-    noise = annotator_noise(annotators=settings.annotators, flip_rate=settings.flip_rate, seed=seed)
-    given = _simulated(pairs, settings, noise=noise, model_uri=model_uri, random=random)
-    bought = list(islice(given, settings.budget or None))
-    outcome = write_labels(out, [each for each, _ in bought])
+    outcome = write_labels(out, labels)
     flipped = sum(is_flipped for _, is_flipped in bought) / len(bought)
     return Outcome(metrics={**outcome.metrics, "flipped_share": flipped}, costs=outcome.costs)
 
 
 def _simulated(
-    pairs: Sequence[tuple[Question, tuple[Candidate, Candidate]]],
-    settings: LabelSettings,
-    *,
-    noise: Sequence[float],
-    model_uri: str,
-    random: Random,
+    pairs: Sequence[Pair], settings: LabelSettings, *, noise: Sequence[float], random: Random
 ) -> Iterator[tuple[Label, bool]]:
-    """Yield each label, and whether the annotator's noise flipped it."""
+    """Yield each label, and whether the annotator's noise changed it."""
     number = 0
-    for place, (question, (better, worse)) in enumerate(pairs):
-        gold = gold_preference(better.quality, worse.quality)
+    for place, pair in enumerate(pairs):
+        if pair.gold is None:
+            raise DataError(
+                f"question {pair.question.id} has no answers, and simulated annotators prefer right responses to wrong ones. "
+                'Use imported feedback instead: SET="labels.source=dataset"'
+            )
         for annotator in _asked(place, settings, random):
-            choice = label((better, worse), annotator=annotator, noise=noise, random=random)
-            is_better_first = random.random() < 0.5
-            first, second = (better.text, worse.text) if is_better_first else (worse.text, better.text)
+            said = simulated_opinion(
+                pair.gold,
+                lengths=(len(pair.first), len(pair.second)),
+                noise=noise[annotator],
+                ties=settings.ties,
+                random=random,
+            )
             yield (
                 Label(
-                    id=f"{question.id}-{number}",
-                    family=question.family,
-                    prompt=question.prompt,
-                    question=question.id,
-                    group=question.id,
-                    first=first,
-                    second=second,
-                    preference=float(choice.chosen == first),
-                    annotator=choice.annotator,
+                    id=f"{pair.question.id}-{number}",
+                    family=pair.question.family,
+                    prompt=pair.question.prompt,
+                    question=pair.question.id,
+                    group=pair.question.id,
+                    first=pair.first,
+                    second=pair.second,
+                    preference=said.preference,
+                    annotator=f"simulated-{annotator}",
                     source="simulated",
-                    first_model=model_uri,
-                    second_model=model_uri,
-                    gold=gold if is_better_first else 1 - gold,
+                    first_model=pair.first_model,
+                    second_model=pair.second_model,
+                    first_finished=pair.first_finished,
+                    second_finished=pair.second_finished,
+                    gold=pair.gold,
                 ),
-                choice.is_flipped,
+                said.is_flipped,
             )
             number += 1
 
@@ -108,24 +112,6 @@ def _asked(place: int, settings: LabelSettings, random: Random) -> tuple[int, ..
     if settings.annotators == 1 or random.random() >= settings.overlap:
         return (first,)
     return first, (first + random.randrange(1, settings.annotators)) % settings.annotators
-
-
-def _pairs(samples: Path, settings: LabelSettings, random: Random) -> Iterator[tuple[Question, tuple[Candidate, Candidate]]]:
-    grader = build_grader("answer")
-    for row in read_rows(samples / "samples.jsonl"):
-        question = Question.model_validate(row["question"])
-        if not question.answers:
-            raise DataError(
-                f"question {question.id} has no answers, and simulated annotators prefer right responses to wrong ones. "
-                'Use imported feedback instead: SET="labels.source=dataset"'
-            )
-        grades = grader.grade([Sample(text, {"id": question.id, "answers": question.answers}) for text, _ in row["responses"]])
-        candidates = [
-            Candidate(text=text, quality=Quality(is_right=told.is_right, is_finished=is_finished))
-            for (text, is_finished), told in zip(row["responses"], grades, strict=True)
-        ]
-        for pair in informative_pairs(candidates, most=settings.pairs_per_prompt, ties=settings.ties, random=random):
-            yield question, pair
 
 
 # --- imported feedback ----------------------------------------------------------------------------------------------------
@@ -191,6 +177,7 @@ def label_from_file(out: Path, log: Log, *, samples: Path | None, data: Path, se
         raise RequestError('labels.source=file needs the store of labels: SET="labels.source=file labels.file=…"')
     questions = {question.id: question for question in required(data, "questions", Question, why="labels are given on")}
     responses = None if samples is None else _responses(samples)
+    ended = responses or {}
     labels = read_store(Path(settings.file), questions=questions, responses=responses)
     writer = model_uri if samples else ""
     return write_labels(
@@ -201,6 +188,8 @@ def label_from_file(out: Path, log: Log, *, samples: Path | None, data: Path, se
                     "family": questions[each.question].family,
                     "first_model": each.first_model or writer,
                     "second_model": each.second_model or writer,
+                    "first_finished": ended.get(each.question, {}).get(each.first, each.first_finished),
+                    "second_finished": ended.get(each.question, {}).get(each.second, each.second_finished),
                 }
             )
             for each in labels[: settings.budget or None]
@@ -208,5 +197,6 @@ def label_from_file(out: Path, log: Log, *, samples: Path | None, data: Path, se
     )
 
 
-def _responses(samples: Path) -> dict[str, set[str]]:
-    return {row["question"]["id"]: {text for text, _ in row["responses"]} for row in read_rows(samples / "samples.jsonl")}
+def _responses(samples: Path) -> dict[str, dict[str, bool]]:
+    """Return by question its samples, each with whether it ended by itself."""
+    return {row["question"]["id"]: dict(row["responses"]) for row in read_rows(samples / "samples.jsonl")}

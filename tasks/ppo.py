@@ -17,6 +17,7 @@ from models.reward import centre_of
 from models.sampler import sample
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.graders import Sample, build_grader
+from posttrain.labels import sampled_questions
 from posttrain.ppo import Update, ppo
 from posttrain.records import Question
 from posttrain.rewards import Rewards
@@ -49,6 +50,7 @@ def train(
     checkpoints: Path,
     context: int,
     seed: int,
+    question_share: float = 0.0,
     not_asked: Path | None = None,
 ) -> Outcome:
     """Write `model/`, the model in `start` trained with PPO, which is its own reference; and `samples.jsonl`.
@@ -65,10 +67,13 @@ def train(
         checkpoints: folder of this stage key's checkpoints.
         context: tokens of prompt and response together.
         seed: of orders and samples.
+        question_share: share of the questions that are kept for sampling and labels, and not asked.
         not_asked: JSON list of ids of questions that are left out: those that the reward model has learnt from.
     """
     left_out = frozenset(json.loads(not_asked.read_text(encoding="utf-8"))) if not_asked else frozenset()
-    asker = _Asker(data, load_tokenizer(tokenizer), reward, settings, context=context, left_out=left_out)
+    known = required(data, "questions", Question, why="PPO asks")
+    kept_for_labels = frozenset(sampled_questions([one.id for one in known], share=question_share, seed=seed))
+    asker = _Asker(known, load_tokenizer(tokenizer), reward, settings, context=context, left_out=left_out | kept_for_labels)
     source, revision = source_of(start)
     kept = Checkpoints(checkpoints)
     with quiet_libraries(), bar("ppo", settings.updates) as advance:
@@ -94,7 +99,7 @@ def train(
         save(merged(network.policy.eval()), asker.tokenizer, out / "model")
     write_rows(out / SAMPLES, run.samples)
     return Outcome(
-        metrics=run.summary(),
+        metrics={**run.summary(), "questions": len(asker.questions), "questions_kept_for_labels": len(kept_for_labels)},
         costs={
             "train_seconds": seconds + run.seconds_before,
             "generated_tokens": run.tokens["generated"],
@@ -153,7 +158,7 @@ class _Asker:
 
     def __init__(
         self,
-        data: Path,
+        questions: Sequence[Question],
         tokenizer: PreTrainedTokenizerBase,
         reward: RewardSource,
         settings: PPOSettings,
@@ -169,8 +174,7 @@ class _Asker:
         self._name = reward.name
         # a judge has limits of its own (judge.timeout, judge.retries), which a slow server may need all of
         self._seconds = None if reward.kind == "judge" else settings.reward_seconds
-        found = list(required(data, "questions", Question, why="PPO asks"))
-        found = [one for one in found if one.answers] if reward.kind == "grader" else found
+        found = [one for one in questions if one.answers or reward.kind != "grader"]
         found = [one for one in found if one.id not in left_out]
         texts = [prompt_text(tokenizer, one.prompt) for one in found]
         ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
@@ -178,8 +182,8 @@ class _Asker:
         if not fits:
             raise DataError(
                 "PPO has nothing to ask: a question must leave room for a response, have an answer where a grader is the reward, "
-                "and be none that the reward model has learnt from. Import more questions, raise model.context, or lower "
-                "reward_model.train_share"
+                "and be none that is kept for labels or that the reward model has learnt from. Import more questions, raise "
+                "model.context, or lower sample.question_share"
             )
         self.questions = [found[place] for place in fits]
         self.prompts = [texts[place] for place in fits]

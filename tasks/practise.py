@@ -10,7 +10,7 @@ from models.load import device, load_model, load_tokenizer
 from models.options import option_ids
 from models.practice import practise
 from posttrain.records import Demonstration, Question
-from posttrain.reviews import VERDICTS, reviews
+from posttrain.reviews import VERDICTS, reviewer, reviews
 from posttrain.sections import JudgeSettings, ModelSettings
 from tasks.progress import bar
 from tasks.records import read_records
@@ -50,7 +50,8 @@ def practise_judging(
     """
     reader = load_tokenizer(tokenizer)
     taken = {record.family for role, kind in TAKEN for record in read_records(data / f"{role}.jsonl", kind)}
-    written = reviews(taken, seed=f"{seed}/practice")
+    by = reviewer(settings.misread_verbs, slip_share=settings.slip_share)
+    written = reviews(taken, by=by, seed=f"{seed}/practice")
     texts = list(islice(written, DOCUMENTS_A_STEP * settings.practice))
     documents = [
         [*ids[: context - 1], reader.eos_token_id]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from models.generate import generate
 from models.load import device, load_model, load_tokenizer, prompt_text
+from posttrain.errors import DataError
+from posttrain.labels import sampled_questions
 from posttrain.records import Question
 from posttrain.sections import ModelSettings, SampleSettings
 from tasks.progress import bar
@@ -27,8 +29,18 @@ def sample(
     context: int,
     seed: int,
 ) -> Outcome:
-    """Write `samples.jsonl`: for each training question, responses of the model in `start`."""
-    questions = required(data, "questions", Question, why="responses are sampled for")
+    """Write `samples.jsonl`: for each of `sample.question_share` of the training questions, responses of the model in `start`.
+
+    Raises:
+        DataError: there is no such question.
+    """
+    found = required(data, "questions", Question, why="responses are sampled for")
+    chosen = set(sampled_questions([one.id for one in found], share=settings.question_share, seed=seed))
+    questions = [one for one in found if one.id in chosen]
+    if not questions:
+        raise DataError(
+            f"sample.question_share={settings.question_share:g} leaves no training question to sample responses for. Raise it"
+        )
     reader = load_tokenizer(tokenizer)
     source, revision = source_of(start)
     started = time.perf_counter()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from posttrain.annotators import annotator_noise, is_flipped
+from posttrain.annotators import annotator_noise, simulated_opinion
 from posttrain.audit import agreement_between, flattened
 from posttrain.labels import Label, is_equal
 from posttrain.sections import LabelSettings
@@ -54,10 +54,17 @@ def _simulated(labels: Sequence[Label], settings: LabelSettings, seed: int) -> I
     decided = [(label, label.gold) for label in labels if label.gold is not None and not is_equal(label.gold)]
     for place, (label, gold) in enumerate(decided):
         annotator = place % settings.annotators
+        said = simulated_opinion(
+            gold,
+            lengths=(len(label.first), len(label.second)),
+            noise=noise[annotator],
+            ties=settings.ties,
+            random=random,
+        )
         yield label.model_copy(
             update={
                 "id": f"{label.question}-second-{place}",
-                "preference": 1 - gold if is_flipped(annotator, noise=noise, random=random) else gold,
+                "preference": said.preference,
                 "annotator": f"simulated-{annotator}",
                 "source": "simulated",
                 "at": "",

@@ -12,8 +12,9 @@ from posttrain.records import Question
 from posttrain.sections import JudgeSettings, ModelSettings
 from tasks.judge import open_judge
 from tasks.judge_files import read_form
-from tasks.judge_pairs import Pair, Written, asked, gold_of, labels_of
+from tasks.judge_pairs import Written, asked, labels_of
 from tasks.labels import LABELS
+from tasks.pairs import Pair, gold_of
 from tasks.records import read_rows, write_rows
 from tasks.stage import Log, Outcome
 from tasks.trainer import quiet_libraries
@@ -93,7 +94,7 @@ def _pairs(
             continue
         other = random.choice(list(sampled))
         gold = gold_of(question, {own.text: own.is_finished, other: sampled[other]}, grader)
-        first, second = (own.text, judge), (other, model_uri)
+        first, second = (own.text, judge, own.is_finished), (other, model_uri, sampled[other])
         if random.random() < 0.5:
             first, second = second, first
         pairs.append(
@@ -104,6 +105,8 @@ def _pairs(
                 gold=gold(first[0], second[0]),
                 first_model=first[1],
                 second_model=second[1],
+                first_finished=first[2],
+                second_finished=second[2],
             )
         )
     return pairs
