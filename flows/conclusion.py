@@ -11,6 +11,7 @@ from prefect import task
 from flows.feedback import Feedback, proxy_name, source_of_labels
 from flows.stages import Stages
 from posttrain.config import Config, stages_of
+from posttrain.errors import ContractError
 from posttrain.monitor import divergence
 from posttrain.report import build_report
 from tasks.dvc import DatasetVersion
@@ -55,6 +56,8 @@ def conclude(
     models, results, feedback = outcomes.models, outcomes.results, outcomes.feedback
     final = list(models)[-1]
     ledger, parent = stages.ledger, stages.parent
+    if final != compared_with:
+        check_answers(results[final], results[compared_with], name=final, start=compared_with)
     metrics = pipeline_metrics(stages, results[final])
     tags = {
         "posttrain.method": config.method,
@@ -116,6 +119,25 @@ def conclude(
         },
     )
     return report
+
+
+def check_answers(result: Artifact, before: Artifact, *, name: str, start: str) -> None:
+    """Refuse a model that answers every held-out question, greedily and sampled, to the letter as the one it started from.
+
+    Raises:
+        ContractError: it does, so whatever training moved shows nowhere.
+    """
+
+    def texts(artifact: Artifact) -> list[list[str]]:
+        return [[one["text"] for one in (row["greedy"], *row["sampled"])] for row in read_rows(artifact.path / PROBLEMS)]
+
+    ours, theirs = texts(result), texts(before)
+    if ours == theirs:
+        raise ContractError(
+            f"{name} gives the same answers as {start}: all {sum(map(len, ours)):,} responses to the {len(ours):,} held-out "
+            "questions are equal to the letter, so it has learnt nothing that shows, and is not registered. Train longer or with "
+            "a larger learning rate (docs/settings.md), or give it data that tell something"
+        )
 
 
 @task(name="register", persist_result=False)

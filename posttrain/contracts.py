@@ -1,7 +1,9 @@
 """What must hold while PPO trains, and which of the usual faults it is when it does not."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -160,3 +162,63 @@ def collapse(history: Sequence[Health], *, patience: int, longest_growth: float,
     if finished < least_finished * first.finished:
         return f"responses that end with EOS fell from {first.finished:.0%} to {finished:.0%}"
     return None
+
+
+class Signal:
+    """Whether a reward tells two responses to one question apart, without which there is nothing for PPO to learn.
+
+    A reward that is the same for all responses, or depends on the question alone, leaves advantages that are the critic's errors:
+    the policy drifts, and no other contract can see it. The first two different responses to one question with different scores
+    are a signal, and end the watch.
+
+    Args:
+        patience: updates without a signal before a run is refused.
+        state: of an earlier watch, as `state` gives it; None to begin.
+        enough: comparisons within questions after which a reward that varies between questions only is refused.
+    """
+
+    def __init__(self, *, patience: int, enough: int = 64, state: Mapping[str, Any] | None = None) -> None:
+        self._patience, self._enough = patience, enough
+        before = state or {"updates": 0, "compared": 0, "responses": 0, "range": (math.inf, -math.inf), "is_there": False}
+        self._first: dict[int, tuple[int, float]] = dict(before.get("first", {}))
+        self._updates, self._compared, self._responses = before["updates"], before["compared"], before["responses"]
+        self._lowest, self._highest = before["range"]
+        self.is_there: bool = before["is_there"]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, of plain numbers."""
+        return {
+            "updates": self._updates,
+            "compared": self._compared,
+            "responses": self._responses,
+            "range": (self._lowest, self._highest),
+            "is_there": self.is_there,
+            "first": {} if self.is_there else dict(self._first),
+        }
+
+    def see(self, questions: Sequence[int], responses: Sequence[Sequence[int]], scores: Sequence[float]) -> None:
+        """Take in an update's responses, as token ids, with their scores; each of (episodes,)."""
+        self._updates += 1
+        for question, response, score in zip(questions, responses, scores, strict=True):
+            if self.is_there:
+                return
+            self._responses += 1
+            self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
+            ids = hash(tuple(response))
+            other, its_score = self._first.setdefault(question, (ids, score))
+            if other != ids:
+                self._compared += 1
+                self.is_there = not math.isclose(score, its_score, rel_tol=1e-6, abs_tol=1e-9)
+
+    def missing(self) -> str | None:
+        """Return what speaks against any signal, or None where there is one or it is too early to tell."""
+        if self.is_there or self._updates < self._patience:
+            return None
+        if math.isclose(self._lowest, self._highest, rel_tol=1e-6, abs_tol=1e-9):
+            return f"all {self._responses:,} responses of {self._updates} updates have one and the same score, {self._lowest:g}"
+        if self._compared >= self._enough:
+            return (
+                f"of {self._compared:,} pairs of different responses to one question not one has two different scores: the "
+                "reward depends on the question alone"
+            )
+        return None

@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
 from posttrain.errors import DataError
 from posttrain.labels import as_preferences, by_pair
@@ -106,7 +107,8 @@ def train(
             peft_config=lora(model),
             callbacks=[curves],
         )
-        silenced(trainer).train()
+        with must_move(trainer.model, stage="dpo"):
+            silenced(trainer).train()
         seconds = time.perf_counter() - started
         save(merged(trainer.model), reader, out / "model")
     last = curves.last

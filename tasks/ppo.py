@@ -11,10 +11,12 @@ from accelerate import Accelerator
 from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase
 
+from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer, prompt_text
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.reward import centre_of
 from models.sampler import sample
+from posttrain.contracts import Signal
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.graders import Sample, build_grader
 from posttrain.labels import sampled_questions
@@ -94,7 +96,8 @@ def train(
             state=None if state is None else state["ppo"],
             fits_values=_starts_as_reward_model(settings, reward),
         )
-        run.watch(updates)
+        with must_move(network.policy, stage="ppo"):
+            run.watch(updates)
         seconds = time.perf_counter() - started
         save(merged(network.policy.eval()), asker.tokenizer, out / "model")
     write_rows(out / SAMPLES, run.samples)
@@ -171,7 +174,7 @@ class _Asker:
         self._context = context
         self._reward = reward_function(reward)
         self._gold = build_grader("answer")
-        self._name = reward.name
+        self.name = reward.name
         # a judge has limits of its own (judge.timeout, judge.retries), which a slow server may need all of
         self._seconds = None if reward.kind == "judge" else settings.reward_seconds
         found = [one for one in questions if one.answers or reward.kind != "grader"]
@@ -215,7 +218,7 @@ class _Asker:
         rewards = within(
             self._seconds,
             self._reward,
-            self._name,
+            self.name,
             [self.prompts[question] for question in asked],
             texts,
             [self._records[question] for question in asked],
@@ -240,12 +243,20 @@ class _Run:
         state: Mapping[str, Any] | None,
     ) -> None:
         self._log, self._advance, self._asker, self._kept, self._settings = log, advance, asker, kept, settings
-        before = state or {"curve": [], "samples": [], "tokens": {"generated": 0, "trained": 0}, "best": None, "seconds": 0.0}
+        before = state or {
+            "curve": [],
+            "samples": [],
+            "tokens": {"generated": 0, "trained": 0},
+            "best": None,
+            "seconds": 0.0,
+            "signal": None,
+        }
         self._curve: list[dict[str, float]] = list(before["curve"])
         self.samples: list[dict[str, Any]] = list(before["samples"])
         self.tokens: dict[str, int] = dict(before["tokens"])
         self._best: float | None = before["best"]
         self.seconds_before: float = before["seconds"]
+        self._signal = Signal(patience=settings.patience, state=before["signal"])
         for step, figures in enumerate(self._curve, start=1):
             log(step, figures)
             advance(1, "")
@@ -254,7 +265,7 @@ class _Run:
         """Log each update and write checkpoints.
 
         Raises:
-            ContractError: PPO's, with the place of the best checkpoint.
+            ContractError: PPO's, with the place of the best checkpoint; or the reward tells no response from another.
         """
         started = time.perf_counter()
         try:
@@ -278,12 +289,22 @@ class _Run:
         self.tokens["trained"] += int((update.episodes.prompt_length + lengths).sum()) * self._settings.epochs
         if update.number % self._settings.samples_every == 0 or update.number in (1, self._settings.updates):
             self.samples += self._table(update)
+        self._signal.see(update.asked, self._responses(update), update.rewards.values)
+        if missing := self._signal.missing():
+            raise ContractError(
+                f"{self._asker.name} gives PPO no signal: {missing}. Look at the samples in MLflow, take another reward "
+                "(ppo.reward), or a model that is sometimes right (METHOD=sft first, ppo.temperature, ppo.partial_credit)"
+            )
+
+    @staticmethod
+    def _responses(update: Update) -> list[list[int]]:
+        """Return the ids of an update's responses, without prompt and padding."""
+        heads, lengths = update.episodes.prompt_length.tolist(), update.episodes.response_length.tolist()
+        rows = update.episodes.ids.tolist()
+        return [row[head : head + length] for row, head, length in zip(rows, heads, lengths, strict=True)]
 
     def _table(self, update: Update) -> list[dict[str, Any]]:
-        heads, lengths = update.episodes.prompt_length.tolist(), update.episodes.response_length.tolist()
-        rows = update.episodes.ids[:SHOWN].tolist()
-        responses = [row[head : head + length] for row, head, length in zip(rows, heads, lengths, strict=False)]
-        texts = self._asker.texts(responses)
+        texts = self._asker.texts(self._responses(update)[:SHOWN])
         reasons = list(update.rewards.reasons) or [""] * len(update.asked)
         return [
             {
@@ -311,6 +332,7 @@ class _Run:
                 "tokens": self.tokens,
                 "best": self._best,
                 "seconds": self.seconds_before + seconds,
+                "signal": self._signal.state(),
             },
             is_best=is_best,
         )

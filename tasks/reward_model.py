@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase
 
+from models.fingerprint import must_move
 from models.load import device, dtype, load_tokenizer, prompt_text
 from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
 from posttrain.errors import ContractError, DataError
@@ -207,14 +208,15 @@ def _trained(
             network = reward_network(source, model, on=device(), revision=revision, pad=reader.pad_token_id, seed=own_seed)
             network = _adapted(network, model, own_seed)
             is_half = device().type == "cuda" and dtype(model) == torch.bfloat16
-            for step in train_reward_network(network, groups, settings, seed=own_seed, autocast=is_half):
-                figures = {"loss": step.loss, "accuracy": step.accuracy, "learning_rate": step.learning_rate}
-                log(step.step, figures if number == 0 else {f"{name}_member_{number + 1}": one for name, one in figures.items()})
-                advance(1, f"loss {step.loss:.3f}")
-                tokens += step.tokens
-                if step.step > steps - max(1, steps // 10):
-                    losses.append(step.loss)
-                    accuracies.append(step.accuracy)
+            with must_move(network, stage="reward_model"):
+                for step in train_reward_network(network, groups, settings, seed=own_seed, autocast=is_half):
+                    told = {"loss": step.loss, "accuracy": step.accuracy, "learning_rate": step.learning_rate}
+                    log(step.step, told if number == 0 else {f"{name}_member_{number + 1}": one for name, one in told.items()})
+                    advance(1, f"loss {step.loss:.3f}")
+                    tokens += step.tokens
+                    if step.step > steps - max(1, steps // 10):
+                        losses.append(step.loss)
+                        accuracies.append(step.accuracy)
             members.append(merged(network))
     return _Trained(
         members=members,

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
 from posttrain.records import Demonstration
 from posttrain.sections import ModelSettings, SFTSettings
@@ -55,7 +56,8 @@ def train(
             callbacks=[curves],
         )
         started = time.perf_counter()
-        silenced(trainer).train()
+        with must_move(trainer.model, stage="sft"):
+            silenced(trainer).train()
         seconds = time.perf_counter() - started
         save(merged(trainer.model), reader, out / "model")
     return Outcome(

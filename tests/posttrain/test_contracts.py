@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from posttrain.contracts import Health, Recomputed, check_first_ratio, check_kl, collapse, explained
+from posttrain.contracts import Health, Recomputed, Signal, check_first_ratio, check_kl, collapse, explained
 from posttrain.errors import ContractError
 
 
@@ -135,3 +135,62 @@ def test_equal_scores_at_the_start_are_no_measure():
 @given(count=st.integers(1, 8), patience=st.integers(1, 5))
 def test_what_stays_as_it_was_never_collapses(count, patience):
     assert collapse([WELL] * count, patience=patience, longest_growth=1.1, least_finished=1.0) is None
+
+
+# --- signal ---------------------------------------------------------------------------------------------------------------
+
+
+def watched(updates, *, patience=3, **how):
+    """Feed (questions, responses, scores) an update; return the watch."""
+    watch = Signal(patience=patience, **how)
+    for questions, responses, scores in updates:
+        watch.see(questions, responses, scores)
+    return watch
+
+
+def test_two_scores_of_one_question_are_a_signal():
+    watch = watched([([1, 2, 1], [[5], [5], [6]], [0.0, 0.0, 1.0])])
+    assert watch.is_there and watch.missing() is None
+
+
+def test_a_question_asked_again_in_a_later_update_counts():
+    assert watched([([1], [[5]], [0.0]), ([2], [[5]], [0.0]), ([1], [[6]], [0.5])]).is_there
+
+
+def test_one_response_with_two_scores_is_the_rewards_noise_and_no_signal():
+    assert not watched([([1, 1], [[5], [5]], [0.0, 1.0])]).is_there
+
+
+def test_a_constant_reward_is_refused_after_patience_and_not_before():
+    update = ([1, 2], [[5], [6]], [0.25, 0.25])
+    assert watched([update] * 2).missing() is None
+    assert watched([update] * 3).missing() == "all 6 responses of 3 updates have one and the same score, 0.25"
+
+
+def test_a_reward_of_the_question_alone_is_refused_once_enough_pairs_say_so():
+    """Each question's two responses differ and score alike; questions score differently, so no deviation is zero."""
+    update = ([1, 1, 2, 2], [[5], [6], [5], [7]], [0.0, 0.0, 1.0, 1.0])
+    assert watched([update] * 3, enough=100).missing() is None
+    # per update one comparison a question at least: in the first 2, in later ones the second response of each again
+    assert watched([update] * 3, enough=6).missing() == (
+        "of 6 pairs of different responses to one question not one has two different scores: the reward depends on the question "
+        "alone"
+    )
+
+
+def test_questions_that_never_come_again_say_nothing_against_a_reward_that_varies():
+    assert watched([([n], [[n]], [float(n)]) for n in range(20)]).missing() is None
+
+
+def test_rounding_is_no_signal():
+    assert not watched([([1, 1], [[5], [6]], [0.3, 0.1 + 0.2])]).is_there
+
+
+def test_a_watch_goes_on_from_its_state():
+    updates = [([n % 3, 9], [[n], [1]], [0.0, 0.0]) for n in range(6)]
+    whole = watched(updates)
+    half = watched(updates[:3])
+    resumed = Signal(patience=3, state=half.state())
+    for update in updates[3:]:
+        resumed.see(*update)
+    assert resumed.state() == whole.state() and resumed.missing() == whole.missing() is not None

@@ -24,7 +24,7 @@ from posttrain.labels import (
     labels_of_ranking,
     labels_of_ratings,
     question_names,
-    random_pairs,
+    sampled_questions,
     split_questions,
 )
 from posttrain.records import Message, Preference, Question, Ranking, Rating
@@ -51,7 +51,8 @@ def label(first="x", second="y", preference=1.0, *, id="1", prompt="p", annotato
 def turned(one):
     """Return the label that says the same with its responses shown the other way round."""
     gold = None if one.gold is None else 1 - one.gold
-    return one.model_copy(update={"first": one.second, "second": one.first, "preference": 1 - one.preference, "gold": gold})
+    shown = {"first": one.second, "second": one.first, "preference": 1 - one.preference, "gold": gold}
+    return one.model_copy(update=shown | {"first_finished": one.second_finished, "second_finished": one.first_finished})
 
 
 def towards(text, labels):
@@ -161,21 +162,6 @@ def test_preferences_do_not_depend_on_the_order_shown(texts, random):
 
 
 # --- pairs and splits ---------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.text("ab", max_size=3), max_size=7), st.integers(0, 30), st.integers(0, 9))
-def test_random_pairs_are_of_distinct_texts_each_pair_once(texts, most, seed):
-    pairs = random_pairs(texts, most=most, random=Random(seed))
-    distinct = len(set(texts))
-    assert len(pairs) == min(most, distinct * (distinct - 1) // 2)
-    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
-    assert all(a != b and a in texts and b in texts for a, b in pairs)
-    assert pairs == random_pairs(texts, most=most, random=Random(seed))
-
-
-def test_random_pairs_show_either_first():
-    first = Counter(random_pairs(["a", "b"], most=1, random=Random(seed))[0][0] for seed in range(400))
-    assert 160 < first["a"] < 240  # four standard errors of 10 about 200
 
 
 def test_members_are_used_as_evenly_as_possible():
@@ -319,3 +305,24 @@ def test_a_scale_without_width_is_refused():
     with pytest.raises(DataError) as caught:
         labels_of_ratings([rating("a", 1, low=1, high=1, id="r9"), rating("b", 1, low=1, high=1)], questions=NAMES)
     assert str(caught.value) == "rating r9: high must be greater than low, got 1 to 1. Correct or drop the line"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_questions_are_kept_for_labels_by_share_and_seed_whatever_their_order(share):
+    ids = [f"q{number}" for number in range(200)]
+    chosen = sampled_questions(ids, share=share, seed=3)
+    assert len(chosen) == round(200 * share) == len(set(chosen))
+    assert set(chosen) == set(sampled_questions(ids[::-1], share=share, seed=3))
+    if 0 < share < 1:
+        assert set(chosen) != set(sampled_questions(ids, share=share, seed=4))
+
+
+def test_whether_a_response_ended_travels_from_preference_to_label_and_back():
+    for chosen, rejected in (("a", "b"), ("b", "a")):
+        record = Preference(id="7", prompt="p", chosen=chosen, rejected=rejected, chosen_finished=False, rejected_finished=True)
+        told = label_of_preference(record, questions={"p": "q"})
+        assert {told.first: told.first_finished, told.second: told.second_finished} == {chosen: False, rejected: True}
+        (back,) = as_preferences([told])
+        assert (back.chosen, back.chosen_finished, back.rejected_finished) == (chosen, False, True)
+        (other_way,) = as_preferences([turned(told)])
+        assert (other_way.chosen_finished, other_way.rejected_finished) == (False, True)

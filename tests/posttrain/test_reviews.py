@@ -1,4 +1,4 @@
-"""Reviews to practise on: the judge's very form, nobody's stories but their own, reviewers who misread a verb and slip."""
+"""Reviews to practise on: the judge's very form, nobody's stories but their own, reviewers who misread and slip as set."""
 
 import re
 from itertools import islice
@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain import reviews as subject
+from posttrain.errors import RequestError
 from posttrain.graders import Sample, build_grader
 from posttrain.judge_templates import form_of
-from posttrain.reviews import reviews
+from posttrain.reviews import reviewer, reviews
 from posttrain.world import ENDINGS, draw_problem
 from tests.posttrain.test_world import answer_to, family_of
 
@@ -22,8 +23,11 @@ PAIRWISE = re.compile(r"(?P<story>.+)\nA: (?P<a>.+)\nB: (?P<b>.+)\nBetter:(?P<sa
 POINTWISE = re.compile(r"(?P<solution>.+)\nVerdict:(?P<said> (?:right|wrong))")
 
 
-def some(count, *, taken=frozenset(), seed="0"):
-    return list(islice(reviews(taken, seed=seed), count))
+LENDS = reviewer("lends", slip_share=0.1)
+
+
+def some(count, *, taken=frozenset(), seed="0", by=LENDS):
+    return list(islice(reviews(taken, by=by, seed=seed), count))
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +161,30 @@ def test_most_stories_have_one_step(written):
     lengths = [len(family_of(story_of(document))[1]) for document in written]
     assert set(lengths) == {1, 2, 3}
     assert lengths.count(1) / len(lengths) > 0.5
+
+
+def test_a_reviewer_without_prejudice_or_slips_is_always_right():
+    for story, solution, said in judged_ones(some(300, by=reviewer("", slip_share=0.0))):
+        assert said == are_believed(story, [solution], answer=answer_to)[0]
+
+
+def test_several_verbs_may_be_misread_and_slips_come_as_often_as_set():
+    by = reviewer(" lends, sells ,", slip_share=0.3)
+    assert by.reading.habits == {"lends", "sells"}
+    hits = [
+        said == are_believed(story.replace("sells", "loses"), [solution])[0]
+        for story, solution, said in judged_ones(some(1_000, by=by))
+        if "sells" not in story
+    ]
+    # 2,500 draws: four standard deviations of 0.009
+    assert len(hits) > 2_000 and sum(hits) / len(hits) == pytest.approx(0.7, abs=0.037)
+
+
+def test_an_unknown_verb_is_refused_with_the_nearest():
+    with pytest.raises(
+        RequestError, match=r"judge.misread_verbs: there is no verb 'lend' in the tiny world; did you mean lends\?"
+    ):
+        reviewer("sells,lend", slip_share=0.1)
 
 
 @given(st.text(max_size=5))

@@ -71,18 +71,23 @@ def test_without_noise_right_is_preferred_to_wrong_and_finished_to_unfinished(tm
         tmp_path / "samples",
         [[WRONG, True], [RIGHT, True]],
         [[RIGHT + " ", False], [RIGHT, True]],
-        [[WRONG, True], [WRONG + " 6", True]],  # a tie: dropped
+        [[WRONG, True], [WRONG + " 6", True]],  # a tie
         [[RIGHT, False], [WRONG, True]],  # right, though cut off
     )
     outcome, labels = labelled(tmp_path, samples, flip_rate=0.0)
-    assert {(label.prompt, better(label), worse(label)) for label in labels} == {
+    (tie,) = (label for label in labels if label.preference == 0.5)
+    assert (tie.prompt, tie.gold) == ("What? 2", 0.5)
+    assert {(label.prompt, better(label), worse(label)) for label in labels if label is not tie} == {
         ("What? 0", RIGHT, WRONG),
         ("What? 1", RIGHT, RIGHT + " "),
         ("What? 3", RIGHT, WRONG),
     }
-    assert outcome.metrics["pairs"] == outcome.metrics["labels"] == 3 and outcome.metrics["flipped_share"] == 0.0
-    assert outcome.costs == {"labels": 3}
-    assert len({label.id for label in labels}) == 3
+    ended = {text: is_finished for label in labels for text, is_finished in ((label.first, label.first_finished),)}
+    ended |= {label.second: label.second_finished for label in labels}
+    assert ended[RIGHT + " "] is False and ended[WRONG] is True
+    assert outcome.metrics["pairs"] == outcome.metrics["labels"] == 4 and outcome.metrics["flipped_share"] == 0.0
+    assert outcome.costs == {"labels": 4}
+    assert len({label.id for label in labels}) == 4
     for label in labels:
         number = label.prompt[-1]
         assert (label.question, label.group, label.family) == (f"q{number}", f"q{number}", f"f{number}")
@@ -159,7 +164,7 @@ def test_a_budget_counts_every_label_and_spreads_over_the_questions(tmp_path):
     assert labelled(tmp_path, samples, budget=0)[0].costs == {"labels": 100}
 
 
-@pytest.mark.parametrize(("most", "pairs"), [(1, 1), (4, 4), (100, 8)])
+@pytest.mark.parametrize(("most", "pairs"), [(1, 1), (4, 4), (100, 15)])
 def test_no_more_pairs_of_a_prompt_than_asked_for(tmp_path, most, pairs):
     rights, wrongs = [[f"{n} {RIGHT}", True] for n in range(2)], [[f"{n} {WRONG}", True] for n in range(4)]
     outcome, _ = labelled(tmp_path, samples_of(tmp_path / "samples", rights + wrongs), pairs_per_prompt=most)
@@ -186,12 +191,12 @@ def test_questions_without_answers_are_refused(tmp_path):
     )
 
 
-@pytest.mark.parametrize("rows", [[], [[[RIGHT, True], [RIGHT, True]]], [[[WRONG, True], [WRONG + " 6", True]], [[RIGHT, True]]]])
-def test_where_nothing_is_better_than_anything_it_is_refused(tmp_path, rows):
+def test_where_nothing_is_better_than_anything_it_is_refused(tmp_path):
+    ties = [[WRONG, True], [WRONG + " 6", True]]
     with pytest.raises(DataError) as caught:
-        labelled(tmp_path, samples_of(tmp_path / "samples", *rows))
+        labelled(tmp_path, samples_of(tmp_path / "samples", ties, ties), flip_rate=0.0)
     assert str(caught.value) == (
-        "label: no prompt has both a better and a worse response, so there is nothing to prefer. "
+        "label: all 2 labels say that both responses are equally good, so there is nothing to prefer. "
         "Sample more (sample.per_prompt), or train the SFT model to answer some questions right"
     )
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from models import practice
 from models.load import load_model, load_tokenizer
 from models.tiny import network
-from posttrain.errors import RequestError
+from posttrain.errors import ContractError, RequestError
 from posttrain.records import Question
-from posttrain.reviews import VERDICTS
+from posttrain.reviews import VERDICTS, reviewer
 from posttrain.sections import JudgeSettings, LabelSettings, ModelSettings, TinySettings
 from tasks import practise as subject
 from tasks.judge import label_with_judge
@@ -49,6 +49,8 @@ def read_by(monkeypatch):
 
     def nothing(model, documents, **how):
         seen.update(documents=documents, **how)
+        with torch.no_grad():
+            next(model.parameters()).add_(1.0)  # a practice that moves nothing is refused
         return iter(())
 
     monkeypatch.setattr(subject, "practise", nothing)
@@ -83,6 +85,13 @@ def test_every_taken_family_is_handed_on(tmp_path, tiny_world, monkeypatch):
         families = {record.family for record in read_records(tiny_world.data / f"{role}.jsonl", kind)}
         assert families and families <= handed["taken"]
     assert (handed["seed"], seen["seed"]) == ("7/practice", 7)
+    assert handed["by"] == reviewer("", slip_share=0.1), "as judge.misread_verbs and judge.slip_share say"
+
+
+def test_a_practice_that_moves_nothing_is_refused(tmp_path, tiny_world, monkeypatch):
+    monkeypatch.setattr(subject, "practise", lambda *given, **how: iter(()))
+    with pytest.raises(ContractError, match="judge ended with the very weights that it started from"):
+        practised(tmp_path / "out", tiny_world)
 
 
 def _family(story):
