@@ -1,8 +1,12 @@
-"""`make bench`: what the default pipeline costs and reaches, in a fresh copy of the repository.
+"""`make bench`: what the default pipelines cost and reach, in a fresh copy of the repository, on the world that is reported.
 
-    python -m benchmarks.pipeline [methods=dpo,rlhf,rlaif,rlaif:rlaif.direct=true] [seeds=0,1,2] [twice=true] [set="name=value …"]
+    python -m benchmarks.pipeline [methods=dpo,reft] [seeds=10,11,12] [world=2] [record=true] [twice=true] [set="name=value …"]
 
-Prints, for each seed and method (default: dpo): every model with 95 % intervals, its paired gains over the model that the
+Without words it runs every method on every seed of `benchmarks.worlds.REPORTED`, about 25 minutes a seed; with `record=true` it
+puts each run into docs/results.json and writes README's section and picture of results from there. Settings are chosen on
+another world, `benchmarks.worlds.DEVELOPMENT` (`world=1 seeds=0,1,2`).
+
+Prints, for each seed and method: every model with 95 % intervals, its paired gains over the model that the
 method started from, wall time, wall time over the time spent inside the training, sampling and evaluation loops, and the
 peak memory of all processes together; then the time of a cached repetition, and, with `twice=true`, whether a second fresh
 copy arrives at bit-identical weights. A method after the first reuses base and SFT; behind a colon stand settings of its own.
@@ -21,8 +25,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+import yaml
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import results
+from benchmarks.worlds import REPORTED
 
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
@@ -39,6 +47,14 @@ def fresh_copy(folder: Path) -> Path:
             shutil.copyfile(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     return folder
+
+
+def in_world(root: Path, seed: int) -> Path:
+    """Set `world.seed` in a copy's params.yaml; the data are made anew from it."""
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params.setdefault("world", {})["seed"] = seed
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return root
 
 
 def run(root: Path, *settings: str) -> tuple[dict[str, Any], float, float]:
@@ -126,8 +142,12 @@ def audit_row(audit: dict[str, dict[str, float]]) -> list[str]:
 
 def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
-    seeds = [int(seed) for seed in given.get("seeds", "0,1,2").split(",")]
-    methods = given.get("methods", "dpo").split(",")
+    world = int(given.get("world", REPORTED.seed))
+    seeds = [int(seed) for seed in given.get("seeds", ",".join(map(str, REPORTED.seeds))).split(",")]
+    methods = given.get("methods", ",".join(results.METHODS)).split(",")
+    is_recorded = given.get("record") == "true"
+    if is_recorded and (world != REPORTED.seed or not set(seeds) <= set(REPORTED.seeds) or "set" in given):
+        sys.exit(f"record=true keeps runs of the defaults on world={REPORTED.seed} with seeds of {REPORTED.seeds} only")
     more = given.get("set", "").split()
     console = Console(width=170)
     columns = ("seed", "method", "model", "greedy %", "sampled %", "gain, greedy", "gain, sampled", "win rate %", "KL (nats)")
@@ -136,7 +156,7 @@ def main(words: list[str]) -> None:
     cost = Table("seed", "method", "wall s", "loops s", "wall / loops", "peak MB, all processes", title="cost")
     ratios = []
     with TemporaryDirectory() as scratch:
-        root = fresh_copy(Path(scratch, "first"))
+        root = in_world(fresh_copy(Path(scratch, "first")), world)
         for seed in seeds:
             for method in methods:
                 report, seconds, peak = run(root, *settings_of(method, seed, more))
@@ -149,6 +169,9 @@ def main(words: list[str]) -> None:
                 if "audit" in report:
                     feedback.add_row(str(seed), method, *audit_row(report["audit"]))
                 loops = loop_seconds(root, report)
+                if is_recorded:
+                    results.keep(results.run_of(seed, method, report, seconds=seconds, loops=loops, peak=peak))
+                    results.write()
                 ratios += [seconds / loops] if method == methods[0] else []
                 cost.add_row(str(seed), method, f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
         again, seconds, _ = run(root, *settings_of(methods[-1], seeds[-1], more))
@@ -162,7 +185,7 @@ def main(words: list[str]) -> None:
         console.print(f"the same command again: {seconds:.1f} s, every stage cached: {all_cached}, same figures: {same}")
         if given.get("twice") == "true":
             first = run(root, *settings_of(methods[0], seeds[0], more))[0]
-            other = fresh_copy(Path(scratch, "second"))
+            other = in_world(fresh_copy(Path(scratch, "second")), world)
             second = run(other, *settings_of(methods[0], seeds[0], more))[0]
             console.print(f"fresh copy, same seed: bit-identical weights: {weights(root, first) == weights(other, second)}")
 

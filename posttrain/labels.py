@@ -97,11 +97,6 @@ def is_equal(preference: float) -> bool:
     return isclose(preference, 0.5, abs_tol=1e-9)
 
 
-def are_soft(labels: Iterable[Label]) -> bool:
-    """Return whether a label says how sure it is: one between 0 and 1 that is no tie."""
-    return any(0 < label.preference < 1 and not is_equal(label.preference) for label in labels)
-
-
 def as_preferences(labels: Iterable[Label]) -> list[Preference]:
     """Return one hard preference a pair: the mean of its labels, whatever the order shown; a mean of exactly 0.5 is left out.
 

@@ -182,7 +182,7 @@ class RewardModelSettings(Section):
 
     train_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
     """Share of the labelled prompts that it learns from. The others measure it."""
-    epochs: Positive = 6.0
+    epochs: Positive = 12.0
     """Passes over the labels, for the tiny base (docs/decisions/0008-reward-model.md); more than one overfit a large model
     (arXiv:2203.02155)."""
     batch_size: Count = 8
@@ -193,12 +193,8 @@ class RewardModelSettings(Section):
     """β₂ of AdamW: 0.999 averages over more steps than there are (docs/decisions/0008-reward-model.md)."""
     warmup: Share = 0.1
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
-    most_steps: Count = 400
+    most_steps: Count = 800
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
-    soft_repeats: Positive = 2.0
-    """What `epochs` and `most_steps` are multiplied by where labels are soft, as a judge's are: one of 0.6 pulls a fifth as hard
-    as one of 1, and takes longer to learn from. 2 is for the tiny base (docs/decisions/0008-reward-model.md); set 1 for a large
-    model, as one pass is its rule."""
     device_batch_size: Count = 128
     """Responses a device takes at once, at most, though never less than those of one prompt; the rest of a batch is
     accumulated."""

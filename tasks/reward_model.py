@@ -24,7 +24,7 @@ from models.load import device, dtype, load_tokenizer, prompt_text
 from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
 from posttrain.errors import ContractError, DataError
 from posttrain.graders import Sample, build_grader
-from posttrain.labels import Label, are_soft, is_equal, split_questions
+from posttrain.labels import Label, is_equal, split_questions
 from posttrain.records import Demonstration, Prompt, Question
 from posttrain.reward_quality import Quality, ScoredPair, check, check_enough, measured
 from posttrain.sections import ModelSettings, RewardModelSettings
@@ -78,8 +78,7 @@ def train(
     usable = [each for each in given if max(texts.tokens(each.prompt, one) for one in (each.first, each.second)) <= context]
     learnt, held_out = _split(usable, settings, seed)
     with quiet_libraries():
-        passes = _as_long_as_needed(settings, learnt)
-        trained = _trained(log, _groups(learnt, texts), texts.reader, start=start, model=model, settings=passes, seed=seed)
+        trained = _trained(log, _groups(learnt, texts), texts.reader, start=start, model=model, settings=settings, seed=seed)
         centre, demonstrations = _centre(trained.members, data, learnt, texts, settings)
         pairs = _scored(trained.members, held_out, data, texts, settings)
         quality = measured(pairs)
@@ -138,14 +137,6 @@ class _Texts:
 
     def response_tokens(self, response: str) -> int:
         return len(self.reader(response, add_special_tokens=False, return_attention_mask=False)["input_ids"])
-
-
-def _as_long_as_needed(settings: RewardModelSettings, labels: Sequence[Label]) -> RewardModelSettings:
-    """Return the settings with the passes and steps that these labels take."""
-    if not are_soft(labels):
-        return settings
-    most = max(1, round(settings.most_steps * settings.soft_repeats))
-    return settings.model_copy(update={"epochs": settings.epochs * settings.soft_repeats, "most_steps": most})
 
 
 def _split(labels: Sequence[Label], settings: RewardModelSettings, seed: int) -> tuple[list[Label], list[Label]]:

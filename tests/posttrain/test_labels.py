@@ -14,7 +14,6 @@ from posttrain.errors import DataError
 from posttrain.labels import (
     UNNAMED,
     Label,
-    are_soft,
     as_preferences,
     by_pair,
     drawn_evenly,
@@ -120,13 +119,6 @@ def test_the_fixed_order_has_nothing_to_do_with_length():
 def test_equal_is_half_but_for_rounding():
     assert is_equal((0.7 + (1 - 0.7)) / 2) and is_equal((0.1 + 0.2 + 1.2) / 3)
     assert not is_equal(0.5 + 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("preferences", "soft"), [([], False), ([0.0, 1.0, 0.5], False), ([1.0, 0.99], True), ([0.01], True), ([0.5 + 1e-12], False)]
-)
-def test_labels_are_soft_where_one_says_how_sure_it_is(preferences, soft):
-    assert are_soft(label(preference=preference) for preference in preferences) is soft
 
 
 def test_labels_become_preferences_by_their_mean():
