@@ -108,8 +108,8 @@ class ModelSettings(Section):
 class PretrainSettings(Section):
     """Pretraining of the tiny base."""
 
-    steps: Count = 1_000
-    """Optimiser steps; 2.0 M tokens in all."""
+    steps: Count = 1_300
+    """Optimiser steps; 2.7 M tokens in all (docs/decisions/0003-world.md)."""
     batch_tokens: Count = 2_048
     """Tokens a step, padding included."""
     learning_rate: Positive = 4e-3

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
-from posttrain.errors import DataError
+from posttrain.errors import ContractError, DataError
 from posttrain.labels import Label, as_preferences
 from posttrain.records import Demonstration
 from posttrain.sections import DPOSettings, ModelSettings, SFTSettings
@@ -244,6 +244,35 @@ def test_dpo_without_a_better_response_is_refused(tiny_world, tmp_path, demonstr
         "DPO has nothing to learn from: of the 3 pairs that were labelled, none has a better response (labels average to 0.5). "
         "Ask more annotators or another judge (labels.*)"
     )
+
+
+def test_dpo_puts_no_eos_behind_a_response_that_was_cut_off(tiny_world, tmp_path, demonstrations, monkeypatch):
+    """An EOS behind half a solution teaches to stop in its middle; behind a whole one it teaches to stop."""
+    seen = []
+    trained = dpo.EndsAsSampled.train
+    monkeypatch.setattr(dpo.EndsAsSampled, "train", lambda self: (seen.append(self.train_dataset), trained(self)))
+    flags = [(True, False), (False, True), (None, None), (False, False)]
+    labels = [
+        label_of(demonstrations[n], first=f"1 + {n} = 3", second=f"2 + {n} = 4. So 4", preference=1.0).model_copy(
+            update={"first_finished": first, "second_finished": second}
+        )
+        for n, (first, second) in enumerate(flags)
+    ]
+    write_rows(tmp_path / "labels.jsonl", (label.model_dump(mode="json") for label in labels))
+    told = run_dpo(tmp_path / "out", tiny_world, tmp_path, settings=DPOSettings(epochs=2, batch_size=4, warmup=0.0))
+    eos = load_tokenizer(tiny_world.tokenizer).eos_token_id
+    ends = [tuple(row[f"{side}_ids"][-1] == eos for side in ("chosen", "rejected")) for row in seen[0]]
+    assert ends == [(True, False), (False, True), (True, True), (False, False)]
+    assert all(row["chosen_ids"].count(eos) <= 1 for row in seen[0]) and told.outcome.metrics["cut_off"] == 4
+
+
+@pytest.mark.parametrize("train", ["sft", "dpo"])
+def test_a_training_that_moves_no_weight_is_refused(tiny_world, tmp_path, labels, train):
+    with pytest.raises(ContractError, match=rf"{train} ended with the very weights .* Raise {train}\.learning_rate"):
+        if train == "sft":
+            run_sft(tmp_path / "out", tiny_world, settings=SFTSettings(epochs=1, batch_size=8, learning_rate=1e-30))
+        else:
+            run_dpo(tmp_path / "out", tiny_world, labels, settings=DPOSettings(epochs=1, batch_size=16, learning_rate=1e-30))
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

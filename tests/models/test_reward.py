@@ -235,6 +235,30 @@ def test_a_steps_loss_is_the_mean_over_its_labels_by_hand(source):
     assert step.tokens == sum(len(ids) for group in groups for ids in group.responses)
 
 
+@pytest.mark.parametrize("most", [3, 100])
+@pytest.mark.parametrize("mean_over", ["prompts", "labels"])
+def test_a_prompt_with_more_labels_weighs_as_much_as_another_unless_labels_are_counted(source, mean_over, most):
+    """Eq. 1 of InstructGPT divides by the number of a prompt's labels; here one prompt has six labels and the other two."""
+    one, other = good_against_bad(2)
+    groups = [one, replace(other, pairs=[*other.pairs[:1], (*other.pairs[1][:2], 0.5, 0.0)])]
+    network = made(source)
+    means, labels = [], []
+    with torch.no_grad():
+        for group in groups:
+            scores = last(network, group.responses)
+            told = [
+                bradley_terry_loss(scores[a] - scores[b], torch.tensor(preference), torch.tensor(0.0)).item()
+                for a, b, preference, _ in group.pairs
+            ]
+            means.append(sum(told) / len(told))
+            labels += told
+    assert len(one.pairs) > 2
+    wanted = sum(means) / 2 if mean_over == "prompts" else sum(labels) / len(labels)
+    settings = SETTINGS.model_copy(update={"mean_over": mean_over, "device_batch_size": most})
+    assert next(train_reward_network(network, groups, settings, seed=0)).loss == pytest.approx(wanted, rel=1e-5)
+    assert abs(sum(means) / 2 - sum(labels) / len(labels)) > 1e-4, "else the two means cannot be told apart here"
+
+
 def test_a_margin_asks_for_more_and_counts_only_with_its_weight(source):
     def first_loss(margin, weight):
         groups = [replace(group, pairs=[(*pair[:3], margin) for pair in group.pairs]) for group in good_against_bad(4)]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from models.load import load_tokenizer
 from posttrain.errors import ContractError, DataError
+from posttrain.labels import sampled_questions
 from posttrain.records import Question
 from posttrain.rewards import Rewards
 from posttrain.sections import ModelSettings, PPOSettings
@@ -34,7 +35,19 @@ SMALL = {
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def train(world, out, checkpoints, *, reward="answer", data=None, log=lambda *_: None, lora_rank=0, not_asked=None, **settings):
+def train(
+    world,
+    out,
+    checkpoints,
+    *,
+    reward="answer",
+    data=None,
+    log=lambda *_: None,
+    lora_rank=0,
+    not_asked=None,
+    share=0.0,
+    **settings,
+):
     chosen = PPOSettings(**(SMALL | settings), reward=reward)
     out.mkdir()
     return ppo.train(
@@ -50,6 +63,7 @@ def train(world, out, checkpoints, *, reward="answer", data=None, log=lambda *_:
         context=world.context,
         seed=1,
         not_asked=not_asked,
+        question_share=share,
     )
 
 
@@ -239,5 +253,27 @@ def test_questions_that_the_reward_model_has_learnt_from_are_not_asked(tiny_worl
     asked = {row["prompt"].strip() for row in read_rows(tmp_path / "out" / "samples.jsonl")}
     assert asked and asked <= {prompt.strip() for prompt in fresh}
     told.write_text(json.dumps([one.id for one in questions]))
-    with pytest.raises(DataError, match="be none that the reward model has learnt from"):
+    with pytest.raises(DataError, match="be none that is kept for labels or that the reward model has learnt from"):
         train(tiny_world, tmp_path / "again", tmp_path / "kept again", updates=1, not_asked=told)
+
+
+def test_questions_kept_for_labels_are_not_asked_whatever_the_reward(tiny_world, tmp_path):
+    """The same share, seed and questions keep the same ones for every method: those that nothing was sampled for."""
+    questions = [Question.model_validate(row) for row in read_rows(tiny_world.data / "questions.jsonl")]
+    kept = set(sampled_questions([one.id for one in questions], share=0.5, seed=1))
+    outcome = train(tiny_world, tmp_path / "out", tmp_path / "kept", updates=1, share=0.5)
+    asked = {row["prompt"].strip() for row in read_rows(tmp_path / "out" / "samples.jsonl")}
+    assert asked and asked <= {one.prompt for one in questions if one.id not in kept}
+    assert outcome.metrics["questions_kept_for_labels"] == len(kept)
+    assert outcome.metrics["questions"] == len(questions) - len(kept)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"), [("0.25", "have one and the same score, 0.25"), ("len(one)", "the reward depends on the question alone")]
+)
+def test_a_reward_without_a_signal_ends_the_run(tiny_world, tmp_path, rewards, score, said):
+    """Neither a constant nor a reward of the question alone tells one response from another; the run would drift unseen."""
+    name = rewards(f"def score(prompts, completions, records):\n    return [float({score}) for one in prompts]\n")
+    big = {"episodes": 128, "mini_batch": 64, "samples_per_prompt": 4}
+    with pytest.raises(ContractError, match=said):
+        train(tiny_world, tmp_path / "out", tmp_path / "kept", reward=name, patience=2, updates=12, **big)

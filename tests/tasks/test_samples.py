@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from posttrain.errors import DataError
+from posttrain.labels import sampled_questions
 from posttrain.records import Question
 from posttrain.sections import ModelSettings, SampleSettings
 from tasks.records import read_rows
@@ -14,7 +16,7 @@ def log(step, metrics):
     raise AssertionError("this stage has no curve")
 
 
-def sampled(out, tiny_world, *, seed=0):
+def sampled(out, tiny_world, *, seed=0, share=1.0):
     out.mkdir()
     outcome = sample(
         out,
@@ -23,7 +25,7 @@ def sampled(out, tiny_world, *, seed=0):
         start=tiny_world.base,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=SampleSettings(per_prompt=3, batch_size=32),
+        settings=SampleSettings(per_prompt=3, batch_size=32, question_share=share),
         max_new_tokens=12,
         context=tiny_world.context,
         seed=seed,
@@ -43,3 +45,16 @@ def test_every_question_gets_its_samples_in_order(tmp_path, tiny_world, world_re
 def test_the_same_seed_samples_the_same(tmp_path, tiny_world):
     assert sampled(tmp_path / "first", tiny_world)[1] == sampled(tmp_path / "again", tiny_world)[1]
     assert sampled(tmp_path / "other", tiny_world, seed=1)[1] != json.loads(json.dumps(sampled(tmp_path / "more", tiny_world)[1]))
+
+
+def test_only_a_share_of_the_questions_is_sampled_and_ppo_asks_the_others(tmp_path, tiny_world, world_records):
+    _, rows = sampled(tmp_path / "out", tiny_world, share=0.5)
+    ids = [row["question"]["id"] for row in rows]
+    every = [one.id for one in world_records["questions"]]
+    assert len(ids) == round(len(every) / 2) and ids == [one for one in every if one in ids]
+    assert set(ids) == set(sampled_questions(every, share=0.5, seed=0))
+
+
+def test_no_question_to_sample_for_is_refused(tmp_path, tiny_world):
+    with pytest.raises(DataError, match=r"sample.question_share=0 leaves no training question to sample responses for"):
+        sampled(tmp_path / "out", tiny_world, share=0.0)
