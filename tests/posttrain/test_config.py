@@ -25,7 +25,7 @@ ANY_VALUE = {  # names of each kind with values that they take
     "dpo.beta": st.floats(1e-6, 10),
     "dpo.nll_weight": st.floats(0, 10),
     "labels.flip_rate": st.floats(0, 0.49),
-    "labels.ties": st.sampled_from(["drop", "shorter"]),
+    "labels.ties": st.sampled_from(["equal", "forced", "shorter"]),
     "evaluate.samples": st.integers(1, 64),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=ANY_VALUE)

@@ -173,7 +173,10 @@ def test_nothing_to_compare_is_told(tmp_path, tiny_world):
         tmp_path / "samples.jsonl",
         [{"question": Question(id="q", prompt="Sing.").model_dump(mode="json"), "responses": [["la", True], ["la", True]]}],
     )
-    with pytest.raises(DataError, match=r"^judge: no question has two different responses, so there is nothing"):
+    with pytest.raises(
+        DataError,
+        match=r"^no question has two samples to compare \(different responses; labels.pairs=random\), so there is nothing",
+    ):
         labelled(tmp_path, tiny_world, tmp_path)
 
 
