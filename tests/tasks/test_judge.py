@@ -175,7 +175,7 @@ def test_nothing_to_compare_is_told(tmp_path, tiny_world):
     )
     with pytest.raises(
         DataError,
-        match=r"^no question has two samples to compare \(different responses; labels.pairs=random\), so there is nothing",
+        match=r"^no question has two samples to compare \(different responses; labels.pairs=random\)",
     ):
         labelled(tmp_path, tiny_world, tmp_path)
 
