@@ -268,7 +268,7 @@ def hacking(config: Config, models: Mapping[str, Artifact]) -> list[str]:
     found = divergence(
         [row["ppo/reward"] for row in curve],
         [row["ppo/gold"] for row in curve],
-        gold_error=0.5 / config.ppo.episodes**0.5,
+        gold_error=[row["ppo/gold_error"] for row in curve] if "ppo/gold_error" in curve[0] else None,
         patience=config.ppo.patience,
     )
     return [found] if found else []

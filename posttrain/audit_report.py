@@ -62,13 +62,8 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
         AuditRow("reward_model", "accuracy", "accuracy against labels (%)", "share"),
         AuditRow("reward_model", "accuracy_gold", "accuracy against gold (%)", "share"),
         AuditRow("reward_model", "agreement", "beside them: two annotators agree (%)", "share"),
-        AuditRow("reward_model", "ceiling", "beside them: ceiling of the labels' noise (%)", "share"),
         AuditRow("reward_model", "ece", "expected calibration error", "number"),
         AuditRow("reward_model", "length_correlation", "correlation of score and length", "signed"),
-        AuditRow("proxy", "flip_cost_hidden", "a point of flips hides (points of accuracy)", "signed"),
-        AuditRow("proxy", "flip_cost_hidden_expected", "… were flips independent of its errors", "signed"),
-        AuditRow("proxy", "flip_cost_lost_at_most", "a point of flips costs, at most (points of gold)", "number"),
-        AuditRow("proxy", "flip_cost_label_worth", "a label is worth (labels without flips)", "number"),
     ),
     "proxy and gold": (
         AuditRow("proxy", "end_proxy_start", "proxy before PPO (own unit)", "number"),
@@ -82,7 +77,8 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
         AuditRow("proxy", "end_gap", "gap between them (deviations)", "signed"),
     ),
 }
-"""By heading, in order. A figure that is undefined has no line; of two with one label the first that is defined has it."""
+"""By heading, in order. A figure that is undefined has no line; how often gold agrees is told by a judge's stage, or else by
+the audit's."""
 
 
 def audit_rows(audit: Mapping[str, Any]) -> dict[str, list[list[str]]]:
@@ -95,12 +91,7 @@ def audit_rows(audit: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     found = {}
     for heading, rows in AUDIT_ROWS.items():
         defined = [row for row in rows if row.key in parts[row.part]]
-        first = {row.label: row for row in reversed(defined)}
-        lines = [
-            [row.label.format(**parts[row.part]), _written(parts[row.part], row.key, row.form)]
-            for row in defined
-            if first[row.label] is row
-        ]
+        lines = [[row.label.format(**parts[row.part]), _written(parts[row.part], row.key, row.form)] for row in defined]
         who = f" of {WHO[audit['source']]}" if heading == "labels" and audit.get("source") else ""
         if lines:
             found[f"{heading}{who}"] = lines

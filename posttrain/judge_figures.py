@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from posttrain.audit import share_with_gold
 from posttrain.errors import ContractError
 from posttrain.judges import is_flip
-from posttrain.statistics import Interval, clustered_proportion
+from posttrain.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class JudgeFigures:
         flip_share: share of pairs whose winner is another when the order is swapped.
         position_bias: mean probability of the first place over both orders, less 0.5.
         longer_share: share of pairs of unequal length where it prefers the longer response.
-        length_correlation: of preference and difference in length, both about 0.5 and 0: -1 to 1.
         conviction: mean distance of a label from 0.5.
         entropy: mean of a reply, nats.
         option_mass: mean probability that a reply is an option at all.
@@ -60,7 +58,6 @@ class JudgeFigures:
     flip_share: float | None
     position_bias: float | None
     longer_share: float | None
-    length_correlation: float | None
     conviction: float
     entropy: float
     option_mass: float
@@ -90,7 +87,6 @@ def figures_of(pairs: Sequence[JudgedPair]) -> JudgeFigures:
         flip_share=_mean(float(is_flip(*order)) for order in orders),
         position_bias=_mean((forward + backward) / 2 - 0.5 for forward, backward in orders),
         longer_share=_mean(float((leaning > 0) == (gap > 0)) for leaning, gap in decided),
-        length_correlation=_correlation(leanings),
         conviction=_mean(abs(leaning) for leaning, _ in leanings) or 0.0,
         entropy=_mean(entropy for pair, _ in labelled for entropy in pair.entropies) or 0.0,
         option_mass=_mean(mass for pair in pairs for mass in pair.masses) or 0.0,
@@ -103,22 +99,8 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _accuracy(labelled: Sequence[tuple[JudgedPair, float]]) -> Interval | None:
-    """Return how often the better response is preferred; a question's pairs are one draw, as everywhere."""
-    hits: dict[str, list[float]] = {}
-    for pair, preference in labelled:
-        if pair.gold is not None and pair.gold != 0.5:
-            is_hit = 0.5 if preference == 0.5 else float((preference > 0.5) == (pair.gold > 0.5))
-            hits.setdefault(pair.question, []).append(is_hit)
-    if len(hits) < 2:
-        return None
-    return clustered_proportion([sum(given) / len(given) for given in hits.values()])
-
-
-def _correlation(leanings: Sequence[tuple[float, int]]) -> float | None:
-    """Return Σ xy / √(Σ x² Σ y²): about 0, not about the mean, since which response is called first is chance."""
-    left, right = np.array([leaning for leaning, _ in leanings]), np.array([gap for _, gap in leanings], dtype=np.float64)
-    scale = float(np.sqrt((left**2).sum() * (right**2).sum()))
-    return float((left * right).sum()) / scale if scale > 0 else None
+    known = [(pair.question, preference, pair.gold) for pair, preference in labelled if pair.gold is not None]
+    return share_with_gold(known)
 
 
 def check_judge(figures: JudgeFigures, *, name: str, most_flips: float, least_conviction: float, most_unreadable: float) -> None:

@@ -12,7 +12,7 @@ from math import comb, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from posttrain.statistics import RESAMPLES_AT_ONCE, Interval
+from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, paired_gain
 
 Array = NDArray[np.float64]
 
@@ -52,15 +52,8 @@ def best_of_n_kl(n: int) -> float:
     return log(n) - (n - 1) / n
 
 
-def best_of_n(
-    proxy: Sequence[Sequence[float]],
-    gold: Sequence[Sequence[float]],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2_000,
-    seed: int = 0,
-) -> list[Picked]:
-    """Expected scores of best-of-n for n = 1 … N, without bias from N samples a prompt, bootstrap intervals over prompts.
+def best_of_n(proxy: Sequence[Sequence[float]], gold: Sequence[Sequence[float]], *, confidence: float = 0.95) -> list[Picked]:
+    """Expected scores of best-of-n for n = 1 … N, without bias from N samples a prompt; prompts are the independent draws.
 
         E_n = Σ_i C(i - 1, n - 1) / C(N, n) · s_(i),   s_(i) the score of the sample with the i-th lowest proxy
 
@@ -69,13 +62,12 @@ def best_of_n(
 
     Args:
         proxy: scores of each prompt's samples, any unit; only their order decides what is picked.
-        gold: scores of the same samples.
+        gold: 1 for a right sample, 0 for a wrong one, or between them. Of the same samples.
         confidence: probability of covering the truth, in (0, 1).
-        resamples: bootstrap draws of prompts.
-        seed: of the draws.
 
     Raises:
-        ValueError: there are fewer than two prompts, one has no sample, a score is not finite, or the two do not match.
+        ValueError: there are fewer than two prompts, one has no sample, a score is not finite, gold lies outside [0, 1], or the
+            two do not match.
     """
     if len(proxy) != len(gold) or any(len(a) != len(b) for a, b in zip(proxy, gold, strict=False)):
         raise ValueError("proxy and gold must score the same samples of the same prompts")
@@ -88,22 +80,18 @@ def best_of_n(
         raise ValueError("every prompt must have at least one sample")
     if not all(np.isfinite(scores).all() for scores in (*proxy, *gold)):
         raise ValueError("every score must be finite")
+    if not all(0 <= score <= 1 for scores in gold for score in scores):
+        raise ValueError("every gold score must lie between 0 and 1")
     expected = np.array([_expected(mine, true, most=fewest) for mine, true in zip(proxy, gold, strict=True)])
-    values = np.concatenate([expected, expected - expected[:, :, :1]], axis=1)
-    means = values.mean(axis=0)
-    lows, highs = _bootstrapped(values, confidence=confidence, resamples=resamples, seed=seed)
-
-    def interval(what: int, place: int) -> Interval:
-        return Interval(float(means[what, place]), float(lows[what, place]), float(highs[what, place]))
-
+    proxies, golds = expected[:, 0], np.clip(expected[:, 1], 0.0, 1.0)  # a mean of ones may round above 1
     return [
         Picked(
             n=place + 1,
             kl=best_of_n_kl(place + 1),
-            proxy=interval(0, place),
-            gold=interval(1, place),
-            proxy_gain=interval(2, place),
-            gold_gain=interval(3, place),
+            proxy=clustered_mean(proxies[:, place], confidence=confidence),
+            gold=clustered_proportion(golds[:, place], confidence=confidence),
+            proxy_gain=paired_difference(proxies[:, place], proxies[:, 0], confidence=confidence),
+            gold_gain=paired_gain(golds[:, place], golds[:, 0], confidence=confidence) if place else Interval(0.0, 0.0, 0.0),
         )
         for place in range(fewest)
     ]
@@ -123,21 +111,6 @@ def _expected(proxy: Sequence[float], gold: Sequence[float], *, most: int) -> Ar
 def _chances(samples: int, most: int) -> Array:
     """Return (most, samples): with which chance each sample, worst first, is the best of n."""
     return np.array([[comb(place, n - 1) / comb(samples, n) for place in range(samples)] for n in range(1, most + 1)])
-
-
-def _bootstrapped(values: Array, *, confidence: float, resamples: int, seed: int) -> tuple[Array, Array]:
-    """Return the bounds of the mean over the first axis, each of the shape of the other axes."""
-    draws = np.random.default_rng(seed)
-    prompts = len(values)
-    flat = values.reshape(prompts, -1)
-    means = []
-    for start in range(0, resamples, RESAMPLES_AT_ONCE):
-        rows = min(RESAMPLES_AT_ONCE, resamples - start)
-        weights = draws.multinomial(prompts, np.full(prompts, 1 / prompts), size=rows) / prompts
-        means.append(weights @ flat)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
 @dataclass(frozen=True)

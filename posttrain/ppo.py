@@ -26,6 +26,7 @@ from posttrain.processes import shared
 from posttrain.rewards import Rewards, RunningScale, adapted_kl_coef, eos_shaped, token_rewards
 from posttrain.rollout import Episodes, Sampled, chances, derived_generator, joined, questions_of_update
 from posttrain.sections import PPOSettings
+from posttrain.statistics import clustered_error
 
 Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]
 """Takes questions (numbers) and the chances of their tokens, (episodes, longest); returns prompts (ids) and responses."""
@@ -200,7 +201,7 @@ class _Trainer:
         metrics = {f"ppo/{name}": _mean(values) for name, values in rewards.parts.items()}  # first: no part's name hides a figure
         metrics |= self._train(episodes, advantage, returns)
         metrics |= explained_variance | {"ppo/reward_shaped": shaped.mean().item()}
-        metrics |= self._watched(episodes, kl)
+        metrics |= self._watched(episodes, kl) | _errors(asked, rewards)
         self._conclude(metrics, episodes)
         return Update(
             number=self.done,
@@ -463,6 +464,14 @@ def _explained_variance(value: Tensor, returns: Tensor) -> dict[str, float]:
     if not spread > 1e-12:
         return {}
     return {"ppo/explained_variance": (1 - (returns - value).var(correction=0) / spread).item()}
+
+
+def _errors(asked: Sequence[int], rewards: Rewards) -> dict[str, float]:
+    """Return standard errors of the mean reward, and of gold; none where one question was asked, which has no spread."""
+    if len(set(asked)) < 2:
+        return {}
+    found = {"ppo/reward_error": clustered_error(rewards.values, asked)}
+    return found | ({"ppo/gold_error": clustered_error(rewards.parts["gold"], asked)} if "gold" in rewards.parts else {})
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from posttrain.calibration import Bin, expected_calibration_error, reliability
-from posttrain.clusters import clustered_share
 from posttrain.errors import ContractError, DataError
 from posttrain.labels import is_equal
 from posttrain.sections import RewardModelSettings
-from posttrain.statistics import Interval
+from posttrain.statistics import Interval, clustered_proportion
 
 LEAST_QUESTIONS = 2
 """Fewer say nothing about the spread between questions, so there is no interval."""
@@ -60,7 +59,6 @@ class Quality:
         questions: of how many questions they are.
         accuracy: share of them that scores agree with; equal scores count half.
         accuracy_gold: the same against gold; None where nobody knows it, or for one question only.
-        ceiling: share of the labels that gold agrees with: what a reward model without fault would reach on them; None as above.
         ece: expected calibration error of σ(difference of scores) against the labels.
         points: of the reliability diagram.
         length_correlation: of score and tokens among the responses to one question (each less the question's mean); None where
@@ -73,7 +71,6 @@ class Quality:
     questions: int
     accuracy: Interval
     accuracy_gold: Interval | None
-    ceiling: float | None
     ece: float
     points: Sequence[Bin]
     length_correlation: float | None
@@ -87,7 +84,6 @@ class Quality:
             "held_out_questions": self.questions,
             **_interval("accuracy", self.accuracy),
             **_interval("accuracy_gold", self.accuracy_gold),
-            "ceiling": self.ceiling,
             "ece": self.ece,
             "length_correlation": self.length_correlation,
             "deviation": self.deviation,
@@ -127,7 +123,7 @@ def measured(pairs: Sequence[ScoredPair]) -> Quality:
     known = [pair for pair in decided if pair.gold is not None and not is_equal(pair.gold)]
     has_gold = len({pair.question for pair in known}) >= LEAST_QUESTIONS
     confidence = [1 / (1 + math.exp(-abs(pair.difference))) for pair in pairs]
-    right = [pair.preference if pair.difference >= 0 else 1 - pair.preference for pair in pairs]
+    right = [_share_right(pair) for pair in pairs]
     points = reliability(confidence, right, lowest=0.5)
     scores = [score for responses in _responses(pairs).values() for score, _ in responses]
     return Quality(
@@ -135,7 +131,6 @@ def measured(pairs: Sequence[ScoredPair]) -> Quality:
         questions=len(questions),
         accuracy=_share((pair, pair.preference) for pair in decided),
         accuracy_gold=_share((pair, pair.gold or 0.0) for pair in known) if has_gold else None,
-        ceiling=sum(_hit(pair.preference - 0.5, pair.gold or 0.0) for pair in known) / len(known) if has_gold else None,
         ece=expected_calibration_error(points),
         points=points,
         length_correlation=_length_correlation(pairs),
@@ -193,6 +188,11 @@ def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
     return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
+def _share_right(pair: ScoredPair) -> float:
+    """Return with which probability the response of the higher score is the better one; half where both score alike."""
+    return 0.5 if pair.difference == 0 else pair.preference if pair.difference > 0 else 1 - pair.preference
+
+
 def _hit(difference: float, preference: float) -> float:
     """Return 1 where the sign of a difference agrees with a preference, 0 where it does not, 0.5 where there is no difference."""
     return 0.5 if difference == 0 else float((difference > 0) == (preference > 0.5))
@@ -201,7 +201,7 @@ def _hit(difference: float, preference: float) -> float:
 def _share(wanted: Iterable[tuple[ScoredPair, float]]) -> Interval:
     """Return the share of pairs whose scores agree with what is wanted, questions being the independent draws."""
     told = list(wanted)
-    return clustered_share([_hit(pair.difference, side) for pair, side in told], [pair.question for pair, _ in told])
+    return clustered_proportion([_hit(pair.difference, side) for pair, side in told], [pair.question for pair, _ in told])
 
 
 def _responses(pairs: Iterable[ScoredPair]) -> dict[str, list[tuple[float, int]]]:

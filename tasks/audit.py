@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from models.load import load_tokenizer, prompt_text
-from posttrain.audit import flattened, flip_cost_of, label_figures
+from posttrain.audit import flattened, label_figures
 from posttrain.graders import Sample, build_grader
 from posttrain.labels import Label
 from posttrain.overoptimisation import Picked, Point, Scale, best_of_n, ppo_points, scale_of
@@ -60,7 +60,7 @@ def audit(
         ppo: artifact of the PPO run.
         tokenizer: folder.
         settings: of PPO.
-        seed: of the bootstrap, and of the choice of questions where there are very many.
+        seed: of the choice of questions where there are very many.
     """
     reader = load_tokenizer(tokenizer)
     told = [] if labels is None else read_labels(labels)
@@ -69,7 +69,6 @@ def audit(
     points, smooth = ppo_points(curve), ppo_points(curve, over=settings.patience)
     figures: dict[str, Any] = {
         "labels": label_figures(told, length=_token_lengths(reader, told).__getitem__) if told else None,
-        "flip_cost": None if reward is None else _flips(list(read_rows(reward / "pairs.jsonl"))),
         "scales": None if scales is None else {"proxy": asdict(scales[0]), "gold": asdict(scales[1])},
         "best_of_n": [_as_json(one, scales) for one in found] or None,
         "ppo": [asdict(point) | {"sqrt_kl": point.sqrt_kl} for point in points],
@@ -94,7 +93,7 @@ def _best_of_n(
     if scored is None:
         return [], None, {"best_of_n": "fewer than two questions have answers and were kept from the reward model"}
     proxy, gold = scale_of(scored[0]), scale_of(scored[1])
-    found = best_of_n(*scored, seed=seed)
+    found = best_of_n(*scored)
     if proxy is None or gold is None:
         return found, None, {"gap": "proxy or gold is the same for all samples of each question: there is no scale to compare on"}
     return found, (proxy, gold), {}
@@ -105,17 +104,6 @@ def _token_lengths(reader: Any, labels: Sequence[Label]) -> dict[str, int]:
     texts = list(dict.fromkeys(text for label in labels for text in (label.first, label.second)))
     ids = reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
     return {text: len(row) for text, row in zip(texts, ids, strict=True)}
-
-
-def _flips(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float | None] | None:
-    """Return what a flip cost the reward model on its held-out pairs; None where gold is not known for any."""
-    known = [row for row in pairs if row["gold"] is not None]
-    cost = flip_cost_of(
-        [row["first_score"] - row["second_score"] for row in known],
-        [row["preference"] for row in known],
-        [row["gold"] for row in known],
-    )
-    return None if cost is None else asdict(cost)
 
 
 def _scores(samples: Path, reward: Path, reader: Any, *, seed: int) -> tuple[Scores, Scores] | None:
@@ -167,10 +155,9 @@ def _end(points: Sequence[Point], last: Point, scales: tuple[Scale, Scale] | Non
 
 
 def _metrics(figures: Mapping[str, Any], found: Sequence[Picked]) -> dict[str, float]:
-    """Return the figures that a run is found by: those of labels, flips, best-of-N and PPO's end, by prefix."""
+    """Return the figures that a run is found by: those of labels, best-of-N and PPO's end, by prefix."""
     parts: dict[str, Mapping[str, Any]] = {
         "labels": figures["labels"] or {},
-        "flip_cost": figures["flip_cost"] or {},
         "end": figures["end"],
     }
     flat = {f"{part}_{name}": value for part, values in parts.items() for name, value in values.items() if value is not None}

@@ -14,7 +14,7 @@ from posttrain.annotators import Quality, gold_preference
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Preference, Question
 from posttrain.sections import EvaluateSettings, ModelSettings
-from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_difference, wilson, win_rate
+from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_gain, wilson, win_rate
 from tasks.progress import bar
 from tasks.records import PROBLEMS, has_rows, read_records, read_rows, required, write_rows
 from tasks.stage import Log, Outcome
@@ -131,7 +131,7 @@ def figures(
                 name,
                 Interval(0.0, 0.0, 0.0)
                 if is_itself
-                else paired_difference([pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]),
+                else paired_gain([pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]),
             )
     metrics |= {"kl": 0.0, "kl_low": 0.0, "kl_high": 0.0} if kl is None else _bounds("kl", clustered_mean(kl))
     return metrics

@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from posttrain.graders.interface import Grade
-from posttrain.statistics import Interval, wilson
-
-Z95 = 1.959963984540054
-"""The normal quantile at 0.975."""
+from posttrain.statistics import Interval, share_interval, student_quantile, wilson
 
 
 @dataclass
@@ -58,22 +55,19 @@ class Tally:
         return wilson(part, self.count)
 
     def mean_score(self) -> Interval | None:
-        """Return the mean score with its 95 % interval, x̄ ± z s/√n; None where a single score says nothing of the spread.
+        """Return the mean score with its 95 % interval; None where a single score says nothing of the spread.
 
-        Where every score is 0 or 1, or all are equal within [0, 1], it is Wilson's interval, which keeps its width there. It
-        stays within [0, 1] where all scores do.
+        Where every score is 0 or 1 it is Wilson's; where all lie between them, `share_interval`; else Student's, x̄ ± t s/√n.
         """
-        is_share = self._low >= 0 and self._high <= 1
-        if self.count < 2 and not self._is_binary:
+        if self._is_binary:
+            return wilson(min(max(self._mean, 0.0), 1.0) * self.count, self.count)
+        if self.count < 2:
             return None
-        deviation = sqrt(max(0.0, self._squares) / max(1, self.count - 1))
-        if self._is_binary or (is_share and deviation < 1e-9):
-            share = wilson(min(max(self._mean, 0.0), 1.0) * self.count, self.count)
-            low, high = share.low, share.high
-        else:
-            half = Z95 * deviation / sqrt(self.count)
-            low, high = self._mean - half, self._mean + half
-        return Interval(self._mean, max(low, 0.0) if is_share else low, min(high, 1.0) if is_share else high)
+        error = sqrt(max(0.0, self._squares) / (self.count - 1) / self.count)
+        if self._low >= 0 and self._high <= 1:
+            return share_interval(min(max(self._mean, 0.0), 1.0), error=error, problems=self.count)
+        half = student_quantile(0.95, self.count) * error
+        return Interval(self._mean, self._mean - half, self._mean + half)
 
     @property
     def labelled(self) -> int:

@@ -5,17 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, norm
 
 from posttrain.audit import (
     agreement_between,
     agreement_with_gold,
     decision,
     flattened,
-    flip_cost,
-    flip_cost_of,
     label_figures,
-    length_correlation,
     length_lean,
     length_lean_among_equals,
     own_lean,
@@ -157,90 +153,19 @@ def test_labels_that_are_gold_lean_to_nothing_beyond_it(labels: list[Label]) -> 
     assert figures.get("agreement_gold", 1.0) == 1.0
 
 
-def test_correlation_with_length_by_hand() -> None:
-    # p - ½: ½, -½, ½; d: 2, -2, -1; Σ = 1 + 1 - ½ = 1.5 over √(¾ · 9) = 2.598
-    labels = [
-        label("q", 1.0, 1.0, first="aaa", second="b"),
-        label("r", 0.0, 0.0, first="a", second="bbb"),
-        label("s", 1.0, 0.0, first="a", second="bb"),
-    ]
-    mine, gold = length_correlation(labels)
-    assert mine == pytest.approx(1.5 / 6.75**0.5)
-    assert gold == pytest.approx(2.5 / 6.75**0.5)
-    assert length_correlation([*labels, label("t", 1.0)])[1] is None
-    assert length_correlation([label("q", 1.0)]) == (None, None), "no difference in length"
-    assert length_correlation([label("q", 0.5, first="aaa")]) == (None, None), "no preference"
+def test_a_judge_that_sees_both_orders_has_no_lean_to_the_first_and_tells_gold_s_share_itself() -> None:
+    people = [label("q", 1.0, 1.0), label("r", 1.0, 0.0)]
+    judged = [one.model_copy(update={"source": "judge"}) for one in people]
+    assert position_lean(judged) is None
+    mine, theirs = label_figures(people), label_figures(judged)
+    assert {name for name in mine if name not in theirs} == {
+        *(f"first{end}" for end in ("", "_low", "_high", "_gold")),
+        *(f"first_beyond_gold{end}" for end in ("", "_low", "_high")),
+        *(f"agreement_gold{end}" for end in ("", "_low", "_high")),
+    }
 
 
 def test_figures_leave_out_what_is_undefined() -> None:
     found = label_figures([label("q", 1.0), label("r", 0.0)])
     assert set(found) == {"labels", "first", "first_low", "first_high"} and found["labels"] == 2
     assert flattened({"a": Interval(0.5, 0.4, 0.6), "b": None, "c": 2.0}) == {"a": 0.5, "a_low": 0.4, "a_high": 0.6, "c": 2.0}
-
-
-# --- what a flip costs --------------------------------------------------------------------------------------------------
-
-
-def test_what_a_flip_costs_by_hand() -> None:
-    # a = 0.8, r = 0.1: against labels 0.9 · 0.8 + 0.1 · 0.2 = 0.74, so 6 points for 10 points of flips
-    cost = flip_cost(accuracy=0.74, accuracy_gold=0.8, flipped=0.1)
-    assert cost.hidden == pytest.approx(0.6) == cost.hidden_expected
-    assert cost.label_worth == pytest.approx(0.64)
-    # a = Φ(1), r = ¼: 2 · 1 · φ(1) / ½ = 4 · 0.2419707
-    assert flip_cost(accuracy=0.7, accuracy_gold=0.8413447, flipped=0.25).lost_at_most == pytest.approx(0.967883, abs=1e-5)
-
-
-def test_the_cost_of_learning_is_the_slope_of_its_curve() -> None:
-    accuracy, flipped, step = 0.77, 0.2, 1e-6
-    signal = norm.ppf(accuracy) / (1 - 2 * flipped)
-    slope = (norm.cdf((1 - 2 * (flipped + step)) * signal) - norm.cdf((1 - 2 * (flipped - step)) * signal)) / (2 * step)
-    found = flip_cost(accuracy=0.7, accuracy_gold=accuracy, flipped=flipped).lost_at_most
-    assert found == pytest.approx(-slope, rel=1e-6)
-
-
-def test_where_labels_are_the_only_limit_the_curve_of_learning_holds() -> None:
-    """A score that is the sum of 401 labels, each right 5 points more often than not: the majority's exact accuracy."""
-
-    def accuracy(flipped: float) -> float:
-        return float(binom.sf(200, 401, 0.5 + 0.05 * (1 - 2 * flipped)))
-
-    for flipped in (0.1, 0.25, 0.4):
-        predicted = norm.cdf(norm.ppf(accuracy(0.0)) * (1 - 2 * flipped))
-        assert accuracy(flipped) == pytest.approx(predicted, abs=0.002)
-        cost = flip_cost(accuracy=0.6, accuracy_gold=accuracy(flipped), flipped=flipped).lost_at_most
-        assert cost == pytest.approx((accuracy(flipped - 0.01) - accuracy(flipped + 0.01)) / 0.02, rel=0.03)
-
-
-def test_without_flips_below_chance_and_at_half_nothing_is_made_up() -> None:
-    assert flip_cost(accuracy=0.8, accuracy_gold=0.8, flipped=0.0).hidden is None
-    assert flip_cost(accuracy=0.5, accuracy_gold=0.45, flipped=0.1).lost_at_most == 0
-    half = flip_cost(accuracy=0.5, accuracy_gold=0.7, flipped=0.5)
-    assert half.lost_at_most is None and half.label_worth == 0
-    assert flip_cost(accuracy=1.0, accuracy_gold=1.0, flipped=0.0).lost_at_most == pytest.approx(0, abs=1e-4)
-    with pytest.raises(ValueError) as refusal:
-        flip_cost(accuracy=0.5, accuracy_gold=1.2, flipped=0.1)
-    assert str(refusal.value) == "accuracy_gold must lie between 0 and 1, got 1.2"
-
-
-def test_flips_are_counted_on_pairs_that_label_and_gold_decide() -> None:
-    rows = [
-        (2.0, 1.0, 1.0),  # right by both
-        (-1.0, 0.2, 1.0),  # flipped, and the model sides with the label
-        (1.0, 1.0, 1.0),
-        (0.0, 0.0, 0.0),  # equal scores count half
-        (9.0, 0.5, 1.0),  # the label is undecided
-        (9.0, 1.0, 0.5),  # gold is
-    ]
-    found = flip_cost_of(*zip(*rows, strict=True))
-    assert found is not None
-    assert (found.flipped, found.accuracy, found.accuracy_gold) == (0.25, 3.5 / 4, 2.5 / 4)
-    assert found.hidden == pytest.approx(-1.0), "the model has learnt the annotators' error"
-    assert flip_cost_of([1.0], [0.5], [1.0]) is None
-
-
-@given(st.floats(0.5, 0.99), st.floats(0.01, 0.49))
-def test_independent_flips_hide_what_is_expected(accuracy: float, flipped: float) -> None:
-    measured = accuracy * (1 - flipped) + (1 - accuracy) * flipped
-    cost = flip_cost(accuracy=measured, accuracy_gold=accuracy, flipped=flipped)
-    assert cost.hidden == pytest.approx(cost.hidden_expected, abs=1e-9)
-    assert cost.lost_at_most is not None and cost.lost_at_most >= 0

@@ -64,7 +64,8 @@ def test_no_figure_stands_twice() -> None:
     assert len({(row.part, row.key) for row in rows}) == len(rows)
 
 
-def test_of_two_figures_with_one_name_the_first_is_told() -> None:
-    both = {"labels": {"accuracy": 0.6}, "proxy": {"labels_agreement_gold": 0.61}}
-    assert audit_rows(both) == {"labels": [["gold agrees (%)", "61.0"]]}
-    assert audit_rows({"labels": both["labels"]}) == {"labels": [["gold agrees (%)", "60.0"]]}
+def test_how_often_gold_agrees_stands_once_whoever_labelled() -> None:
+    of_judge = {"source": "judge", "labels": {"accuracy": 0.6}}
+    of_people = {"source": "file", "proxy": {"labels_agreement_gold": 0.61}}
+    assert audit_rows(of_judge) == {"labels of an AI judge": [["gold agrees (%)", "60.0"]]}
+    assert audit_rows(of_people) == {"labels of people": [["gold agrees (%)", "61.0"]]}

@@ -13,7 +13,7 @@ from posttrain.overoptimisation import Point, Scale, best_of_n, best_of_n_kl, pp
 
 
 def estimates(proxy: Any, gold: Any) -> list[tuple[float, float]]:
-    return [(one.proxy.estimate, one.gold.estimate) for one in best_of_n(proxy, gold, resamples=20)]
+    return [(one.proxy.estimate, one.gold.estimate) for one in best_of_n(proxy, gold)]
 
 
 def test_best_of_n_by_hand() -> None:
@@ -23,7 +23,7 @@ def test_best_of_n_by_hand() -> None:
     """
     found = estimates([[3, 1, 2]] * 2, [[0, 1, 0.5]] * 2)
     assert found == [pytest.approx((2, 0.5)), pytest.approx((8 / 3, 1 / 6)), pytest.approx((3, 0))]
-    last = best_of_n([[3, 1, 2]] * 2, [[0, 1, 0.5]] * 2, resamples=20)[-1]
+    last = best_of_n([[3, 1, 2]] * 2, [[0, 1, 0.5]] * 2)[-1]
     assert (last.proxy_gain.estimate, last.gold_gain.estimate) == pytest.approx((1, -0.5))
 
 
@@ -84,34 +84,30 @@ def test_only_the_order_of_the_proxy_decides_what_gold_gets(samples: list[list[t
     assert all(after <= before + 1e-9 for before, after in pairwise(falling))
 
 
-def test_it_has_no_bias_and_its_interval_covers() -> None:
-    """Normal proxies and a gold that correlates 0.6: E max of 2 is 1/√π, of 4 1.02938; gold gets 0.6 of it.
+def test_it_has_no_bias() -> None:
+    """Normal proxies, whose maximum of 2 is 1/√π on average, of 4 1.02938; gold is ½ and 0.1 for each unit of proxy.
 
-    200 data sets: the mean estimate lies within 4 of its standard errors, and intervals cover within 4 SE, 6.2 points.
+    200 data sets: the mean estimate lies within 4 of its standard errors. tests/posttrain/test_coverage.py has the intervals.
     """
     random = np.random.default_rng(0)
-    found, covered = [], 0
-    for seed in range(200):
-        proxy = random.normal(size=(60, 4))
-        gold = 0.6 * proxy + 0.8 * random.normal(size=(60, 4))
-        picked = best_of_n(proxy.tolist(), gold.tolist(), resamples=200, seed=seed)
+    found = []
+    for _ in range(200):
+        proxy = random.normal(size=(60, 4)).clip(-5, 5)
+        picked = best_of_n(proxy.tolist(), (0.5 + 0.1 * proxy).tolist())
         found.append([picked[1].proxy.estimate, picked[3].proxy.estimate, picked[1].gold.estimate, picked[3].gold_gain.estimate])
-        covered += picked[3].gold_gain.low <= 0.6 * 1.02938 <= picked[3].gold_gain.high
-    expected = np.array([1 / sqrt(pi), 1.02938, 0.6 / sqrt(pi), 0.6 * 1.02938])
+    expected = np.array([1 / sqrt(pi), 1.02938, 0.5 + 0.1 / sqrt(pi), 0.1 * 1.02938])
     errors = np.std(found, axis=0) / sqrt(len(found))
     assert (np.abs(np.mean(found, axis=0) - expected) < 4 * errors).all()
-    assert covered / 200 == pytest.approx(0.95, abs=0.062)
 
 
 def test_gains_are_paired_so_that_hard_prompts_do_not_widen_them() -> None:
     samples = np.array([[0.0, 1.0, 2.0], [100.0, 101.0, 102.0], [50.0, 51.0, 52.0]]).tolist()
-    last = best_of_n(samples, samples)[-1]
+    right = [[0.0, 0.5, 1.0]] * 3
+    last = best_of_n(samples, right)[-1]
     assert (last.proxy_gain.low, last.proxy_gain.estimate, last.proxy_gain.high) == pytest.approx((1, 1, 1))
     assert last.proxy.high - last.proxy.low > 50
-    assert best_of_n(samples, samples)[0].gold_gain.high == 0
-    uneven = np.random.default_rng(0).normal(size=(20, 3)).tolist()
-    assert best_of_n(uneven, uneven) == best_of_n(uneven, uneven) != best_of_n(uneven, uneven, seed=1), "the seed decides"
-    narrow, wide = best_of_n(samples, samples, confidence=0.5)[0].proxy, best_of_n(samples, samples)[0].proxy
+    assert best_of_n(samples, right)[0].gold_gain.high == 0
+    narrow, wide = best_of_n(samples, right, confidence=0.5)[0].proxy, best_of_n(samples, right)[0].proxy
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
@@ -119,7 +115,7 @@ def test_kl_of_best_of_n() -> None:
     assert best_of_n_kl(1) == 0
     assert best_of_n_kl(2) == pytest.approx(log(2) - 0.5)
     assert best_of_n_kl(8) == pytest.approx(2.0794415 - 0.875)
-    kls = [one.kl for one in best_of_n([[1, 2, 3]] * 2, [[1, 2, 3]] * 2, resamples=1)]
+    kls = [one.kl for one in best_of_n([[1, 2, 3]] * 2, [[0, 1, 1]] * 2)]
     assert kls == [best_of_n_kl(n) for n in (1, 2, 3)] and kls == sorted(kls)
     with pytest.raises(ValueError, match=r"^n must be at least 1, got 0$"):
         best_of_n_kl(0)
@@ -131,8 +127,9 @@ def test_kl_of_best_of_n() -> None:
         ([[1.0]], [[1.0]], "there must be at least two prompts, got 1: one says nothing about the spread"),
         ([[1.0], []], [[1.0], []], "every prompt must have at least one sample"),
         ([[1.0], [2.0]], [[1.0]], "proxy and gold must score the same samples of the same prompts"),
-        ([[1.0], [2.0]], [[1.0], [2.0, 3.0]], "proxy and gold must score the same samples of the same prompts"),
-        ([[1.0], [float("nan")]], [[1.0], [2.0]], "every score must be finite"),
+        ([[1.0], [2.0]], [[1.0], [0.0, 1.0]], "proxy and gold must score the same samples of the same prompts"),
+        ([[1.0], [float("nan")]], [[1.0], [0.0]], "every score must be finite"),
+        ([[1.0], [2.0]], [[1.0], [2.0]], "every gold score must lie between 0 and 1"),
     ],
 )
 def test_scores_that_cannot_be_compared_are_refused(proxy: Any, gold: Any, message: str) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from models.policy import policy_and_critic, reference_logprobs
 from posttrain.errors import ContractError, RequestError
 from posttrain.network import TokenFigures
-from posttrain.ppo import _explained_variance, _rate_factor, _Trainer
+from posttrain.ppo import _errors, _explained_variance, _rate_factor, _Trainer
 from posttrain.rewards import Rewards
 from posttrain.rollout import Sampled, derived_generator
 from posttrain.sections import PPOSettings
@@ -528,3 +528,11 @@ def test_a_critic_of_another_unit_is_laid_on_the_returns_before_the_first_step()
     again = run(network(), updates=2, fits_values=True)
     resumed = run(network(), updates=2, fits_values=True, state=again.states[0])
     close(resumed.weights, again.weights, atol=0.0)
+
+
+def test_the_error_of_an_update_counts_questions_and_not_responses():
+    # means of the questions: reward 1 and 3, gold 1 and 0; standard errors √(2 / 2) and √(½ / 2); a response each would have √(⅓)
+    told = _errors([7, 7, 9, 9], Rewards(values=[0.0, 2.0, 3.0, 3.0], parts={"gold": [1.0, 1.0, 0.0, 0.0], "other": [1.0] * 4}))
+    assert told == {"ppo/reward_error": pytest.approx(1.0), "ppo/gold_error": pytest.approx(0.5)}
+    assert _errors([7, 7], Rewards(values=[0.0, 2.0])) == {}, "one question has no spread"
+    assert set(_errors([7, 9], Rewards(values=[0.0, 2.0]))) == {"ppo/reward_error"}

@@ -58,8 +58,6 @@ def test_by_hand():
     assert (told.labels, told.questions) == (4, 2)
     assert told.accuracy.estimate == pytest.approx((1 + 0 + 1 + 0.5) / 4)
     assert told.accuracy_gold.estimate == pytest.approx((1 + 1 + 1 + 0.5) / 4)
-    # gold agrees with three of four labels
-    assert told.ceiling == 0.75
     assert told.kinds == {"same length": (pytest.approx(2.5 / 3), 3), "soft": (0.0, 1)}
     assert told.figures()["accuracy_same_length"] == pytest.approx(2.5 / 3)
     assert told.figures()["labels_soft"] == 1.0
@@ -128,12 +126,12 @@ def test_which_response_stands_first_changes_nothing(pairs, chosen):
 
 def test_pairs_that_gold_calls_equal_are_not_counted_against_it():
     told = measured([pair("a", 1.0, 1.0, gold=1.0), pair("b", 1.0, 1.0, gold=1.0), pair("b", 1.0, 1.0, gold=0.5)])
-    assert told.accuracy_gold.estimate == told.ceiling == 1.0
+    assert told.accuracy_gold.estimate == 1.0
 
 
 def test_gold_of_one_question_has_no_interval():
     told = measured([pair("a", 1.0, 1.0, gold=1.0), pair("b", 1.0, 1.0)])
-    assert told.accuracy_gold is None and told.ceiling is None
+    assert told.accuracy_gold is None
     assert "accuracy_gold" not in told.figures()
 
 
@@ -160,7 +158,6 @@ def quality(accuracy=(0.8, 0.75, 0.85), *, ece=0.05, length_correlation=0.2):
         questions=100,
         accuracy=Interval(*accuracy),
         accuracy_gold=None,
-        ceiling=None,
         ece=ece,
         points=[Bin(0.5, 1.0, 1, 0.75, 0.75)],
         length_correlation=length_correlation,

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from models.load import load_tokenizer, prompt_text
-from posttrain.audit import flip_cost, label_figures
+from posttrain.audit import label_figures
 from posttrain.graders.answer import grade
 from posttrain.labels import Label
 from posttrain.overoptimisation import Point, Scale, best_of_n, scale_of
@@ -118,7 +118,7 @@ def expected_scores(artifacts, tiny_world, *, skipped):
 def test_samples_of_questions_that_the_reward_model_did_not_learn_from_are_scored(tmp_path, artifacts, tiny_world):
     outcome, told = audited(tmp_path / "out", artifacts, tiny_world)
     proxy, gold = expected_scores(artifacts, tiny_world, skipped=2)
-    expected = best_of_n(proxy, gold, seed=0)
+    expected = best_of_n(proxy, gold)
     assert [row["n"] for row in told["best_of_n"]] == [1, 2, 3, 4]
     for row, one in zip(told["best_of_n"], expected, strict=True):
         assert row["proxy"]["estimate"] == pytest.approx(one.proxy.estimate, abs=1e-5)
@@ -126,7 +126,7 @@ def test_samples_of_questions_that_the_reward_model_did_not_learn_from_are_score
         assert row["gold_gain"] == pytest.approx(one.gold_gain.as_dict())
     assert told["best_of_n"][0]["gold"]["estimate"] == pytest.approx(1 / 4), "one of four is right"
     assert told["scales"]["proxy"]["deviation"] == pytest.approx(scale_of(proxy).deviation, abs=1e-5)
-    everyone = best_of_n(*expected_scores(artifacts, tiny_world, skipped=0), seed=0)
+    everyone = best_of_n(*expected_scores(artifacts, tiny_world, skipped=0))
     assert everyone[0].proxy.estimate != pytest.approx(expected[0].proxy.estimate, abs=1e-4), "the test could not tell"
     assert outcome.metrics["best_of_n"] == 4
     assert outcome.metrics["best_of_n_gold"] == pytest.approx(expected[-1].gold.estimate)
@@ -145,17 +145,16 @@ def test_the_end_of_ppo_is_the_mean_of_its_last_updates_on_the_samples_scale(tmp
     assert [point["sqrt_kl"] ** 2 for point in told["ppo"]] == pytest.approx([0.3 * n for n in range(8)])
 
 
-def test_labels_and_flips_are_told(tmp_path, artifacts, tiny_world):
+def test_labels_are_told(tmp_path, artifacts, tiny_world):
     outcome, told = audited(tmp_path / "out", artifacts, tiny_world)
     reader = load_tokenizer(tiny_world.tokenizer)
     labels = [Label.model_validate_json(line) for line in (artifacts / "labels" / "labels.jsonl").read_text().splitlines()]
     assert told["labels"] == label_figures(labels, length=lambda text: len(reader(text)["input_ids"])) != label_figures(labels)
     assert outcome.metrics["labels_agreement_gold"] == told["labels"]["agreement_gold"] == 3 / 8
-    # of 4 pairs with gold one label is flipped; the model sides with it, so it is right by all labels and by 3 of 4 golds
-    assert told["flip_cost"] == vars(flip_cost(accuracy=1.0, accuracy_gold=0.75, flipped=0.25))
 
 
-def test_the_same_seed_gives_the_same_audit(tmp_path, artifacts, tiny_world):
+def test_of_very_many_questions_the_seed_decides_which_are_scored(tmp_path, artifacts, tiny_world, monkeypatch):
+    monkeypatch.setattr("tasks.audit.MOST_QUESTIONS", 3)
     first, again, other = (audited(tmp_path / str(n), artifacts, tiny_world, seed=n // 2)[1] for n in range(3))
     assert first == again != other
 

@@ -70,8 +70,8 @@ def test_intervals_by_hand():
     told = figures(OURS, THEIRS, kl=KL)
     # Wilson at 3 of 4, z = 1.96: centre (0.75 + 3.8415 / 8) / (1 + 3.8415 / 4) = 0.62753, half 0.32689
     assert (told["accuracy_low"], told["accuracy_high"]) == pytest.approx((0.30064, 0.95442), abs=1e-4)
-    # question means 2, 0, 2, 1: variance 11/12, standard error √(11/48) = 0.47871, times 1.96
-    assert (told["kl_low"], told["kl_high"]) == pytest.approx((1.25 - 0.93826, 1.25 + 0.93826), abs=1e-4)
+    # question means 2, 0, 2, 1: variance 11/12, standard error √(11/48) = 0.47871, times Student's 3.18245
+    assert (told["kl_low"], told["kl_high"]) == pytest.approx((1.25 - 1.52348, 1.25 + 1.52348), abs=1e-4)
     for name in ("accuracy", "accuracy_sampled", "win_rate", "accuracy_gain", "accuracy_sampled_gain", "kl"):
         assert told[f"{name}_low"] < told[name] < told[f"{name}_high"]
 

@@ -114,8 +114,8 @@ def test_ppo_is_drawn_with_its_gold_score_where_there_is_one() -> None:
 AUDIT = {
     "source": "simulated",
     "labels": {"labels": 2969.0, "agreement": 0.9, "agreement_low": 0.88, "agreement_high": 0.92},
-    "reward_model": {"accuracy": 0.76, "accuracy_low": 0.7, "accuracy_high": 0.8, "ceiling": 0.95},
-    "proxy": {"flip_cost_lost_at_most": 0.25, "end_gap": 2.44},
+    "reward_model": {"accuracy": 0.76, "accuracy_low": 0.7, "accuracy_high": 0.8},
+    "proxy": {"end_gap": 2.44},
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from posttrain.graders import Grade
 from posttrain.graders.tally import Tally
-from posttrain.statistics import clustered_mean, wilson
+from posttrain.statistics import clustered_mean, clustered_proportion, wilson
 
 
 def tally(scores, labels=None):
@@ -66,12 +66,12 @@ def test_the_mean_of_rights_and_wrongs_is_a_share():
 
 
 def test_the_mean_of_other_scores_by_hand():
-    # mean 0.5, deviations ±0.1: s² = 4 · 0.01 / 3, s/√4 = 0.1/√3
-    interval = tally([0.4, 0.6, 0.4, 0.6]).mean_score()
-    assert interval.estimate == pytest.approx(0.5)
-    assert interval.high - 0.5 == pytest.approx(1.959964 * 0.1 / math.sqrt(3), rel=1e-5)
-    # two scores: s² = 2 · 0.01 / 1, s/√2 = 0.1
-    assert tally([0.4, 0.6]).mean_score().high == pytest.approx(0.5 + 0.1959964, abs=1e-6)
+    # mean 3.5, deviations ±0.1: s² = 4 · 0.01 / 3, s/√4 = 0.1/√3; Student's quantile with 3 degrees is 3.182446
+    interval = tally([3.4, 3.6, 3.4, 3.6]).mean_score()
+    assert interval.estimate == pytest.approx(3.5)
+    assert interval.high - 3.5 == pytest.approx(3.182446 * 0.1 / math.sqrt(3), rel=1e-5)
+    # two scores: s² = 2 · 0.01 / 1, s/√2 = 0.1; with 1 degree 12.706205
+    assert tally([3.4, 3.6]).mean_score().high == pytest.approx(3.5 + 1.2706205, abs=1e-6)
     assert tally([0.4]).mean_score() is None
 
 
@@ -84,8 +84,11 @@ def test_the_running_mean_is_the_mean(scores):
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
-def test_scores_between_0_and_1_have_an_interval_there(scores):
+def test_scores_between_0_and_1_have_the_interval_of_a_share(scores):
     interval = tally(scores).mean_score()
+    if any(0 < score < 1 for score in scores):
+        expected = clustered_proportion(scores)
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert 0 <= interval.low <= interval.estimate + 1e-12 and interval.estimate <= interval.high + 1e-12 <= 1 + 2e-12
 
 
