@@ -65,6 +65,7 @@ def evaluate(
             "context": context,
             "batch_size": settings.batch_size,
             "seed": seed,
+            "names": [question.id for question in questions],
             "advance": lambda done: advance(done, ""),
         }
         greedy = generate(network, reader, prompts, samples=1, temperature=0.0, **how)

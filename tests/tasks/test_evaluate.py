@@ -112,7 +112,7 @@ def test_both_models_must_have_answered_the_same_questions():
 # --- the stage --------------------------------------------------------------------------------------------------------
 
 
-def evaluated(out, tiny_world, *, data=None, subject=None, against=None, samples=2, most=6, seed=0):
+def evaluated(out, tiny_world, *, data=None, subject=None, against=None, samples=2, most=6, seed=0, batch_size=16):
     out.mkdir()
     return evaluate(
         out,
@@ -124,7 +124,7 @@ def evaluated(out, tiny_world, *, data=None, subject=None, against=None, samples
         reference_results=against,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=EvaluateSettings(most_questions=most, samples=samples, max_new_tokens=12, batch_size=16),
+        settings=EvaluateSettings(most_questions=most, samples=samples, max_new_tokens=12, batch_size=batch_size),
         context=tiny_world.context,
         seed=seed,
     )
@@ -147,6 +147,19 @@ def test_every_held_out_question_has_a_row(of_base, world_records):
     tokens = sum(response["tokens"] for one in rows for response in (one["greedy"], *one["sampled"]))
     assert outcome.costs["evaluated_tokens"] == tokens
     assert outcome.metrics == figures(rows, rows, kl=None)
+
+
+@pytest.mark.parametrize("batch_size", [3, 7])
+def test_the_batch_size_decides_nothing(tmp_path, tiny_world, of_base, batch_size):
+    out, first = of_base
+    again = evaluated(tmp_path / "again", tiny_world, batch_size=batch_size)
+    assert (tmp_path / "again" / PROBLEMS).read_bytes() == (out / PROBLEMS).read_bytes()
+    assert again.metrics == first.metrics
+
+
+def test_fewer_questions_are_answered_as_all_of_them_are(tmp_path, tiny_world, of_base):
+    evaluated(tmp_path / "few", tiny_world, most=3)
+    assert list(read_rows(tmp_path / "few" / PROBLEMS)) == list(read_rows(of_base[0] / PROBLEMS))[:3]
 
 
 def test_the_same_model_a_second_time_is_at_no_distance(tmp_path, tiny_world, of_base):

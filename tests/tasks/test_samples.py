@@ -14,7 +14,7 @@ def log(step, metrics):
     raise AssertionError("this stage has no curve")
 
 
-def sampled(out, tiny_world, *, seed=0):
+def sampled(out, tiny_world, *, seed=0, batch_size=32):
     out.mkdir()
     outcome = sample(
         out,
@@ -23,7 +23,7 @@ def sampled(out, tiny_world, *, seed=0):
         start=tiny_world.base,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=SampleSettings(per_prompt=3, batch_size=32),
+        settings=SampleSettings(per_prompt=3, batch_size=batch_size),
         max_new_tokens=12,
         context=tiny_world.context,
         seed=seed,
@@ -43,3 +43,7 @@ def test_every_question_gets_its_samples_in_order(tmp_path, tiny_world, world_re
 def test_the_same_seed_samples_the_same(tmp_path, tiny_world):
     assert sampled(tmp_path / "first", tiny_world)[1] == sampled(tmp_path / "again", tiny_world)[1]
     assert sampled(tmp_path / "other", tiny_world, seed=1)[1] != json.loads(json.dumps(sampled(tmp_path / "more", tiny_world)[1]))
+
+
+def test_the_batch_size_decides_nothing(tmp_path, tiny_world):
+    assert sampled(tmp_path / "few", tiny_world, batch_size=3)[1] == sampled(tmp_path / "more", tiny_world, batch_size=7)[1]
