@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.divergence import response_kl
 from models.generate import Response, generate
 from models.load import device, load_model, load_tokenizer, prompt_text
 from models.logprobs import response_ids, score_responses
@@ -111,7 +112,7 @@ def figures(
     """Return the metrics of one model, each proportion with the bounds of its 95 % interval.
 
     Accuracy and win rate exist only where questions have answers: undefined is left out, never zero. KL is the mean over
-    responses of log p(response) under the model minus under the SFT model, nats a response; None (the SFT model itself) is 0.
+    responses of the Rao–Blackwellised estimate of KL(model ‖ start), nats a response; None (the start itself) is 0.
     """
     checkable = [(row, other) for row, other in zip(rows, reference, strict=True) if row["answers"]]
     metrics: dict[str, float] = {
@@ -168,16 +169,18 @@ def _kl(
     sampled: Sequence[Sequence[Response]],
     settings: EvaluateSettings,
 ) -> list[list[float]]:
-    """Return log p - log q of each sample, (questions, samples), nats: p the model that drew it, q the SFT model."""
+    """Return each sample's estimate of KL(p ‖ q), (questions, samples), nats: p the model that drew it, q the reference."""
     flat = [(prompt, one) for prompt, responses in zip(prompts, sampled, strict=True) for one in responses]
-    how: dict[str, Any] = {
-        "prompts": [prompt for prompt, _ in flat],
-        "responses": [one.ids for _, one in flat],
-        "temperature": settings.temperature,
-        "batch_size": settings.batch_size,
-    }
-    difference = score_responses(subject, reader, **how) - score_responses(reference, reader, **how)
-    return difference.reshape(len(prompts), settings.samples).tolist()
+    heads = reader([prompt for prompt, _ in flat], return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    of_response = response_kl(
+        subject,
+        reference,
+        heads,
+        [one.ids for _, one in flat],
+        temperature=settings.temperature,
+        batch_size=settings.batch_size,
+    )
+    return of_response.reshape(len(prompts), settings.samples).tolist()
 
 
 def _preference_accuracy(

@@ -171,25 +171,23 @@ def test_the_same_model_a_second_time_is_at_no_distance(tmp_path, tiny_world, of
     assert again.metrics["accuracy"] == first.metrics["accuracy"]
 
 
-def test_another_model_is_at_the_distance_of_its_log_probabilities(tmp_path, tiny_world, of_base, monkeypatch):
-    """The subject finds each response twice as likely, e^2 times, … : log p - log q is the number of its pair."""
-    networks, calls = [], []
+def test_another_model_is_at_the_mean_distance_of_its_responses(tmp_path, tiny_world, of_base, monkeypatch):
+    asked = []
 
-    def load(artifact, model):
-        networks.append(artifact)
-        return real(artifact, model)
+    def distances(network, reference, prompts, responses, *, temperature, batch_size):
+        asked.append((prompts, responses, temperature))
+        return torch.arange(len(prompts), dtype=torch.float64)
 
-    def score(network, reader, prompts, responses, *, temperature, batch_size):
-        calls.append((len(prompts), len(responses), temperature))
-        return torch.arange(len(prompts), dtype=torch.float64) * (2 if len(calls) == 1 else 1)
-
-    real = subject._load
-    monkeypatch.setattr(subject, "_load", load)
-    monkeypatch.setattr(subject, "score_responses", score)
+    monkeypatch.setattr(subject, "response_kl", distances)
     told = evaluated(tmp_path / "out", tiny_world, against=of_base[0]).metrics
-    # 6 questions of 2 samples: differences 0 … 11, mean 5.5
-    assert told["kl"] == 5.5
-    assert calls == [(12, 12, 1.0)] * 2 and len(networks) == 2
+    # 6 questions of 2 samples: 0 … 11, mean 5.5
+    assert told["kl"] == 5.5 and told["kl_low"] < 5.5 < told["kl_high"]
+    ((prompts, responses, temperature),) = asked
+    assert len(prompts) == len(responses) == 12 and prompts[0] == prompts[1] != prompts[2] and temperature == 1.0
+    reader = load_tokenizer(tiny_world.tokenizer)
+    rows = list(read_rows(of_base[0] / PROBLEMS))
+    assert prompts[::2] == [reader(row["prompt"] + "\n")["input_ids"] for row in rows]
+    assert [len(one) for one in responses] == [one["tokens"] for row in rows for one in row["sampled"]]
 
 
 @pytest.mark.parametrize("answers", [("4",), ()])
@@ -210,7 +208,7 @@ def test_held_out_pairs_are_judged_by_the_implicit_reward(tmp_path, tiny_world, 
     (data / "held_out.jsonl").write_bytes((tiny_world.data / "held_out.jsonl").read_bytes())
     pairs = [Preference(id=str(n), prompt="p", chosen=f"c{n}", rejected=f"r{n}") for n in range(4)]
     write_rows(data / "held_out_preferences.jsonl", (pair.model_dump(mode="json") for pair in pairs))
-    rewards = iter([[0.0] * 12, [0.0] * 12, [4, 1, 6, 2], [1, 1, 1, 1], [2, 3, 5, 2], [1, 1, 1, 1]])
+    rewards = iter([[4, 1, 6, 2], [1, 1, 1, 1], [2, 3, 5, 2], [1, 1, 1, 1]])
     asked = []
 
     def score(network, reader, prompts, responses, **how):
@@ -221,8 +219,8 @@ def test_held_out_pairs_are_judged_by_the_implicit_reward(tmp_path, tiny_world, 
     told = evaluated(tmp_path / "out", tiny_world, data=data, against=of_base[0]).metrics
     assert told["preference_accuracy"] == 2 / 4
     reader = load_tokenizer(tiny_world.tokenizer)
-    assert asked[2] == asked[3] == response_ids(reader, ["c0", "c1", "c2", "c3"])
-    assert asked[4] == asked[5] == response_ids(reader, ["r0", "r1", "r2", "r3"])
+    assert asked[0] == asked[1] == response_ids(reader, ["c0", "c1", "c2", "c3"])
+    assert asked[2] == asked[3] == response_ids(reader, ["r0", "r1", "r2", "r3"])
 
 
 def test_without_held_out_questions_it_is_refused(tmp_path, tiny_world):
