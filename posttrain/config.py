@@ -18,7 +18,7 @@ from posttrain.sections import (
     JudgeSettings,
     LabelSettings,
     ModelSettings,
-    OnlySpeed,
+    NotInKey,
     PPOSettings,
     PretrainSettings,
     RewardModelSettings,
@@ -99,12 +99,12 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[s
 
 
 def flat(config: Config, *sections: str) -> dict[str, Any]:
-    """Return the settings of some sections by dotted name, for stage keys; those that only decide speed are left out."""
+    """Return the settings of some sections by dotted name, for stage keys; those marked `NotInKey` are left out."""
     return {
         f"{section}.{name}": getattr(getattr(config, section), name)
         for section in sections
         for name, field in type(getattr(config, section)).model_fields.items()
-        if not any(isinstance(mark, OnlySpeed) for mark in field.metadata)
+        if not any(isinstance(mark, NotInKey) for mark in field.metadata)
     }
 
 

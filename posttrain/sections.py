@@ -11,11 +11,11 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-class OnlySpeed:
-    """Marks a setting that decides how soon a result is there, and nothing about it: stage keys leave it out."""
+class NotInKey:
+    """Marks a setting that decides nothing about its section's results, only how soon they are there, or what follows them."""
 
 
-BatchSize = Annotated[int, Field(ge=1), OnlySpeed()]
+BatchSize = Annotated[int, Field(ge=1), NotInKey()]
 
 
 class Section(BaseModel):
@@ -441,6 +441,10 @@ class EvaluateSettings(Section):
     """Response tokens, at most; the same limit holds when samples are drawn for labelling."""
     batch_size: BatchSize = 512
     """Sequences generated together, at most; it decides nothing about the figures."""
+    judge: Annotated[bool, NotInKey()] = False
+    """The judge of `judge.*` compares the method's held-out answers with those of the model it started from, pairwise and in both
+    orders (docs/judges.md): a win rate for answers that no program can check. It takes two questions to the judge for each of
+    them."""
 
 
 class TrackingSettings(Section):
