@@ -50,7 +50,7 @@ def response_kl(
         ids = padded([[*pairs[index][0], *pairs[index][1]] for index in chosen], with_value=0).to(subject.device)
         heads, tails = (torch.tensor([len(pairs[index][part]) for index in chosen], device=ids.device) for part in (0, 1))
         # one response alone may be longer than there is room for: its positions then take several passes
-        for places in is_predicting(heads, tails, time=ids.shape[1]).nonzero().split(room):
+        for places in torch.split(is_predicting(heads, tails, time=ids.shape[1]).nonzero(), room):
             logits = [_logits_at(model, ids, places) for model in (subject, reference)]
             of_token = stepwise_kl(*logits, temperature=temperature).double().cpu()
             totals.index_add_(0, torch.tensor(chosen)[places[:, 0].cpu()], of_token)

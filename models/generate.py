@@ -135,7 +135,7 @@ def uniforms(names: Sequence[str], *, samples: int, longest: int, seed: int) -> 
     return torch.stack(rows)
 
 
-class _Draws(LogitsProcessor):
+class _Draws(LogitsProcessor):  # type: ignore[misc]
     """Leaves one token a row: the one that the row's uniform draws from its distribution (`posttrain.rollout.drawn_tokens`)."""
 
     def __init__(self, drawn_by: Tensor, *, start: int, temperature: float) -> None:

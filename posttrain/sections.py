@@ -442,9 +442,8 @@ class EvaluateSettings(Section):
     batch_size: BatchSize = 512
     """Sequences generated together, at most; it decides nothing about the figures."""
     judge: Annotated[bool, NotInKey()] = False
-    """The judge of `judge.*` compares the method's held-out answers with those of the model it started from, pairwise and in both
-    orders (docs/judges.md): a win rate for answers that no program can check. It takes two questions to the judge for each of
-    them."""
+    """The judge of `judge.*` compares held-out answers with those of the model that the method started from, pairwise and in both
+    orders (docs/judges.md): a win rate where no program can check. It takes two questions to the judge for each held-out one."""
 
 
 class TrackingSettings(Section):
