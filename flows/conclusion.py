@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from posttrain.config import Config, stages_of
 from posttrain.errors import ContractError
 from posttrain.monitor import divergence
 from posttrain.report import build_report
+from posttrain.unchecked_report import FIGURES
 from tasks.dvc import DatasetVersion
 from tasks.records import PROBLEMS, read_rows
 from tasks.registry import RegisteredModel, register
@@ -23,6 +24,10 @@ from tasks.tracking import Ledger
 
 TRAINING = ("sft", "sample", "judge", "label", "reward_model", "dpo", "ppo")
 SHOWN_SAMPLES = 50
+JUDGE_SUMMARY = "judge.json"
+"""Of the stages `judge-<model>`: what is known of the judge."""
+UNCHECKED = frozenset(f"{figure.key}{bound}" for figure in FIGURES for bound in ("", "_low", "_high"))
+"""Metrics of data that no program can check, which a pipeline reports where they are defined."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,14 @@ class Outcomes:
         results: evaluations, by model.
         feedback: what came between SFT and PPO or DPO.
         audit: of what PPO was rewarded by; None without PPO.
+        verdicts: what a judge made of held-out answers, by model; empty where `evaluate.judge` does not ask for it.
     """
 
     models: Mapping[str, Artifact]
     results: Mapping[str, Artifact]
     feedback: Feedback
     audit: Artifact | None
+    verdicts: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 def conclude(
@@ -58,7 +65,8 @@ def conclude(
     ledger, parent = stages.ledger, stages.parent
     if final != compared_with:
         check_answers(results[final], results[compared_with], name=final, start=compared_with)
-    metrics = pipeline_metrics(stages, results[final])
+    verdicts = outcomes.verdicts
+    metrics = pipeline_metrics(stages, results[final], verdicts.get(final))
     tags = {
         "posttrain.method": config.method,
         "posttrain.seed": str(config.seed),
@@ -92,7 +100,7 @@ def conclude(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         stages=[stage.as_row() for stage in stages.done],
         metrics=metrics,
-        models={name: model_figures(result) for name, result in results.items()},
+        models={name: model_figures(result, verdicts.get(name)) for name, result in results.items()},
         compared_with=compared_with,
         model={"uri": registered.uri, "name": registered.name, "version": registered.version, "path": registered.path},
         mlflow={
@@ -100,8 +108,13 @@ def conclude(
             "experiment_id": ledger.experiment_id,
             "compare_url": ledger.compare_url([parent, *ledger.peers(parent)]),
         },
-        notes=notes(stages, config, feedback),
-        warnings=[*warnings(stages, results), *unheard(config, feedback), *hacking(config, models)],
+        notes=[*notes(stages, config, feedback), *notes_on_quality(results, verdicts)],
+        warnings=[
+            *warnings(stages, results),
+            *warnings_of_quality(results, verdicts),
+            *unheard(config, feedback),
+            *hacking(config, models),
+        ],
         audit=audit_of(outcomes),
     )
     picture = outcomes.audit and outcomes.audit.path / AUDIT_PICTURE
@@ -146,7 +159,7 @@ def registered_model(ledger: Ledger, **how: Any) -> RegisteredModel:
     return register(ledger, **how)
 
 
-def pipeline_metrics(stages: Stages, final: Artifact) -> dict[str, float | None]:
+def pipeline_metrics(stages: Stages, final: Artifact, verdict: Artifact | None = None) -> dict[str, float | None]:
     """Return the figures that every method reports; costs are what computing took, now or when it was cached."""
 
     def total(cost: str) -> float:
@@ -165,32 +178,35 @@ def pipeline_metrics(stages: Stages, final: Artifact) -> dict[str, float | None]
         "kl",
         "response_tokens",
         "finished",
-        "preference_accuracy",
-        "preference_accuracy_low",
-        "preference_accuracy_high",
     )
     return {
-        **{f"eval/{name}": final.metrics.get(name) for name in names if name in final.metrics or "preference" not in name},
+        **{f"eval/{name}": final.metrics.get(name) for name in names},
+        **{f"eval/{name}": value for name, value in {**final.metrics, **_metrics(verdict)}.items() if name in UNCHECKED},
         **{f"cost/{name}": total(name) for name in ("train_seconds", "generated_tokens", "trained_tokens", "labels")},
         "cost/peak_rss_mb": max(stage.artifact.costs["peak_rss_mb"] for stage in stages.done),
     }
 
 
-def model_figures(result: Artifact) -> dict[str, Any]:
-    """Return one model's figures as the report's table wants them; None where a figure is undefined."""
-    found = result.metrics
+def model_figures(result: Artifact, verdict: Artifact | None = None) -> dict[str, Any]:
+    """Return one model's figures as the report's table wants them; None, or left out, where a figure is undefined."""
+    found = {**result.metrics, **_metrics(verdict)}
 
     def interval(name: str) -> dict[str, float] | None:
         if name not in found:
             return None
         return {"estimate": found[name], "low": found[f"{name}_low"], "high": found[f"{name}_high"]}
 
-    bounded = ("accuracy", "accuracy_sampled", "win_rate", "accuracy_gain", "accuracy_sampled_gain", "kl", "preference_accuracy")
+    bounded = ("accuracy", "accuracy_sampled", "win_rate", "accuracy_gain", "accuracy_sampled_gain", "kl")
+    bounded += tuple(figure.key for figure in FIGURES)
     return {
         **{name: interval(name) for name in bounded if name in found or name in bounded[:3]},
         "response_tokens": found["response_tokens"],
         "finished": found["finished"],
     }
+
+
+def _metrics(verdict: Artifact | None) -> Mapping[str, float]:
+    return verdict.metrics if verdict else {}
 
 
 def audit_of(outcomes: Outcomes) -> dict[str, Any] | None:
@@ -231,7 +247,49 @@ def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
         told.append(
             f"PPO was rewarded by {proxy_name(config, feedback)} on training questions; nothing held out decided anything"
         )
-    told.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
+    return told
+
+
+def notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
+    """Return what a reader must know of each figure of quality that the report has, and of none that it has not."""
+    found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
+    told = []
+    if "win_rate" in found:
+        told.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
+    if "reference_loss" in found:
+        told.append(
+            "held-out loss and perplexity are of the dataset's own completions of held-out questions, a token, EOS included; "
+            "a lower loss says that a model writes more like them, not that its answers are better"
+        )
+    if "preference_accuracy" in found:
+        told.append(
+            "held-out pairs are ranked by the model's implicit reward, β(log π − log π of the model it started from), ties half; "
+            "it says what was learnt from preferences, not how good sampled answers are"
+        )
+    if "judge_win_rate" in found:
+        summary = _summary(next(one for one in verdicts.values() if "judge_win_rate" in one.metrics))
+        told.append(
+            f"the judge's win rate is the opinion of {summary['judge']} on greedy answers to {summary['compared']:,} held-out "
+            "questions, each pair shown in both orders; a verdict that changes with the order is a tie, as equal answers are"
+        )
+    return told
+
+
+def warnings_of_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
+    """Return a warning where a judge's verdicts count for nothing, and where nothing at all says how good the answers are."""
+    summaries = {name: _summary(verdict) for name, verdict in verdicts.items()}
+    told = [f"no win rate of {name} by the judge: {known['refused']}" for name, known in summaries.items() if known["refused"]]
+    found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
+    if not found & {"accuracy", "reference_loss", "preference_accuracy", "judge_win_rate"}:
+        told.append(
+            "nothing says how good the answers are: the held-out questions have neither answers nor completions to compare with. "
+            "Import some, or let a judge compare (evaluate.judge=true)"
+        )
+    return told
+
+
+def _summary(verdict: Artifact) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((verdict.path / JUDGE_SUMMARY).read_text(encoding="utf-8"))
     return told
 
 
@@ -245,9 +303,6 @@ def warnings(stages: Stages, results: Mapping[str, Artifact]) -> list[str]:
     for name, result in results.items():
         if result.metrics["finished"] < 0.9:
             told.append(f"{name} ended only {result.metrics['finished']:.0%} of its responses with EOS; the rest were cut off")
-        if "accuracy" not in result.metrics:
-            told.append("the held-out questions have no answers, so accuracy and win rate are undefined")
-            break
     return told
 
 

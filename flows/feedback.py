@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,41 @@ def of_judge(course: Course, base: Artifact) -> RewardSource:
     )
 
 
+def compared_by_judge(
+    course: Course, models: Mapping[str, Artifact], results: Mapping[str, Artifact], *, start: str
+) -> dict[str, Artifact]:
+    """Let the judge compare held-out answers with those of the model in `start`, where `evaluate.judge` asks for it.
+
+    Compared is the method's own model; where that is the start itself (`METHOD=sft`), the base is.
+    """
+    config, places = course.config, course.stages.places
+    if not config.evaluate.judge:
+        return {}
+    judge = practised(course, models["base"])
+    final = list(models)[-1]
+    return {
+        name: course.run(
+            f"judge-{name}",
+            "tasks.judge_win_rate:compare",
+            reads={
+                "results": results[name],
+                "start_results": results[start],
+                "judge": _judge_key(course, judge, form="pairwise"),
+            },
+            also=_deciding(config),
+            results=results[name].path,
+            start_results=results[start].path,
+            base=judge.path,
+            settings=config.judge,
+            templates=places.data / TEMPLATES,
+            cache=places.store / "judge",
+            model_uri=_writer(models[name]),
+            start_uri=_writer(models[start]),
+        )
+        for name in ([final] if final != start else [other for other in models if other != start])
+    }
+
+
 def audited(course: Course, ppo: Artifact, feedback: Feedback) -> Artifact:
     """Hold what PPO was rewarded by against gold, over how far it went."""
     config = course.config
@@ -342,6 +378,11 @@ def source_of_labels(labels: Artifact) -> str:
     return str(json.loads((labels.path / "stage.json").read_text(encoding="utf-8"))["settings"]["labels.source"])
 
 
+def is_learnt_from_judge(config: Config) -> bool:
+    """Return whether a method learns from what a judge says."""
+    return config.method == "rlaif" or config.labels.source == "judge"
+
+
 def check_judge_settings(config: Config, places: Places) -> None:
     """Refuse before anything runs a template that is none, or a judge that cannot be meant.
 
@@ -351,7 +392,10 @@ def check_judge_settings(config: Config, places: Places) -> None:
     settings = config.judge
     reviewer(settings.misread_verbs, slip_share=settings.slip_share)
     is_direct = config.method == "rlaif" and config.rlaif.direct
-    read_form(settings, folder=places.data / TEMPLATES, form="pointwise" if is_direct else None)
+    if is_learnt_from_judge(config):
+        read_form(settings, folder=places.data / TEMPLATES, form="pointwise" if is_direct else None)
+    if config.evaluate.judge:
+        read_form(settings, folder=places.data / TEMPLATES, form="pairwise", needed_by="evaluate.judge")
     if settings.kind == "local" and settings.model != BASE:
         from models.load import check_base
 

@@ -19,7 +19,9 @@ from flows.feedback import (
     audited,
     check_feedback,
     check_judge_settings,
+    compared_by_judge,
     gathered,
+    is_learnt_from_judge,
     of_judge,
     of_reward_model,
     question_share,
@@ -125,6 +127,7 @@ def run_stages(stages: Stages, config: Config, data: DatasetVersion) -> Outcomes
         models=models,
         results={name: results[name] for name in models},
         feedback=feedback,
+        verdicts=compared_by_judge(course, models, results, start=start),
         audit=audited(course, models[config.method], feedback) if "ppo" in wanted else None,
     )
 
@@ -299,6 +302,7 @@ def measure(course: Course, models: Mapping[str, Artifact], name: str, *, agains
         subject=models[name].path,
         reference=reference.path,
         reference_results=against.path if against else None,
+        is_policy=name != "base",
         settings=course.config.evaluate,
     )
 
@@ -320,7 +324,7 @@ def check(config: Config, places: Places) -> None:
     Raises:
         RequestError: the base model, or the judge, that is asked for cannot be used.
     """
-    if config.method == "rlaif" or config.labels.source == "judge":
+    if is_learnt_from_judge(config) or config.evaluate.judge:
         check_judge_settings(config, places)
     if config.model.base != TINY:
         from models.load import check_base

@@ -1,11 +1,20 @@
-"""Responses of a model, in batches of prompts of like length."""
+"""Responses of a model, in batches of prompts of like length; what is drawn does not depend on the batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from posttrain.rollout import derived_generator, drawn_tokens
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,13 @@ def generate(
     context: int,
     batch_size: int,
     seed: int,
+    names: Sequence[str] = (),
     advance: Callable[[int], None] = lambda prompts: None,
 ) -> list[list[Response]]:
     """Return `samples` responses a prompt, in the order of `prompts`.
+
+    A response depends on the seed, the prompt, its name and the number of the sample alone, up to the rounding of the network:
+    batch size, order and the other prompts decide nothing, and neither does how many samples there are.
 
     Prompts are sorted by length, longest first, so that padding is little and a lack of memory shows at once. No top-k or
     top-p, and nothing from the model's generation_config.json: samples follow the model's own distribution, which preference
@@ -54,12 +67,15 @@ def generate(
         max_new_tokens: response tokens, at most.
         context: tokens of prompt and response together, at most.
         batch_size: sequences generated together, at most.
-        seed: of torch's random numbers, set at the start.
+        seed: of what is drawn.
+        names: of each prompt, such as its question's id; prompts of one name draw by the same uniforms. Empty: the prompts.
         advance: is told after each batch how many prompts it answered.
     """
     if not prompts:
         return []
-    torch.manual_seed(seed)
+    names = names or prompts
+    if len(names) != len(prompts):
+        raise ValueError(f"each prompt needs a name, got {len(names)} names for {len(prompts)} prompts")
     ids = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
     responses: list[list[Response]] = [[] for _ in ids]
@@ -70,10 +86,16 @@ def generate(
                 for index in chosen:
                     responses[index] = [Response(text="", tokens=0, is_finished=False)] * samples
             else:
-                batch = tokenizer.pad({"input_ids": [ids[index] for index in chosen]}, return_tensors="pt").to(model.device)
-                sequences = model.generate(**batch, generation_config=_decoding(tokenizer, samples, temperature, room))
-                for row, response in enumerate(_read(tokenizer, sequences[:, batch["input_ids"].shape[1] :])):
-                    responses[chosen[row // samples]].append(response)
+                rows = [index for index in chosen for _ in range(samples)]
+                batch = tokenizer.pad({"input_ids": [ids[index] for index in rows]}, return_tensors="pt").to(model.device)
+                width = batch["input_ids"].shape[1]
+                processors = LogitsProcessorList()
+                if temperature:
+                    drawn_by = uniforms([names[index] for index in chosen], samples=samples, longest=room, seed=seed)
+                    processors.append(_Draws(drawn_by.to(model.device), start=width, temperature=temperature))
+                sequences = model.generate(**batch, generation_config=_decoding(tokenizer, room), logits_processor=processors)
+                for index, response in zip(rows, _read(tokenizer, sequences[:, width:]), strict=True):
+                    responses[index].append(response)
             advance(len(chosen))
     return responses
 
@@ -100,14 +122,34 @@ def _own_distribution(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = kept
 
 
-def _decoding(tokenizer: PreTrainedTokenizerBase, samples: int, temperature: float, max_new_tokens: int) -> GenerationConfig:
-    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
+def uniforms(names: Sequence[str], *, samples: int, longest: int, seed: int) -> Tensor:
+    """Return the uniforms that decide each token of each sample, (names · samples, longest), in [0, 1).
+
+    A row is a function of the seed, its name and its number among the name's samples; a longer one begins as a shorter one does.
+    """
+    rows = [
+        torch.rand(longest, generator=derived_generator(seed, "response", name, sample))
+        for name in names
+        for sample in range(samples)
+    ]
+    return torch.stack(rows)
+
+
+class _Draws(LogitsProcessor):  # type: ignore[misc]
+    """Leaves one token a row: the one that the row's uniform draws from its distribution (`posttrain.rollout.drawn_tokens`)."""
+
+    def __init__(self, drawn_by: Tensor, *, start: int, temperature: float) -> None:
+        self._drawn_by, self._start, self._temperature = drawn_by, start, temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        drawn, _ = drawn_tokens(scores, self._drawn_by[:, input_ids.shape[1] - self._start], temperature=self._temperature)
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn[:, None], 0.0)
+
+
+def _decoding(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
+    """Return greedy decoding: what is sampled is the only token that `_Draws` leaves."""
     return GenerationConfig(
-        **how,
-        num_return_sequences=samples,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
     )
 
 

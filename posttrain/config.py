@@ -18,6 +18,7 @@ from posttrain.sections import (
     JudgeSettings,
     LabelSettings,
     ModelSettings,
+    NotInKey,
     PPOSettings,
     PretrainSettings,
     RewardModelSettings,
@@ -98,8 +99,13 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[s
 
 
 def flat(config: Config, *sections: str) -> dict[str, Any]:
-    """Return the settings of some sections by dotted name."""
-    return {f"{section}.{name}": value for section in sections for name, value in getattr(config, section).model_dump().items()}
+    """Return the settings of some sections by dotted name, for stage keys; those marked `NotInKey` are left out."""
+    return {
+        f"{section}.{name}": getattr(getattr(config, section), name)
+        for section in sections
+        for name, field in type(getattr(config, section)).model_fields.items()
+        if not any(isinstance(mark, NotInKey) for mark in field.metadata)
+    }
 
 
 def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:

@@ -50,7 +50,7 @@ class Form:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False) -> Form:
+def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False, needed_by: str = "") -> Form:
     """Return one form of a template file, checked.
 
     Args:
@@ -58,6 +58,7 @@ def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False) ->
         name: of the form.
         file: what messages call the file.
         reasoning: whether the judge is to think aloud, which the form must then ask for.
+        needed_by: the setting that asks for this form whatever `judge.form` says, if any.
 
     Raises:
         RequestError: a field is missing, unknown or of the wrong kind; a placeholder is unknown or missing; the principles are
@@ -68,8 +69,10 @@ def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False) ->
     _known(told, FIELDS, file)
     if name not in told:
         there = [form for form in PLACES if form in told]
-        remedy = f"It has {there[0]}: set judge.form={there[0]}, or add" if there else "Add"
-        raise RequestError(f"{file}: there is no {name}, which judge.form={name} asks for. {remedy} {name}: {PAGE}")
+        remedy = f"It has {there[0]}: set judge.form={there[0]}, or add" if there and not needed_by else "Add"
+        raise RequestError(
+            f"{file}: there is no {name}, which {needed_by or f'judge.form={name}'} asks for. {remedy} {name}: {PAGE}"
+        )
     fields = told[name]
     if not isinstance(fields, dict):
         raise RequestError(f"{file}: {name} must be a mapping with {', '.join(FORM_FIELDS)}, got {type(fields).__name__}: {PAGE}")

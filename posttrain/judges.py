@@ -216,6 +216,19 @@ def both_orders(forward: float, backward: float) -> float:
     return (forward + 1 - backward) / 2
 
 
+def win_in_both_orders(forward: float, backward: float) -> float:
+    """Return what the first response of a pair wins: 1 if it is preferred in both orders, 0 if it is in neither, else half.
+
+    A verdict that changes with the order is a tie, as in section 3.4 of arXiv:2306.05685; so is one of 0.5, by half in its order.
+    Arguments as `both_orders`.
+    """
+    return (_verdict(forward) + 1 - _verdict(backward)) / 2
+
+
+def _verdict(share: float) -> float:
+    return 0.5 if share == 0.5 else float(share > 0.5)
+
+
 def is_flip(forward: float, backward: float) -> bool:
     """Return whether the same place wins in both orders, so that the winner is another; arguments as `both_orders`."""
     return (forward - 0.5) * (backward - 0.5) > 0

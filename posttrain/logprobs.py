@@ -123,3 +123,35 @@ def entropies(logits: Tensor, *, temperature: float) -> Tensor:
     """Entropy of the next-token distribution at each of some positions, (tokens,), nats: - Σ p log p, p = softmax(logits / T)."""
     logprob = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
     return -(logprob.exp() * logprob).sum(dim=-1)
+
+
+def stepwise_kl(logits: Tensor, reference_logits: Tensor, *, temperature: float) -> Tensor:
+    """KL(p ‖ q) of two next-token distributions at each of some positions, exact over the vocabulary; (tokens,), nats.
+
+        KL = Σ_v p_v (log p_v - log q_v),   p = softmax(logits / T), q = softmax(reference_logits / T)
+
+    Summed over a response that p drew it is the Rao–Blackwellised estimate of the KL of whole responses (arXiv:2504.10637).
+
+    Args:
+        logits: of p; (tokens, vocabulary).
+        reference_logits: of q; likewise.
+        temperature: T.
+
+    Returns:
+        float32, never negative, without a gradient.
+
+    Raises:
+        ValueError: if shapes differ or T is not positive.
+    """
+    if logits.shape != reference_logits.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and reference_logits {tuple(reference_logits.shape)} must have one shape")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be greater than 0, got {temperature}")
+    told = logits.new_empty(len(logits), dtype=torch.float32)
+    with torch.no_grad():
+        for rows in _parts(logits):
+            own, other = (torch.log_softmax(part[rows].float() / temperature, dim=-1) for part in (logits, reference_logits))
+            share = own.exp()
+            # a token that p never takes adds nothing, whatever q says of it; -inf - -inf would be NaN
+            told[rows] = (share * (own - other).masked_fill(share == 0, 0.0)).sum(dim=-1)
+    return told.clamp(min=0)  # rounding leaves a sum of 0 a hair below it

@@ -53,11 +53,15 @@ class Demonstration(Record):
 
 
 class Question(Record):
-    """A prompt whose final answer can be checked against any of `answers` (empty: nothing to check against)."""
+    """A prompt whose final answer can be checked against any of `answers` (empty: nothing to check against).
+
+    `reference` is a completion that people gave it, held out with it: evaluation asks how likely a model finds it.
+    """
 
     kind: Literal["question"] = "question"
     prompt: Prompt
     answers: tuple[str, ...] = ()
+    reference: str | None = None
 
 
 class Preference(Record):

@@ -6,6 +6,7 @@ from typing import Any
 
 from posttrain.audit_report import audit_rows
 from posttrain.errors import ContractError
+from posttrain.unchecked_report import unchecked_headline, unchecked_rows
 
 NO_PROMOTION = {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
 
@@ -125,12 +126,16 @@ def build_report(
 
 
 def result_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """Return the results as text, one row a metric: its label, then one cell a model; undefined is "–"."""
+    """Return the results as text, one row a metric: its label, then one cell a model; "–" where it is undefined.
+
+    A metric that no model has gets no row.
+    """
     models = report["models"].values()
     start = {"sft": "SFT"}.get(report["compared_with"], report["compared_with"])
-    return [
+    rows = [
         [row.label.format(start=start), *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS
     ]
+    return [row for row in rows if any(cell != "–" for cell in row[1:])] + unchecked_rows(report)
 
 
 def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:
@@ -147,7 +152,7 @@ def headline(report: Mapping[str, Any]) -> str:
     final, before = names[-1], names[max(0, len(names) - 2)]
     after, start = (report["models"][name]["accuracy"] for name in (final, before))
     if after is None or start is None:
-        return f"{final} has no accuracy: the held-out questions have no answers to check against."
+        return unchecked_headline(report)
     return (
         f"{final} answers {_share(after['estimate'])} of the held-out questions right "
         f"(95 % interval {_share(after['low'])} to {_share(after['high'])}); "

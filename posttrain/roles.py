@@ -2,12 +2,13 @@
 
     kind             training side                                       held-out side
     text             corpus                                              –
-    demonstration    demonstrations, questions, corpus                   held_out
+    demonstration    demonstrations, questions, corpus                   held_out**
     question         questions, corpus                                   held_out
-    preference       preferences, demonstrations*, questions, corpus     held_out, held_out_preferences
+    preference       preferences, demonstrations*, questions, corpus     held_out**, held_out_preferences
     rating, ranking  ratings or rankings, questions, corpus              held_out
 
 * the chosen completion, where the dataset brings no demonstrations of its own.
+** with what SFT would have imitated as the question's `reference`: the demonstration, or the chosen completion.
 """
 
 from collections.abc import Collection, Iterator
@@ -46,7 +47,11 @@ def in_roles(record: Record, *, is_held_out: bool, is_asked: bool, has_demonstra
             yield "corpus", record
         return
     if is_asked:
-        yield ("held_out" if is_held_out else "questions"), _question(record)
+        question = _question(record)
+        if is_held_out:
+            yield "held_out", _with_reference(question, record, has_demonstrations=has_demonstrations)
+        else:
+            yield "questions", question
     if isinstance(record, Preference):
         yield ("held_out_preferences" if is_held_out else "preferences"), record
     if is_held_out:
@@ -69,6 +74,15 @@ def _question(record: Record) -> Question:
         return record
     answers = (record.answer,) if isinstance(record, Demonstration) and record.answer is not None else ()
     return Question(id=record.id, family=record.family, prompt=prompt_of(record), answers=answers)
+
+
+def _with_reference(question: Question, record: Record, *, has_demonstrations: bool) -> Question:
+    """Return the question with the completion that SFT would have imitated, had it not been held out."""
+    if isinstance(record, Demonstration):
+        return question.model_copy(update={"reference": record.completion})
+    if isinstance(record, Preference) and not has_demonstrations:
+        return question.model_copy(update={"reference": record.chosen})
+    return question
 
 
 def _document(record: Record) -> str:

@@ -11,6 +11,13 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
+class NotInKey:
+    """Marks a setting that decides nothing about its section's results, only how soon they are there, or what follows them."""
+
+
+BatchSize = Annotated[int, Field(ge=1), NotInKey()]
+
+
 class Section(BaseModel):
     """A branch of the tree: frozen, no unknown names, every value checked on the way in."""
 
@@ -145,8 +152,9 @@ class SampleSettings(Section):
     """Responses a question (InstructGPT, arXiv:2203.02155, ranked 4–9)."""
     temperature: Positive = 1.0
     """1 samples from the model's own distribution."""
-    batch_size: Count = 512
-    """Sequences generated together, at most (1,000 were five times as quick as 3,000: docs/decisions/0003-world.md)."""
+    batch_size: BatchSize = 512
+    """Sequences generated together, at most (1,000 were five times as quick as 3,000: docs/decisions/0003-world.md). It decides
+    nothing about the samples."""
 
 
 class LabelSettings(Section):
@@ -443,8 +451,11 @@ class EvaluateSettings(Section):
     """Of the sampled responses."""
     max_new_tokens: Count = 64
     """Response tokens, at most; the same limit holds when samples are drawn for labelling."""
-    batch_size: Count = 512
-    """Sequences generated together, at most."""
+    batch_size: BatchSize = 512
+    """Sequences generated together, at most; it decides nothing about the figures."""
+    judge: Annotated[bool, NotInKey()] = False
+    """The judge of `judge.*` compares held-out answers with those of the model that the method started from, pairwise and in both
+    orders (docs/judges.md): a win rate where no program can check. It takes two questions to the judge for each held-out one."""
 
 
 class TrackingSettings(Section):

@@ -7,16 +7,17 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.divergence import response_kl
 from models.generate import Response, generate
 from models.load import device, load_model, load_tokenizer, prompt_text
-from models.logprobs import response_ids, score_responses
 from posttrain.annotators import Quality, gold_preference
 from posttrain.graders import Grader, Sample, build_grader
-from posttrain.records import Preference, Question
+from posttrain.records import Question
 from posttrain.sections import EvaluateSettings, ModelSettings
 from posttrain.statistics import Interval, clustered_mean, clustered_proportion, paired_gain, wilson, win_rate
 from tasks.progress import bar
-from tasks.records import PROBLEMS, has_rows, read_records, read_rows, required, write_rows
+from tasks.records import PROBLEMS, read_rows, required, write_rows
+from tasks.references import preference_accuracy, reference_figures, reference_losses
 from tasks.stage import Log, Outcome
 from tasks.trainer import quiet_libraries
 from tasks.weights import source_of
@@ -31,6 +32,7 @@ def evaluate(
     subject: Path,
     reference: Path,
     reference_results: Path | None,
+    is_policy: bool,
     tokenizer: Path,
     model: ModelSettings,
     settings: EvaluateSettings,
@@ -45,8 +47,9 @@ def evaluate(
         title: of the progress bar.
         data: the validated dataset.
         subject: artifact of the model under test.
-        reference: artifact of the SFT model.
-        reference_results: the SFT model's own evaluation; None where it is the one under test.
+        reference: artifact of the model that the method started from.
+        reference_results: that model's own evaluation; None where it is the one under test.
+        is_policy: it was trained from the reference, so that log p - log q is its implicit reward.
         tokenizer: folder of the tokenizer.
         model: how to load it.
         settings: how many questions, how many samples.
@@ -65,18 +68,26 @@ def evaluate(
             "context": context,
             "batch_size": settings.batch_size,
             "seed": seed,
+            "names": [question.id for question in questions],
             "advance": lambda done: advance(done, ""),
         }
         greedy = generate(network, reader, prompts, samples=1, temperature=0.0, **how)
         sampled = generate(network, reader, prompts, samples=settings.samples, temperature=settings.temperature, **how)
-    kl = None if reference_results is None else _kl(network, _load(reference, model), reader, prompts, sampled, settings)
     grader = build_grader("answer")
-    rows = [_row(question, first[0], more, grader) for question, first, more in zip(questions, greedy, sampled, strict=True)]
+    losses = reference_losses(network, reader, questions, context=context, batch_size=settings.batch_size)
+    rows = [
+        {**_row(question, first[0], more, grader), "reference": loss}
+        for question, first, more, loss in zip(questions, greedy, sampled, losses, strict=True)
+    ]
     write_rows(out / PROBLEMS, rows)
-    against = rows if reference_results is None else list(read_rows(reference_results / PROBLEMS))
-    metrics = figures(rows, against, kl=kl)
-    if has_rows(data / "held_out_preferences.jsonl") and reference_results is not None:
-        metrics |= _preference_accuracy(network, _load(reference, model), reader, data, settings)
+    if reference_results is None:
+        metrics = figures(rows, rows, kl=None)
+    else:
+        start = _load(reference, model)
+        kl = _kl(network, start, reader, prompts, sampled, settings)
+        metrics = figures(rows, list(read_rows(reference_results / PROBLEMS)), kl=kl)
+        accuracy = preference_accuracy(network, start, reader, data, settings) if is_policy else None
+        metrics |= _bounds("preference_accuracy", accuracy) if accuracy else {}
     tokens = sum(one.tokens for responses in (*greedy, *sampled) for one in responses)
     return Outcome(metrics=metrics, costs={"evaluated_tokens": tokens, "evaluate_seconds": time.perf_counter() - started})
 
@@ -109,8 +120,9 @@ def figures(
 ) -> dict[str, float]:
     """Return the metrics of one model, each proportion with the bounds of its 95 % interval.
 
-    Accuracy and win rate exist only where questions have answers: undefined is left out, never zero. KL is the mean over
-    responses of log p(response) under the model minus under the SFT model, nats a response; None (the SFT model itself) is 0.
+    Accuracy and win rate exist only where questions have answers, loss and perplexity only where they have reference completions:
+    undefined is left out, never zero. KL is the mean over responses of the Rao–Blackwellised estimate of KL(model ‖ start), nats;
+    None (the start itself) is 0.
     """
     checkable = [(row, other) for row, other in zip(rows, reference, strict=True) if row["answers"]]
     metrics: dict[str, float] = {
@@ -134,6 +146,8 @@ def figures(
                 else paired_gain([pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]),
             )
     metrics |= {"kl": 0.0, "kl_low": 0.0, "kl_high": 0.0} if kl is None else _bounds("kl", clustered_mean(kl))
+    for name, interval in reference_figures(rows, None if kl is None else reference).items():
+        metrics |= _bounds(name, interval)
     return metrics
 
 
@@ -167,32 +181,15 @@ def _kl(
     sampled: Sequence[Sequence[Response]],
     settings: EvaluateSettings,
 ) -> list[list[float]]:
-    """Return log p - log q of each sample, (questions, samples), nats: p the model that drew it, q the SFT model."""
+    """Return each sample's estimate of KL(p ‖ q), (questions, samples), nats: p the model that drew it, q the reference."""
     flat = [(prompt, one) for prompt, responses in zip(prompts, sampled, strict=True) for one in responses]
-    how: dict[str, Any] = {
-        "prompts": [prompt for prompt, _ in flat],
-        "responses": [one.ids for _, one in flat],
-        "temperature": settings.temperature,
-        "batch_size": settings.batch_size,
-    }
-    difference = score_responses(subject, reader, **how) - score_responses(reference, reader, **how)
-    return difference.reshape(len(prompts), settings.samples).tolist()
-
-
-def _preference_accuracy(
-    subject: PreTrainedModel, reference: PreTrainedModel, reader: PreTrainedTokenizerBase, data: Path, settings: EvaluateSettings
-) -> dict[str, float]:
-    """Return how often the implicit reward log p - log q prefers what the annotator chose, on held-out pairs."""
-    pairs = list(read_records(data / "held_out_preferences.jsonl", Preference))
-    pairs = pairs[: settings.most_questions] if settings.most_questions else pairs
-    prompts = [prompt_text(reader, pair.prompt) for pair in pairs]
-    rewards = []
-    for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs]):
-        how: dict[str, Any] = {
-            "prompts": prompts,
-            "responses": response_ids(reader, texts),
-            "temperature": 1.0,
-            "batch_size": settings.batch_size,
-        }
-        rewards.append(score_responses(subject, reader, **how) - score_responses(reference, reader, **how))
-    return _bounds("preference_accuracy", wilson(int((rewards[0] > rewards[1]).sum()), len(pairs)))
+    heads = reader([prompt for prompt, _ in flat], return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    of_response = response_kl(
+        subject,
+        reference,
+        heads,
+        [one.ids for _, one in flat],
+        temperature=settings.temperature,
+        batch_size=settings.batch_size,
+    )
+    return of_response.reshape(len(prompts), settings.samples).tolist()

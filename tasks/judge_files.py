@@ -15,13 +15,14 @@ BASE = "base"
 """The judge that is the pipeline's own base."""
 
 
-def read_form(settings: JudgeSettings, *, folder: Path, form: FormName | None = None) -> Form:
+def read_form(settings: JudgeSettings, *, folder: Path, form: FormName | None = None, needed_by: str = "") -> Form:
     """Return the template that `judge.template` names, in the form asked for (default: `judge.form`).
 
     Args:
         settings: of the judge.
         folder: where templates with a name lie: `data/judges`.
-        form: d-RLAIF's is pointwise whatever `judge.form` says.
+        form: d-RLAIF's is pointwise, and that of `evaluate.judge` pairwise, whatever `judge.form` says.
+        needed_by: the setting that asks for this form, for messages.
 
     Raises:
         RequestError: there is no such template, or it is none.
@@ -42,7 +43,8 @@ def read_form(settings: JudgeSettings, *, folder: Path, form: FormName | None = 
         raise RequestError(f"judge.template={name}: the file is no YAML: {' '.join(str(error).split())}. Correct it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"judge.template={name}: the file cannot be read: {' '.join(str(error).split())}") from None
-    return form_of(told, name=form or settings.form, file=f"judge.template={name}", reasoning=settings.reasoning)
+    file = f"judge.template={name}"
+    return form_of(told, name=form or settings.form, file=file, reasoning=settings.reasoning, needed_by=needed_by)
 
 
 def judge_digest(settings: JudgeSettings, *, base_digest: str) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from posttrain.audit_report import audit_rows
 from posttrain.errors import StorageError
 from posttrain.report import has_audit_picture, headline, render_markdown, result_rows, stage_rows
+from tasks.unchecked_picture import draw_unchecked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +117,10 @@ def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
     FigureCanvasAgg(figure)
     heights = [2 if "ppo/reward" in curve[0] else 1 for curve in drawn.values()] or [1]
     grid = figure.add_gridspec(len(heights), 2 if drawn else 1, width_ratios=[3, 2] if drawn else [1], height_ratios=heights)
-    _draw_accuracy(figure.add_subplot(grid[:, 0]), report["models"])
+    if any(values.get("accuracy") for values in report["models"].values()):
+        _draw_accuracy(figure.add_subplot(grid[:, 0]), report["models"])
+    else:
+        draw_unchecked(figure.add_subplot(grid[:, 0]), report, colour=GREEDY, line=LINE)
     for place, (stage, curve) in enumerate(drawn.items()):
         axes = figure.add_subplot(grid[place, 1])
         if "ppo/reward" in curve[0]:

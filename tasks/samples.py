@@ -55,6 +55,7 @@ def sample(
             context=context,
             batch_size=settings.batch_size,
             seed=seed,
+            names=[question.id for question in questions],
             advance=lambda prompts: advance(prompts, ""),
         )
     write_rows(

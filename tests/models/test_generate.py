@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from models import tiny
-from models.generate import Response, generate
+from models.generate import Response, generate, uniforms
 from models.load import load_model, load_tokenizer
 from models.tokenizers import world_tokenizer
 from posttrain.sections import ModelSettings, TinySettings
@@ -226,6 +226,48 @@ def test_company_changes_nothing(trained, prompts):
     alone = [respond(*trained, [prompt], **how)[0] for prompt in prompts[:8]]
     assert together == alone
     assert len({len(prompt.split()) for prompt in prompts[:8]}) > 1, "some of them were padded"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
+def test_the_batch_size_decides_nothing_about_what_is_drawn(trained, prompts, batch_size):
+    how = {"samples": 2, "temperature": 1.0, "context": 128, "max_new_tokens": 16}
+    wanted = respond(*trained, prompts[:8], **how, batch_size=16)
+    assert respond(*trained, prompts[:8], **how, batch_size=batch_size) == wanted
+    assert len({one.text for given in wanted for one in given}) > 8, "they are far from all alike"
+
+
+def test_order_and_company_decide_nothing_about_what_is_drawn(trained, prompts):
+    how = {"samples": 2, "temperature": 1.0, "context": 128, "max_new_tokens": 16}
+    together = respond(*trained, prompts[:8], **how)
+    assert respond(*trained, prompts[7:2:-1], **how) == together[7:2:-1]
+
+
+def test_fewer_samples_are_the_first_ones_and_shorter_ones_their_beginnings(trained, prompts):
+    how = {"temperature": 1.0, "context": 128}
+    many = respond(*trained, prompts[:4], **how, samples=3, max_new_tokens=16)
+    few = respond(*trained, prompts[:4], **how, samples=2, max_new_tokens=5)
+    assert [[one.ids[:5] for one in given[:2]] for given in many] == [[one.ids for one in given] for given in few]
+
+
+def test_a_prompts_name_decides_its_draws(trained, prompts):
+    """Twice one prompt: under one name the same response, under two names two."""
+    how = {"samples": 1, "temperature": 1.0, "context": 128, "max_new_tokens": 16}
+    alike, other = (respond(*trained, [prompts[0]] * 2, **how, names=names) for names in (["a", "a"], ["a", "b"]))
+    assert alike[0] == alike[1] == other[0] != other[1]
+
+
+def test_each_prompt_needs_a_name(trained, prompts):
+    with pytest.raises(ValueError, match=r"each prompt needs a name, got 1 names for 2 prompts"):
+        respond(*trained, prompts[:2], names=["a"])
+
+
+def test_uniforms_are_even_and_no_two_rows_alike():
+    told = uniforms(["a", "b", "c"], samples=4, longest=2_000, seed=0)
+    assert told.shape == (12, 2_000) and told.min() >= 0 and told.max() < 1
+    # the mean of 2,000 has a standard error of 0.0065; correlations of independent rows one of 0.022
+    assert (told.mean(dim=1) - 0.5).abs().max() < 0.03
+    assert (torch.corrcoef(told) - torch.eye(12)).abs().max() < 0.1
+    assert not torch.equal(told, uniforms(["a", "b", "c"], samples=4, longest=2_000, seed=1))
 
 
 def test_only_a_finished_response_is_shorter_than_allowed(trained, prompts):

@@ -122,6 +122,19 @@ def test_flat_names_the_settings_of_the_sections_asked_for_and_no_others():
     assert set(told) == {name for name in NAMES if name.startswith(("dpo.", "data."))}
 
 
+def test_a_batch_size_that_decides_nothing_is_in_no_stage_key():
+    def keys(*overrides):
+        return flat(merge({}, overrides), "evaluate", "sample")
+
+    assert {name for name in NAMES if name.startswith(("evaluate.", "sample."))} - set(keys()) == {
+        "evaluate.batch_size",
+        "sample.batch_size",
+    }
+    assert keys("evaluate.batch_size=3", "sample.batch_size=7") == keys()
+    assert keys("evaluate.temperature=0.5") != keys() != keys("sample.per_prompt=4")
+    assert "sft.batch_size" in flat(merge({}), "sft"), "a batch of training decides what is learnt"
+
+
 def test_the_tree_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Config().dpo.beta = 1.0

@@ -24,6 +24,7 @@ from posttrain.judges import (
     rescaled,
     shown,
     softmax,
+    win_in_both_orders,
 )
 from posttrain.records import Message
 
@@ -63,6 +64,16 @@ def test_a_certain_opinion_has_no_entropy():
 
 
 # --- both orders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "win"),
+    [(0.9, 0.4, 1.0), (0.51, 0.49, 1.0), (0.1, 0.6, 0.0), (0.9, 0.8, 0.5), (0.2, 0.1, 0.5), (0.5, 0.5, 0.5), (0.9, 0.5, 0.75)],
+)
+def test_a_win_is_one_in_both_orders(forward, backward, win):
+    """What stands first is preferred with the first number, then, the pair turned round, with the second."""
+    assert win_in_both_orders(forward, backward) == win
+    assert win_in_both_orders(backward, forward) == 1 - win, "what one wins the other loses"
 
 
 def test_both_orders_are_averaged():

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from posttrain.logprobs import entropies, response_logprobs, taken_logprobs, token_logprobs
+from posttrain.logprobs import entropies, response_logprobs, stepwise_kl, taken_logprobs, token_logprobs
 
 # Two words, three places: e^0 : e^0 = 1/2, 1/2 at place 0; e^log3 : e^0 = 3/4, 1/4 at place 1; place 2 predicts nothing.
 LOGITS = torch.tensor([[[0.0, 0.0], [log(3), 0.0], [7.0, -7.0]]], dtype=torch.float64)
@@ -171,3 +171,40 @@ def test_taken_shapes_and_temperature_are_checked():
         taken_logprobs(logits, ids, temperature=1.0)
     with pytest.raises(ValueError, match=r"^temperature must be greater than 0, got 0.0$"):
         taken_logprobs(logits, torch.zeros(3, dtype=torch.int64), temperature=0.0)
+
+
+# --- exact KL of a step -----------------------------------------------------------------------------------------------
+
+
+def test_the_kl_of_a_step_by_hand():
+    """p = 3/4, 1/4 against q = 1/2, 1/2: 3/4 log 3/2 + 1/4 log 1/2 = 0.13081; the other way 1/2 log 2/3 + 1/2 log 2 = 0.14384.
+
+    At T = 1/2 p is 9/10, 1/10: 9/10 log 9/5 + 1/10 log 1/5 = 0.36806.
+    """
+    ours, even = torch.tensor([[log(3), 0.0]]), torch.tensor([[5.0, 5.0]])
+    assert stepwise_kl(ours, even, temperature=1.0).tolist() == pytest.approx([0.13081], abs=1e-5)
+    assert stepwise_kl(even, ours, temperature=1.0).tolist() == pytest.approx([0.14384], abs=1e-5)
+    assert stepwise_kl(ours, even, temperature=0.5).tolist() == pytest.approx([0.36806], abs=1e-5)
+
+
+def test_the_kl_of_a_step_is_torchs(monkeypatch):
+    logits, others = (random_case(seed, batch=1, time=40)[0][0] for seed in (0, 1))
+    wanted = torch.nn.functional.kl_div(others.log_softmax(-1), logits.log_softmax(-1), log_target=True, reduction="none").sum(-1)
+    monkeypatch.setattr("posttrain.logprobs._AT_ONCE", 30)  # two rows at once
+    torch.testing.assert_close(stepwise_kl(logits, others, temperature=1.0), wanted.float(), atol=1e-5, rtol=1e-5)
+    assert stepwise_kl(logits, logits, temperature=1.0).eq(0).all()
+
+
+def test_a_token_that_is_never_taken_adds_nothing_to_the_kl():
+    never = torch.tensor([[0.0, 0.0, -torch.inf]])
+    assert stepwise_kl(never, never, temperature=1.0).tolist() == [0.0]
+    # q gives it a third, and each of the others a third: log (1/2) / (1/3)
+    assert stepwise_kl(never, torch.zeros(1, 3), temperature=1.0).tolist() == pytest.approx([log(1.5)], abs=1e-6)
+    assert stepwise_kl(torch.zeros(1, 3), never, temperature=1.0).tolist() == [torch.inf]
+
+
+def test_the_kl_of_a_step_wants_like_with_like():
+    with pytest.raises(ValueError, match="must have one shape"):
+        stepwise_kl(torch.zeros(2, 3), torch.zeros(2, 4), temperature=1.0)
+    with pytest.raises(ValueError, match="temperature must be greater than 0, got 0"):
+        stepwise_kl(torch.zeros(2, 3), torch.zeros(2, 3), temperature=0.0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from posttrain import split as subject
 from posttrain.errors import DataError
-from posttrain.records import Demonstration, Message, Preference, Question, Ranking, Rating, Text
+from posttrain.records import Demonstration, Message, Preference, Question, Ranking, Rating, Record, Text
 from posttrain.roles import in_roles, roles_of
 from posttrain.sections import SplitSettings
 from posttrain.split import minhashes, normalised, rows_a_band, shingle_hashes, split
@@ -313,14 +313,20 @@ def test_training_side_by_hand():
 
 
 def test_held_out_side_by_hand():
-    assert made(DEMONSTRATION, is_held_out=True) == {"held_out": Question(id="a", prompt="q", answers=("1",))}
-    assert made(PREFERENCE, is_held_out=True) == {"held_out": Question(id="a", prompt="q"), "held_out_preferences": PREFERENCE}
+    asked = Question(id="a", prompt="q", answers=("1",), reference="c")
+    assert made(DEMONSTRATION, is_held_out=True) == {"held_out": asked}
+    chosen = Question(id="a", prompt="q", reference="good")
+    assert made(PREFERENCE, is_held_out=True) == {"held_out": chosen, "held_out_preferences": PREFERENCE}
+    for record in (RATING, RANKING):
+        assert made(record, is_held_out=True) == {"held_out": Question(id="a", prompt="q")}
     assert made(PREFERENCE, is_held_out=True, is_asked=False) == {"held_out_preferences": PREFERENCE}
     assert made(text("t"), is_held_out=True) == {}
 
 
 def test_chosen_completions_stand_in_only_where_there_are_no_demonstrations():
     assert "demonstrations" not in made(PREFERENCE, has_demonstrations=True)
+    held_out = made(PREFERENCE, is_held_out=True, has_demonstrations=True)["held_out"]
+    assert held_out == Question(id="a", prompt="q"), "SFT would not have imitated the chosen completion"
 
 
 def test_a_conversation_and_its_completion_make_one_transcript():
@@ -333,3 +339,28 @@ def test_every_role_that_a_record_takes_is_announced():
         taken = set(made(record)) | set(made(record, is_held_out=True))
         assert taken == set(roles_of([record.kind]))
     assert roles_of(["rating", "text"]) == ("corpus", "questions", "ratings", "held_out")
+
+
+@pytest.mark.parametrize("kind", ["demonstration", "preference"])
+def test_a_dataset_of_one_kind_holds_some_out_to_be_measured_on_and_trains_on_none_of_it(kind):
+    numbers = range(40)
+    records: list[Record] = [
+        Demonstration(id=str(n), prompt=f"Say {n} to number {n * 7}.", completion=f"said {n} to it")
+        if kind == "demonstration"
+        else Preference(id=str(n), prompt=f"Say {n} to number {n * 7}.", chosen=f"said {n} to it", rejected=f"no {n} to it")
+        for n in numbers
+    ]
+    sides = split(records, settings=SplitSettings(held_out=0.25))
+    files: dict[str, list[Record]] = {}
+    for record, is_held_out, is_asked in zip(records, sides.is_held_out, sides.is_asked, strict=True):
+        roles = in_roles(record, is_held_out=is_held_out, is_asked=is_asked, has_demonstrations=kind == "demonstration")
+        for role, made_of_it in roles:
+            files.setdefault(role, []).append(made_of_it)
+    held_out = [record for role in files if role.startswith("held_out") for record in files[role]]
+    references = {record.reference for record in held_out if isinstance(record, Question)}
+    assert len(references) == 10 and None not in references
+    trained = "\n".join(str(record) for role in files if not role.startswith("held_out") for record in files[role])
+    assert len(files["demonstrations"]) == 30 and "said " in trained
+    for record in held_out:
+        assert record.prompt not in trained and record.id not in {one.id for one in files["questions"]}
+    assert not any(reference in trained for reference in references)

@@ -12,6 +12,7 @@ from rich.console import Console
 from posttrain.errors import StorageError
 from posttrain.report import PARENT_METRICS, build_report
 from tasks.report import picture, print_report, write_report
+from tasks.unchecked_picture import shown_figure
 
 
 def share(estimate: float) -> dict[str, float]:
@@ -77,6 +78,18 @@ def test_a_picture_without_curves_and_with_an_undefined_value() -> None:
     values["base"]["accuracy_sampled"] = None
     assert picture(report(models=values), curves={}) != picture(report(), curves={})
     assert picture(report(), curves={}) != picture(report(), curves=CURVES)
+
+
+def test_without_accuracy_the_picture_shows_the_first_figure_that_there_is() -> None:
+    rest = {"accuracy": None, "accuracy_sampled": None, "win_rate": None, "kl": 0.0, "response_tokens": 9.0, "finished": 1.0}
+    loss, wins = {"reference_loss": share(1.5)}, {"judge_win_rate": share(0.6)}
+    told = [
+        report(models={"base": {**rest, **one}, "dpo": {**rest, **one, **other}})
+        for one, other in ((loss, wins), ({}, wins), ({}, {}))
+    ]
+    assert [shown and shown.key for shown in map(shown_figure, told)] == ["reference_loss", "judge_win_rate", None]
+    drawn = [picture(one, curves={}) for one in told]
+    assert all(png.startswith(b"\x89PNG") for png in drawn) and len(set(drawn)) == 3
 
 
 def test_a_nan_is_never_written(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def log(step, metrics):
     raise AssertionError("this stage has no curve")
 
 
-def sampled(out, tiny_world, *, seed=0, share=1.0):
+def sampled(out, tiny_world, *, seed=0, share=1.0, batch_size=32):
     out.mkdir()
     outcome = sample(
         out,
@@ -25,7 +25,7 @@ def sampled(out, tiny_world, *, seed=0, share=1.0):
         start=tiny_world.base,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=SampleSettings(per_prompt=3, batch_size=32, question_share=share),
+        settings=SampleSettings(per_prompt=3, batch_size=batch_size, question_share=share),
         max_new_tokens=12,
         context=tiny_world.context,
         seed=seed,
@@ -58,3 +58,7 @@ def test_only_a_share_of_the_questions_is_sampled_and_ppo_asks_the_others(tmp_pa
 def test_no_question_to_sample_for_is_refused(tmp_path, tiny_world):
     with pytest.raises(DataError, match=r"sample.question_share=0 leaves no training question to sample responses for"):
         sampled(tmp_path / "out", tiny_world, share=0.0)
+
+
+def test_the_batch_size_decides_nothing(tmp_path, tiny_world):
+    assert sampled(tmp_path / "few", tiny_world, batch_size=3)[1] == sampled(tmp_path / "more", tiny_world, batch_size=7)[1]
