@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 from flows.conclusion import Outcomes, conclude
 from flows.course import Course, on_device
 from flows.feedback import Feedback, audited, check_feedback, check_judge_settings, gathered, of_judge, of_reward_model
+from flows.plan import plan
 from flows.stages import Stages
 from posttrain.config import Config, flat, stages_of
 from posttrain.errors import DataError, RequestError
@@ -56,7 +57,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
         flow_run_id=str(flow_run.id),
         pipeline_id=pipeline_id,
     )
-    stages = Stages(places=places, ledger=ledger, parent=parent, say=say)
+    stages = Stages(places=places, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
     try:
         outcomes = run_stages(stages, config, data)
         return conclude(
