@@ -1,72 +1,99 @@
-# Every verb of posttrain. `make help` lists them; each sets up what it needs first.
-SHELL := /bin/bash
+# Every verb of posttrain: `make help` lists them; each sets up what it needs first. Verbs and their variables: flows/verbs.py.
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 VENV := .venv
+
+# What stands on the command line is text: neither make nor a shell may read it as its own language. It is kept unexpanded,
+# and recipes take it from the environment, in quotation marks. `override`: nor may it replace what checks it.
+override GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+$(foreach name,$(filter-out GIVEN,$(GIVEN)),$(eval override $$(name) := $$(value $$(name))))
+override MAKEOVERRIDES :=
+override SHELL := /bin/bash
+override .SHELLFLAGS := -c
+override quoted = '$(subst ','\'',$1)'
+override given = $(foreach name,$1,$(if $(filter $(name),$(GIVEN)),$(name)="$$$(name)"))
+
+# Before anything runs: a variable that no goal takes, or a goal that is no verb, ends here.
+override program := $(foreach word,$(value PYTHON),$(call quoted,$(word)))
+override checked := $(shell $(program) -m flows.verbs check $(call quoted,$(MAKECMDGOALS)) $(call quoted,$(value VENV)) \
+	$(foreach name,$(GIVEN),$(call quoted,$(name)=$(value $(name)))))
+ifeq ($(checked),refused)
+$(error nothing was run)
+else ifneq ($(checked),checked)
+$(error $(value PYTHON) cannot read flows/verbs.py: posttrain needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12)
+endif
+$(foreach name,$(GIVEN),$(eval export $(name)))
+
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-METHOD ?= dpo
-SETTINGS = $(if $(DATA),data.name=$(DATA)) $(SET)
-
 .PHONY: help setup pipeline data import validate grade ui up down bench test lint lock clean
 
-help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
+help:
+	@$(program) -m flows.verbs help $(filter-out help,$(MAKECMDGOALS))
 
-setup: $(READY) ## make the virtual environment (every other verb does it by itself)
+$(filter-out help,$(MAKECMDGOALS)):
+	@:
+else
+help:
+	@$(program) -m flows.verbs help
+
+setup: $(READY)
 
 # pip takes torch, so that its own configuration decides between a CPU and a CUDA build; uv takes the rest, four times as quickly.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "posttrain needs Python 3.11, 3.12 or 3.13, this is " + sys.version)'
+	@$(program) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "posttrain needs Python 3.11, 3.12 or 3.13, this is " + sys.version)'
 	@echo "setting up $(VENV), once: about two minutes"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(program) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt --editable '.[dev]'
 	@touch $@
 
-pipeline: $(READY) ## run one method: METHOD=dpo|sft DATA=name SET="dpo.beta=0.2 seed=1"
-	@$(FLOWS) pipeline method=$(METHOD) $(SETTINGS)
+pipeline: $(READY)
+	@$(FLOWS) pipeline $(call given,METHOD DATA SET)
 
-data: $(READY) ## bring a dataset up to date: DATA=name (default: the tiny world)
-	@$(FLOWS) data $(SETTINGS)
+data: $(READY)
+	@$(FLOWS) data $(call given,DATA SET)
 
-import: $(READY) ## make a dataset of a file: FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k
-	@$(FLOWS) import format="$(FORMAT)" file="$(FILE)" name="$(NAME)"
+import: $(READY)
+	@$(FLOWS) import $(call given,FORMAT FILE NAME MAP SKIP_BAD)
 
-validate: $(READY) ## check a dataset without training: DATA=name
-	@$(FLOWS) validate $(SETTINGS)
+validate: $(READY)
+	@$(FLOWS) validate $(call given,DATA SET)
 
-grade: $(READY) ## grade a file of completions without a model: GRADER=answer FILE=samples.jsonl OUT=audit.jsonl
-	@$(FLOWS) grade grader="$(GRADER)" file="$(FILE)" out="$(OUT)"
+grade: $(READY)
+	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)
 
-ui: $(READY) ## serve MLflow's page on http://127.0.0.1:5000 (PORT=5001)
-	@PORT=$(PORT) $(FLOWS) ui
+ui: $(READY)
+	@$(FLOWS) ui $(call given,PORT)
 
-up: $(READY) ## start Prefect's server on http://127.0.0.1:4200 (PORT=4201)
-	@PORT=$(PORT) $(FLOWS) up
+up: $(READY)
+	@$(FLOWS) up $(call given,PORT)
 
-down: $(READY) ## stop Prefect's server
+down: $(READY)
 	@$(FLOWS) down
 
-bench: $(READY) ## print the figures that the README states, measured here
+bench: $(READY)
 	@$(BIN)/python -m benchmarks.pipeline
 
-test: $(READY) ## run the tests
+test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-lint: $(READY) ## check style and types
+lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-lock: $(READY) ## resolve the dependencies anew into constraints.txt
+lock: $(READY)
 	@$(BIN)/uv lock --quiet
 	@$(BIN)/uv export --quiet --no-hashes --no-emit-project --all-extras --no-annotate --no-header -o constraints.txt
 	@rm -f uv.lock
 
-clean: ## remove what can be made again: the environment, stage results, reports (not data, not MLflow's store)
+clean: # not data, not MLflow's store; nor a VENV that is no virtual environment
+	@if test -d $(VENV) && ! test -f $(VENV)/pyvenv.cfg; then echo "VENV=$(VENV) has no pyvenv.cfg, so it is no environment to remove" >&2; exit 2; fi
 	rm -rf $(VENV) .posttrain reports .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+endif

@@ -1,4 +1,4 @@
-"""The verbs: `python -m flows <verb> [name=value …]`, which is what the Makefile runs.
+"""The verbs: `python -m flows <verb> [name=value …]`, which is what the Makefile runs. Their words: `flows/verbs.py`.
 
 Exit codes: 0 done; 2 the request or the data is wrong; 3 a stage broke its contract; 130 interrupted.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.config import Config, merge
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from tasks.interruption import interrupting_once
@@ -149,21 +150,21 @@ def run_grade(places: Places, words: Sequence[str]) -> None:
 
 def run_ui(places: Places, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C."""
-    config = configuration(places, words)
+    config = configuration(places, [word for word in words if not word.startswith("port=")])
     _prepare(places, config)
     from tasks.tracking import UI_PORT, Ledger, server_command, server_environment
 
     if config.tracking.uri:
         raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
     ledger = Ledger.open(places, config.tracking)
-    port = _port(UI_PORT)
+    port = _port(words, UI_PORT)
     print(f"MLflow: http://127.0.0.1:{port}/#/experiments/{ledger.experiment_id}/runs   (Ctrl-C ends it)", flush=True)
     command = server_command(places, port)
     os.execvpe(command[0], command, server_environment())
 
 
-def _port(default: int) -> int:
-    given = os.environ.get("PORT") or str(default)
+def _port(words: Sequence[str], default: int) -> int:
+    given = dict(word.partition("=")[::2] for word in words).get("port") or str(default)
     if not given.isdecimal() or not 1024 <= int(given) <= 65535:
         raise RequestError(f"PORT must be a whole number between 1024 and 65535, got {given}")
     return int(given)
@@ -171,17 +172,15 @@ def _port(default: int) -> int:
 
 def run_up(places: Places, words: Sequence[str]) -> None:
     """Start Prefect's server on this machine: its page, and pipelines that start at once."""
-    _no_words("up", words)
     check_disk(places)
     _prepare(places, None)
     from flows.server import PORT, up
 
-    print(up(places, port=_port(PORT)))
+    print(up(places, port=_port(words, PORT)))
 
 
 def run_down(places: Places, words: Sequence[str]) -> None:
     """Stop Prefect's server."""
-    _no_words("down", words)
     _prepare(places, None)
     from flows.server import down
 
@@ -200,11 +199,6 @@ VERBS: dict[str, Callable[[Places, Sequence[str]], None]] = {
 }
 
 
-def _no_words(verb: str, words: Sequence[str]) -> None:
-    if words:
-        raise RequestError(f"{verb} takes no settings, got {' '.join(words)}")
-
-
 def _prepare(places: Places, config: Config | None) -> None:
     from flows.environment import prepare
 
@@ -220,9 +214,16 @@ def main(arguments: Sequence[str]) -> int:
         if not arguments:
             raise RequestError(f"say what to do: {', '.join(VERBS)}")
         verb, *words = arguments
-        if verb not in VERBS:
+        if verb in ("help", *HELP):
+            verb, words = (words[0], ["help"]) if words else ("help", [])
+        if verb not in (*VERBS, "help"):
             raise RequestError(f"there is no verb {verb}{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
-        VERBS[verb](places, words)
+        if verb == "help":
+            print(overview())
+        elif words[:1] == ["help"] or not set(HELP).isdisjoint(words):
+            print(help_of(verb))
+        else:
+            VERBS[verb](places, words_of(verb, words))
     except PosttrainError as error:
         say(f"{_kind(error)}: {error}")
         return error.exit_code

@@ -229,11 +229,16 @@ def of_reward_model(reward_model: Artifact) -> RewardSource:
     return RewardSource(kind="model", name="the reward model", digest=reward_model.digest, path=str(reward_model.path / "model"))
 
 
+def practises(config: Config) -> bool:
+    """Return whether the judge that is called `base` practises on reviews first: on the tiny world, with the tiny base."""
+    is_tiny_world = config.data.name == WORLD and config.model.base == TINY
+    return is_tiny_world and config.judge.kind == "local" and config.judge.model == BASE and config.judge.practice > 0
+
+
 def practised(course: Course, base: Artifact) -> Artifact:
     """Return the judge that is called `base`: the base itself, or on the tiny world the base after practice on reviews."""
     config = course.config
-    is_tiny_world = config.data.name == WORLD and config.model.base == TINY
-    if not (is_tiny_world and config.judge.kind == "local" and config.judge.model == BASE and config.judge.practice):
+    if not practises(config):
         return base
     return course.run(
         "judge",

@@ -26,6 +26,7 @@ from flows.feedback import (
     of_reward_model,
     question_share,
 )
+from flows.plan import plan
 from flows.stages import Stages
 from posttrain.config import Config, flat, stages_of
 from posttrain.errors import DataError, RequestError
@@ -67,7 +68,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
         flow_run_id=str(flow_run.id),
         pipeline_id=pipeline_id,
     )
-    stages = Stages(places=places, ledger=ledger, parent=parent, say=say)
+    stages = Stages(places=places, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
     try:
         outcomes = run_stages(stages, config, data)
         return conclude(

@@ -16,12 +16,13 @@ from typing import IO
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from flows.environment import LastingServer, forget, lasting_server, prefect_home, remember
+from flows.guard import own_origins
 from posttrain.errors import RequestError, StorageError
 from tasks.interruption import uninterrupted
 from tasks.places import Places
 from tasks.stage import storage_errors
 
-UVICORN = "-m uvicorn --factory prefect.server.api.server:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
+UVICORN = "-m uvicorn --factory flows.guard:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
 LONGEST_START = 180.0
 """Seconds that a server may take until it answers: a fresh database on a busy machine takes 20 or more."""
 LONGEST_END = 10.0
@@ -60,10 +61,17 @@ def starting_server(places: Places) -> Iterator[None]:
 
 
 def _start(port: int, log: IO[str], **settings: str) -> subprocess.Popen[bytes]:
-    """Start a server in a session of its own, where neither our terminal's Ctrl-C nor its end reaches it."""
+    """Start a server in a session of its own, where neither our terminal's Ctrl-C nor its end reaches it.
+
+    Only its own page may use it: beside the guard, writing takes a token that no foreign page can read.
+    """
+    protected = {
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(own_origins(port)),
+    }
     return subprocess.Popen(
         [sys.executable, *UVICORN.split(), str(port)],
-        env={**os.environ, "PREFECT__SERVER_FINAL": "1", **settings},
+        env={**os.environ, "PREFECT__SERVER_FINAL": "1", **protected, **settings},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

@@ -2,19 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.states import State
 
 from tasks.places import Places
-from tasks.stage import Artifact, Log, Outcome, find, make, stage_key
+from tasks.progress import StageLine
+from tasks.stage import Artifact, Log, Outcome, earlier_seconds, find, make, stage_key
 from tasks.tracking import Ledger
+
+if TYPE_CHECKING:  # it reads settings of the stages that run here
+    from flows.plan import Plan
 
 Say = Callable[[str], None]
 
@@ -48,14 +52,18 @@ class Stages:
         ledger: where child runs are opened.
         parent: run id of the pipeline.
         say: prints one line for the user.
+        plan: the stages to come; without one, stages are not numbered.
         done: what has run so far, in order.
+        line: of the stage that runs now, or ran last.
     """
 
     places: Places
     ledger: Ledger
     parent: str
     say: Say
+    plan: "Plan | None" = None
     done: list[Done] = field(default_factory=list)
+    line: StageLine = field(default_factory=StageLine)
 
     def run(
         self,
@@ -95,16 +103,46 @@ class Stages:
         def stage_task() -> dict[str, Any]:
             return self._make(name, key, compute, settings=key_settings, inputs=key_inputs, arguments=arguments)
 
-        state: State[dict[str, Any]] = stage_task(return_state=True)
-        told = state.result()
         folder = self.places.stages / name / key
-        cached = state.name == "Cached" or told["run_id"] is None
+        with self._telling(name, key, settings=key_settings, is_there=whole is not None) as line:
+            state: State[dict[str, Any]] = stage_task(return_state=True)
+            told = state.result()
+            cached = state.name == "Cached" or told["run_id"] is None
+            line.end("reused" if cached else "")
         run_id = self.ledger.log_cached_stage(self.parent, folder) if cached else told["run_id"]
         artifact = _read(folder)
         if resumable:
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.done.append(Done(name=name, artifact=artifact, cached=cached, run_id=run_id))
         return artifact
+
+    @contextmanager
+    def _telling(self, name: str, key: str, *, settings: Mapping[str, Any], is_there: bool) -> Iterator[StageLine]:
+        """Tell that a stage begins and ends; of one that this pipeline has had already, nothing."""
+        had = dict.fromkeys((done.name, done.artifact.key) for done in self.done)
+        if (name, key) in had:
+            yield StageLine()
+            return
+        number, planned = len(had) + 1, len(self.plan.names) if self.plan else 0
+        line = StageLine(
+            name=name,
+            doing=self.plan.doing(name) if self.plan else "",
+            number=number,
+            total=max(number, planned),
+        )
+        if not is_there:
+            line.begin(about=earlier_seconds(self.places, name, settings=settings))
+        self.line = line
+        try:
+            yield line
+        except BaseException:
+            line.end("stopped")
+            raise
+
+    def _say(self, line: str) -> None:
+        """Print one line for the user, not into the one of a stage that has begun."""
+        self.line.pause()
+        self.say(line)
 
     def _make(
         self,
@@ -129,7 +167,7 @@ class Stages:
 
         try:
             artifact, was_there = make(
-                self.places, name, key, computing, settings=settings, inputs=inputs, forward=forward, say=self.say
+                self.places, name, key, computing, settings=settings, inputs=inputs, forward=forward, say=self._say
             )
         except BaseException as error:
             if live:

@@ -129,7 +129,8 @@ def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     for name in values:
         if name not in known:
             inside = [setting for setting in known if setting.startswith(f"{name}.")]
-            hint = f"; {name} is a section, its settings are {', '.join(inside)}" if inside else did_you_mean(name, known)
+            near = did_you_mean(name.lower(), known)
+            hint = f"; {name} is a section, its settings are {', '.join(inside)}" if inside else near
             raise RequestError(f"there is no setting {name}{hint}{'' if hint else ' (all are listed in docs/settings.md)'}")
     tree: dict[str, Any] = {}
     for name, value in values.items():
@@ -159,19 +160,28 @@ def _is_section(name: str) -> bool:
     return any(setting.startswith(f"{name}.") for setting in setting_names())
 
 
-def _accepts(name: str, wanted: type) -> bool:
+def _annotation(name: str) -> Any:
     field_owner: type[BaseModel] = Config
     *sections, leaf = name.split(".")
     for section in sections:
         field_owner = field_owner.model_fields[section].annotation  # type: ignore[assignment]
-    annotation = field_owner.model_fields[leaf].annotation
+    return field_owner.model_fields[leaf].annotation
+
+
+def _accepts(name: str, wanted: type) -> bool:
+    annotation = _annotation(name)
     if get_origin(annotation) in (Union, types.UnionType):
         return wanted in get_args(annotation)
     return annotation is wanted
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return `value` as its field wants it: YAML and shells hand over "1e-5" and "none" as text, and 2 for a name."""
+    """Return `value` as its field wants it: YAML and shells hand over "1e-5" and "none" as text, and 2 for a name.
+
+    Where a field is one of a few names, case does not matter: METHOD=DPO is dpo.
+    """
+    if isinstance(value, str) and get_origin(annotation := _annotation(name)) is Literal:
+        return next((choice for choice in get_args(annotation) if str(choice).lower() == value.lower()), value)
     if isinstance(value, str) and value.lower() in ("none", "null") and _accepts(name, types.NoneType):
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and _accepts(name, str):

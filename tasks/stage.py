@@ -145,6 +145,19 @@ def find(places: Places, stage: str, key: str) -> tuple[Artifact | None, str]:
     return artifact, ""
 
 
+def earlier_seconds(places: Places, stage: str, *, settings: Mapping[str, Any]) -> float | None:
+    """Return what the stage took before, with the settings that differ least from these, the last time; None for a new one."""
+    found = []
+    now = json.loads(json.dumps(dict(settings), default=str))
+    for file in (places.stages / stage).glob("*/stage.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            told = json.loads(file.read_text(encoding="utf-8"))
+            then = told["settings"]
+            differ = sum(now.get(name) != then.get(name) for name in now.keys() | then.keys())
+            found.append((-differ, file.stat().st_mtime, float(told["seconds"])))
+    return max(found)[2] if found else None
+
+
 def make(
     places: Places,
     stage: str,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,18 @@ def run(house: Path, *words: str, code: int = 0) -> str:
     out, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert "Traceback" not in err
+    if words[0] == "pipeline" and code == 0:
+        check_lines(house, err)
     return out + err
+
+
+def check_lines(house: Path, err: str) -> None:
+    """Each stage of a finished pipeline has its line, in order, numbered from 1 to as many as there were said to be."""
+    told = re.findall(r"^(\d+)/(\d+) ([\w-]+): .*?(reused|under 1 s|\d+ s|\d+ min \d+ s)$", err, flags=re.MULTILINE)
+    stages = {(stage["name"], stage["key"]): stage["cached"] for stage in reversed(report(house)["stages"])}
+    expected = [(name, cached) for (name, _), cached in reversed(stages.items())]
+    assert [(name, how == "reused") for _, _, name, how in told] == expected, err
+    assert [(int(number), int(total)) for number, total, _, _ in told] == [(at + 1, len(told)) for at in range(len(told))], err
 
 
 def report(house: Path) -> dict:

@@ -1,14 +1,19 @@
-"""What a stage that fails tells: the first error, whatever the ledger says of its own."""
+"""What stages tell: the first error, whatever the ledger says of its own, and a line each."""
 
 import errno
+import json
+import os
 import sys
 from types import ModuleType
 
 import pytest
 
+from flows.plan import plan
 from flows.stages import Stages
-from posttrain.errors import StorageError
+from posttrain.config import Config, merge
+from posttrain.errors import RequestError, StorageError
 from tasks.places import Places
+from tasks.stage import Outcome, earlier_seconds
 
 
 class FullLedger:
@@ -59,3 +64,95 @@ def test_an_interruption_stays_one(stage):
     error, told = stage(KeyboardInterrupt())
     assert isinstance(error, KeyboardInterrupt)
     assert told == ["KeyboardInterrupt"]
+
+
+# --- what is told of stages -------------------------------------------------------------------------------------------
+
+
+class QuietLedger(FullLedger):
+    """A ledger that takes everything."""
+
+    run_id = "run"
+
+    def finish(self, folder):
+        pass
+
+    def fail(self, message):
+        pass
+
+    def log_cached_stage(self, parent, folder):
+        return "run"
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys):
+    """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr."""
+    monkeypatch.setattr("flows.stages.task", lambda **_: lambda function: lambda return_state: Ran(function()))
+
+    def run(*names, say=None, compute=lambda out, log: Outcome()):
+        module = ModuleType("a_stage_of_this_test")
+        module.compute = compute
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        to_come = plan(merge({}, ["method=ppo"]), tmp_path)
+        stages = Stages(places=Places(tmp_path), ledger=QuietLedger(), parent="parent", say=say or print, plan=to_come)
+        for name in names:
+            stages.run(name, f"{module.__name__}:compute", key_settings={"seed": 0}, key_inputs={})
+        return capsys.readouterr().err
+
+    return run
+
+
+class Ran:
+    name = "Completed"
+
+    def __init__(self, told):
+        self.told = told
+
+    def result(self):
+        return self.told
+
+
+def test_every_stage_is_told_begun_ended_and_counted(told):
+    assert told("base", "ppo").splitlines() == [
+        f"1/7 base: pretraining for {Config().pretrain.steps:,} steps … under 1 s",
+        f"2/7 ppo: {Config().ppo.updates} updates on {Config().ppo.episodes} responses each … under 1 s",
+    ]
+    assert told("base", "ppo").splitlines() == ["1/7 base: reused", "2/7 ppo: reused"]
+
+
+def test_a_stage_that_one_pipeline_asks_for_twice_is_one(told):
+    assert told("base", "base", "ppo").count("\n") == 2
+
+
+def test_a_stage_that_stops_ends_its_line(told, capsys):
+    def compute(out, log):
+        raise RequestError("no")
+
+    with pytest.raises(RequestError):
+        told("base", compute=compute)
+    assert capsys.readouterr().err.endswith(" … stopped after under 1 s\n")
+
+
+def test_more_stages_than_were_planned_are_counted_too(told):
+    names = [f"stage-{number}" for number in range(9)]
+    assert told(*names).splitlines()[-1].startswith("9/9 stage-8 …")
+
+
+def test_a_stage_is_estimated_by_the_one_that_is_most_like_it(tmp_path):
+    places = Places(tmp_path)
+
+    def ran(key, settings, seconds, moment):
+        folder = places.stages / "sft" / key
+        folder.mkdir(parents=True)
+        (folder / "stage.json").write_text(json.dumps({"seconds": seconds, "settings": settings}))
+        os.utime(folder / "stage.json", (moment, moment))
+
+    assert earlier_seconds(places, "sft", settings={"sft.epochs": 4}) is None
+    ran("a", {"sft.epochs": 4, "seed": 0}, 40.0, moment=1)
+    ran("b", {"sft.epochs": 4, "seed": 1}, 41.0, moment=2)
+    ran("c", {"sft.epochs": 1, "seed": 2}, 10.0, moment=3)
+    (places.stages / "sft" / "d").mkdir()
+    (places.stages / "sft" / "d" / "stage.json").write_text("[1")
+    assert earlier_seconds(places, "sft", settings={"sft.epochs": 4, "seed": 9}) == 41.0, "of two alike the newest"
+    assert earlier_seconds(places, "sft", settings={"sft.epochs": 4, "seed": 0}) == 40.0
+    assert earlier_seconds(places, "sft", settings={"sft.epochs": 1, "seed": 9}) == 10.0

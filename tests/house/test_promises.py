@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from flows.environment import QUIET
+from flows.verbs import VERBS, markdown
 from posttrain import errors
 from tasks.stage import DECLARATIONS
 
@@ -25,8 +26,13 @@ def dependencies():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_make_target_says_what_it_does(target):
-    assert re.search(rf"^{target}:[^\n]* ## \S", MAKEFILE, flags=re.MULTILINE), f"give {target} a `## help` text in the Makefile"
+    assert target in VERBS and VERBS[target].does, f"give {target} its line in flows/verbs.py"
     assert re.search(rf"\bmake {target}\b", (ROOT / "README.md").read_text()), f"README.md does not mention make {target}"
+
+
+def test_the_readme_has_the_table_of_verbs():
+    shown = "`python -m flows.verbs markdown` prints it"
+    assert markdown() in (ROOT / "README.md").read_text(), f"README.md must hold the table of flows/verbs.py as it is: {shown}"
 
 
 def test_every_make_target_is_phony():

@@ -1,0 +1,106 @@
+"""Which stages a pipeline will run, in their order, and what each of them does, in words for whoever waits for it."""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.feedback import label_source, practises
+from posttrain.config import Config, stages_of
+from posttrain.errors import PosttrainError
+from tasks.bases import TINY
+from tasks.records import read_rows
+
+LABELLING = {
+    "simulated": "simulated annotators compare samples",
+    "dataset": "taking the dataset's own feedback",
+    "judge": "the judge compares samples",
+    "file": "taking the labels of people",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages to come.
+
+    Attributes:
+        config: of the pipeline.
+        data: folder of the dataset.
+        names: of the stages, in order.
+    """
+
+    config: Config
+    data: Path
+    names: tuple[str, ...]
+
+    def doing(self, name: str) -> str:
+        """Return what a stage does, in a few words; "" for one that has none."""
+        return _doing(name, self.config, self.data)
+
+
+def plan(config: Config, data: Path) -> Plan:
+    """Return the plan of a pipeline, from its settings and from what its dataset holds."""
+    wanted = stages_of(config)
+    start = "sft" if "sft" in wanted else "base"
+    models = ["base", *(["sft"] if "sft" in wanted else []), *([config.method] if config.method != "sft" else [])]
+    names = ["tokenizer", "validate", *(name for name in models if name != config.method or name == "sft")]
+    if "label" in wanted:
+        names += _feedback(config, data)
+    elif config.method == "rlaif" and practises(config):
+        names.append("judge")
+    names += [name for name in ("dpo", "ppo") if name in wanted]
+    names += [f"evaluate-{name}" for name in (start, *(name for name in models if name != start))]
+    return Plan(config=config, data=data, names=(*names, *(["audit"] if "ppo" in wanted else [])))
+
+
+def _feedback(config: Config, data: Path) -> list[str]:
+    """Return the stages from samples to labels, and to the reward model where the method has one."""
+    source = _source(config, data)
+    is_judged = source == "judge"
+    names = [] if source == "dataset" else ["sample"]
+    names += ["judge"] if is_judged and practises(config) else []
+    names.append("label")
+    names += ["second_opinion"] if is_judged and (config.labels.file or _has_answers(data / "questions.jsonl")) else []
+    names += ["self_preference"] if is_judged and config.judge.own_questions and not config.judge.budget else []
+    return [*names, *(["reward_model"] if config.method in ("rlhf", "rlaif") else [])]
+
+
+def _source(config: Config, data: Path) -> str:
+    with suppress(PosttrainError):  # the stage itself says what is wrong
+        return label_source(config, data)
+    return ""
+
+
+def _has_answers(questions: Path) -> bool:
+    with suppress(OSError, json.JSONDecodeError, AttributeError):  # the gate says what is wrong with a row
+        return any(row.get("answers") for row in read_rows(questions))
+    return False
+
+
+def _doing(name: str, config: Config, data: Path) -> str:
+    if name.startswith("evaluate-"):
+        count = _rows(data / "held_out.jsonl")
+        most = config.evaluate.most_questions
+        return f"{name.removeprefix('evaluate-')} answers {min(count, most) if most else count:,} held-out questions"
+    words = {
+        "tokenizer": "making the tokenizer" if config.model.base == TINY else "loading the tokenizer",
+        "validate": "checking the data",
+        "base": f"pretraining for {config.pretrain.steps:,} steps" if config.model.base == TINY else config.model.base,
+        "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
+        "sample": f"drawing {config.sample.per_prompt} responses to each question",
+        "judge": f"practising the judge for {config.judge.practice:,} steps",
+        "label": LABELLING.get(_source(config, data), ""),
+        "second_opinion": "asking others about the judge's pairs",
+        "self_preference": "does the judge prefer its own responses",
+        "reward_model": "learning a score from the labels",
+        "dpo": "learning from the labels",
+        "ppo": f"{config.ppo.updates:,} updates on {config.ppo.episodes:,} responses each",
+        "audit": "holding the reward against gold",
+    }
+    return words.get(name, "")
+
+
+def _rows(path: Path) -> int:
+    with suppress(OSError), path.open("rb") as lines:
+        return sum(1 for _ in lines)
+    return 0

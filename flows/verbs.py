@@ -1,0 +1,312 @@
+"""Every verb, and the words that it takes: the one table behind `make`, `make help`, `python -m flows --help` and README.md.
+
+`make` asks it before anything runs (`python3 -m flows.verbs check …`), when no environment may be there yet: it needs Python's
+own library alone, and reads on Python 3.9 as well. Why words are refused: docs/decisions/0015-command-line.md.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from posttrain.errors import RequestError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Word:
+    """What may stand behind a verb.
+
+    Attributes:
+        name: as make has it.
+        example: of a value.
+        says: what it decides.
+        is_choice: its value is one of a few names, whose case does not matter.
+    """
+
+    name: str
+    example: str
+    says: str
+    is_choice: bool = False
+
+
+METHOD = Word("METHOD", "dpo", "sft, reft, rlhf, rlaif, dpo or ppo; dpo where it is left out", is_choice=True)
+DATA = Word("DATA", "mine", "the dataset, a folder of data/; world where it is left out")
+SET = Word("SET", '"dpo.beta=0.2 seed=1"', "settings, of docs/settings.md")
+FILE = Word("FILE", "train.jsonl", "the file to read")
+PORT = Word("PORT", "5001", "the port of the page, where another program has the usual one")
+IMPORT = (
+    Word("FORMAT", "gsm8k", "the form of its rows: the table of formats in README.md", is_choice=True),
+    FILE,
+    Word("NAME", "mine", "the name of the dataset that is made"),
+    Word("MAP", '"prompt=question completion=answer"', "which column of the file is which field"),
+    Word("SKIP_BAD", "1", "put rows that cannot be read aside, instead of refusing the file"),
+)
+GRADE = (
+    Word("GRADER", "answer", "answer, program, or a file with settings (docs/graders.md)"),
+    FILE,
+    Word("OUT", "audit.jsonl", "where each completion's mark is written"),
+    Word("FORCE", "1", "overwrite OUT where it is there already"),
+)
+OF_EVERY_VERB = (
+    Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
+    Word("VENV", ".venv", "the folder of the environment"),
+)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing to do.
+
+    Attributes:
+        name: of the verb.
+        does: what it does.
+        words: that it takes behind make.
+        takes_settings: behind `python -m flows`, settings may stand by themselves ("seed=1").
+        is_of_make: only make knows it; the others are verbs of `python -m flows` as well.
+    """
+
+    name: str
+    does: str
+    words: "tuple[Word, ...]" = ()
+    takes_settings: bool = False
+    is_of_make: bool = False
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb("help", "list the verbs; `make help pipeline` tells more of one"),
+        Verb("setup", "make the virtual environment (every other verb does it by itself)", is_of_make=True),
+        Verb("pipeline", "train by one method, from data to report", (METHOD, DATA, SET), takes_settings=True),
+        Verb("data", "bring a dataset up to date", (DATA, SET), takes_settings=True),
+        Verb("import", "make a dataset of a file", IMPORT),
+        Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
+        Verb("grade", "grade a file of completions without a model", GRADE),
+        Verb("ui", "serve MLflow's page on http://127.0.0.1:5000", (PORT,), takes_settings=True),
+        Verb("up", "start Prefect's server on http://127.0.0.1:4200", (PORT,)),
+        Verb("down", "stop Prefect's server"),
+        Verb("bench", "print the figures that the README states, measured here", is_of_make=True),
+        Verb("test", "run the tests", is_of_make=True),
+        Verb("lint", "check style and types", is_of_make=True),
+        Verb("lock", "resolve the dependencies anew into constraints.txt", is_of_make=True),
+        Verb("clean", "remove what can be made again: environment, stage results, reports", is_of_make=True),
+    )
+}
+OF_FLOWS = tuple(name for name, verb in VERBS.items() if not verb.is_of_make and name != "help")
+HELP = ("-h", "--help")
+MEANT = {"SEED": "seed", "SEEDS": "seed", "MODEL": "model.base", "BASE": "model.base", "REWARD": "ppo.reward", "BETA": "dpo.beta"}
+"""What people write as a variable, and the setting that they mean."""
+COMPLETION = "__BASH_MAKE_COMPLETION__"
+"""Set by a shell that lists the targets for its Tab key; it runs nothing."""
+SPECIAL = (".DEFAULT", ".PHONY")
+"""What such a shell asks make for."""
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def overview() -> str:
+    """Return a line a verb, as `make help` prints it."""
+    width = max(len(name) for name in VERBS)
+    lines = [f"make {verb.name:<{width}}  {verb.does}{_in_brackets(verb)}" for verb in VERBS.values()]
+    return "\n".join([*lines, "", "more of a verb: make help pipeline, or python -m flows pipeline --help"])
+
+
+def _in_brackets(verb: Verb) -> str:
+    return f" ({' '.join(f'{word.name}=' for word in verb.words)})" if verb.words else ""
+
+
+def help_of(name: str) -> str:
+    """Return what there is to know of one verb."""
+    verb = VERBS[name]
+    command = " ".join([f"make {name}", *(f"{word.name}={word.example}" for word in verb.words)])
+    told = [command, "", f"{verb.does[0].upper()}{verb.does[1:]}.", ""]
+    told += [f"  {word.name:<9} {word.says}" for word in (*verb.words, *OF_EVERY_VERB)]
+    if not verb.is_of_make:
+        words = [f"{word.name}={word.example}" for word in verb.words if word != SET]
+        more = ["dpo.beta=0.2", "seed=1"] if SET in verb.words else []
+        told += ["", " ".join(["without make: .venv/bin/python -m flows", name, *words, *more])]
+    return "\n".join(told)
+
+
+def markdown() -> str:
+    """Return the table that stands in README.md."""
+    rows = [
+        f"| `make {verb.name}` | {', '.join(f'`{word.name}`' for word in verb.words) or '–'} | {verb.does} |"
+        for verb in VERBS.values()
+    ]
+    return "\n".join(["| verb | takes | what it does |", "|---|---|---|", *rows])
+
+
+# --- behind make ------------------------------------------------------------------------------------------------------
+
+
+def refuse_variables(given: Mapping[str, str], goals: Sequence[str]) -> None:
+    """Refuse variables of make's command line that none of its goals takes.
+
+    Raises:
+        RequestError: one is misspelt, stands behind the wrong verb, or is a setting.
+    """
+    verbs = [VERBS[goal] for goal in goals if goal in VERBS] or [VERBS["help"]]
+    taken = {word.name for verb in verbs for word in (*verb.words, *OF_EVERY_VERB)}
+    unknown = {name: value for name, value in given.items() if name not in taken}
+    if unknown:
+        raise RequestError("\n".join(_refused(name, value, verbs) for name, value in sorted(unknown.items())))
+
+
+def _refused(name: str, value: str, verbs: Sequence[Verb]) -> str:
+    words = list(dict.fromkeys(word.name for verb in verbs for word in verb.words))
+    who = " ".join(["make", *(verb.name for verb in verbs)])
+    takes = f"it takes {_listed(words)}" if words else "it takes no variables"
+    if name.upper() in words:
+        return f"{who} knows no variable {name}; did you mean {name.upper()}={_shown(value)}? Case matters here"
+    setting = MEANT.get(name.upper(), name if "." in name else "")
+    if "SET" in words and setting:
+        return f'{who} knows no variable {name}; did you mean SET="{setting}={_shown(value)}"?'
+    return f"{who} knows no variable {name}{did_you_mean(name.upper(), words) or f'; {takes}'}"
+
+
+def _shown(value: str) -> str:
+    return value if re.fullmatch(r"[\w.,:/@+-]{1,60}", value) else "…"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def refuse_goals(goals: Sequence[str], given: Mapping[str, str]) -> None:
+    """Refuse a goal that is no verb, also one that is a file's name, for which make would find nothing to do.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    empty = next((name for name, value in given.items() if not value), "")
+    for goal in goals:
+        if goal not in VERBS:
+            remedy = f"; write {empty}={goal} without spaces" if empty else did_you_mean(goal, VERBS)
+            raise RequestError(f"there is no verb {goal}{remedy or f'; verbs are {_listed([*VERBS])}'}")
+
+
+def refuse_folder(venv: str) -> None:
+    """Refuse a folder for the environment whose name make or a shell would read as more than a name.
+
+    Raises:
+        RequestError: it holds spaces or signs.
+    """
+    if not re.fullmatch(r"(?!-)[\w./+@,-]+", venv):
+        raise RequestError(f"VENV must be a path of letters, digits and ./_-+@, without spaces, got {venv!r}")
+
+
+def notes_of_unread(given: Mapping[str, str], goals: Sequence[str], environment: Mapping[str, str]) -> "list[str]":
+    """Return a line for each variable of the environment that somebody may think is read: only the command line is."""
+    words = dict.fromkeys(word.name for goal in goals if goal in VERBS for word in VERBS[goal].words)
+    unread = {name: environment[name] for name in words if environment.get(name) and name not in given}
+    who = " ".join(["make", *goals])
+    return [
+        f"note: {name} of the shell's environment is not read; to use it: {who} {name}={_shown(value)}"
+        for name, value in unread.items()
+    ]
+
+
+def check(*, goals: str, venv: str, variables: Iterable[str]) -> None:
+    """Check what was asked of make, before it does anything.
+
+    Raises:
+        RequestError: a goal or a variable is none.
+    """
+    given = dict(variable.partition("=")[::2] for variable in variables)
+    if COMPLETION in given:
+        return
+    wanted = [goal for goal in goals.split() if goal not in (*SPECIAL, f"{venv}/.ready")]
+    refuse_folder(venv)
+    refuse_goals(wanted, given)
+    refuse_variables(given, wanted)
+    for line in notes_of_unread(given, wanted, os.environ):
+        print(line, file=sys.stderr)
+
+
+# --- behind `python -m flows` -----------------------------------------------------------------------------------------
+
+
+def words_of(verb: str, words: Sequence[str]) -> "list[str]":
+    """Return a verb's words in the form that it reads: settings by their dotted names, words of its own in small letters.
+
+    `METHOD=dpo DATA=mine SET="dpo.beta = 0.2"` becomes `method=dpo data.name=mine dpo.beta=0.2`, `FILE=x` becomes `file=x`.
+
+    Raises:
+        RequestError: the verb takes no such word, or SET ends within quotation marks.
+    """
+    known = {word.name: word for word in VERBS[verb].words}
+    read: list[str] = []
+    for word in joined(words):
+        name, equals, value = word.partition("=")
+        if name == "SET" and "SET" in known:
+            read += joined(_split(value))
+        elif name in ("METHOD", "DATA") and name in known:
+            read.append(f"{'method' if name == 'METHOD' else 'data.name'}={value}")
+        elif name.upper() in set(known) - {"METHOD", "DATA", "SET"} and equals:
+            read.append(f"{name.lower()}={value.lower() if known[name.upper()].is_choice else value}")
+        elif VERBS[verb].takes_settings:
+            read.append(word)
+        else:
+            raise RequestError(_taken(verb, list(known), word))
+    return read
+
+
+def _taken(verb: str, known: Sequence[str], word: str) -> str:
+    name, equals, _ = word.partition("=")
+    if not known:
+        return f"{verb} takes no words, got {word}"
+    if not equals:
+        return f"{verb} takes words of the form NAME=value, got {word!r}; names are {_listed(known)}"
+    return f"{verb} takes {_listed(known)}, not {name}{did_you_mean(name.upper(), known)}"
+
+
+def joined(words: Sequence[str]) -> "list[str]":
+    """Return the words with what spaces around "=" have parted put together: `dpo.beta = 0.2` is one word.
+
+    `labels.file= seed=1` stays two, of which the first sets an empty value.
+    """
+    whole: list[str] = []
+    takes_next = False
+    for word in words:
+        if whole and (takes_next or (word.startswith("=") and "=" not in whole[-1])):
+            whole[-1] += word.strip()
+        elif whole and whole[-1].find("=") == len(whole[-1]) - 1 and "=" not in word and whole[-1] != "=":
+            whole[-1] += word
+        else:
+            whole.append(word)
+        takes_next = word == "=" and not takes_next
+    return whole
+
+
+def _split(settings: str) -> "list[str]":
+    try:
+        return shlex.split(settings)
+    except ValueError:
+        raise RequestError(f"SET must close the quotation marks that it opens, got {settings}") from None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print help or README's table, or check what make was asked for: "checked" on stdout lets make go on."""
+    what, *words = arguments
+    try:
+        if what == "check":
+            goals, venv, *variables = words
+            check(goals=goals, venv=venv, variables=variables)
+            print("checked")
+        elif what == "markdown":
+            print(markdown())
+        else:
+            print("\n\n".join(help_of(word) for word in words) or overview())
+    except RequestError as error:
+        print(f"request: {error}", file=sys.stderr)
+        print("refused")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,290 @@
+"""Foreign pages in front of our servers: another origin, DNS rebinding, a web socket, and our own page that must still work."""
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flows.environment import lasting_server, prepare
+from flows.guard import guarded, why_foreign
+from flows.server import down, up
+from tasks.places import Places
+from tasks.tracking import server_command, server_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+EVIL = "http://evil.example"
+PORT = 4200
+
+
+def scope(kind="http", **headers):
+    given = {"host": f"127.0.0.1:{PORT}"} | headers
+    listed = [(name.encode(), value.encode()) for name, value in given.items() if value is not None]
+    return {"type": kind, "server": ("127.0.0.1", PORT), "headers": listed}
+
+
+# --- which requests are foreign ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "localhost:4200"},
+        {"host": "LOCALHOST:4200"},
+        {"origin": "http://127.0.0.1:4200"},
+        {"host": "127.0.0.1:4200", "origin": "http://localhost:4200"},
+    ],
+)
+def test_our_own_page_and_programs_pass(headers):
+    assert why_foreign(scope(**headers)) == ""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:4200"},
+        {"host": "127.0.0.1.evil.example:4200"},
+        {"host": "localhost.evil.example:4200"},
+        {"host": "10.evil.example:4200"},
+        {"host": "127.0.0.1"},
+        {"host": "127.0.0.1:4201"},
+        {"host": ""},
+        {"host": None},
+        {"origin": EVIL},
+        {"origin": "null"},
+        {"origin": ""},
+        {"origin": "https://127.0.0.1:4200"},
+        {"origin": "http://127.0.0.1:8888"},
+        {"origin": "http://127.0.0.1:4200.evil.example"},
+        {"host": "evil.example:4200", "origin": "http://evil.example:4200"},
+    ],
+)
+def test_foreign_pages_do_not(headers):
+    assert why_foreign(scope(**headers))
+
+
+@pytest.mark.parametrize("header", ["host", "origin"])
+def test_a_header_that_comes_twice_is_foreign(header):
+    twice = scope(origin=f"http://127.0.0.1:{PORT}")
+    twice["headers"] += [pair for pair in twice["headers"] if pair[0] == header.encode()]
+    assert why_foreign(twice)
+
+
+def sent_by(kind, **headers):
+    """Return what a guarded app sends, and whether the app itself was reached."""
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        reached.append(scope["type"])
+
+    async def send(message):
+        sent.append(message)
+
+    given = scope(kind, **headers) if kind != "lifespan" else {"type": kind}
+    asyncio.run(guarded(app)(given, None, send))
+    return bool(reached), sent
+
+
+def test_the_guard_lets_its_own_page_and_the_servers_start_through():
+    assert sent_by("http") == (True, []) and sent_by("websocket") == (True, []) and sent_by("lifespan") == (True, [])
+
+
+def test_a_foreign_request_does_not_reach_the_app():
+    reached, sent = sent_by("http", origin=EVIL)
+    assert not reached and sent[0]["status"] == 403 and len(sent) == 2
+    reached, sent = sent_by("websocket", origin=EVIL)
+    assert not reached and [message["type"] for message in sent] == ["websocket.close"]
+
+
+# --- real servers -----------------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def ask(port, path, *, method="GET", body=None, **headers):
+    """Send one request as a browser would; return its status, its headers and its text."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.putrequest(method, path, skip_host="Host" in given)
+    for name, value in (given | ({"Content-Length": str(len(body))} if body is not None else {})).items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    found = answer.status, answer.headers, answer.read().decode()
+    connection.close()
+    return found
+
+
+@contextmanager
+def lasting(places):
+    up(places, port=free_port())
+    try:
+        yield int(lasting_server(places).site.rpartition(":")[2])
+    finally:
+        down(places)
+
+
+PIPELINE = """
+import os
+from pathlib import Path
+from flows.server import starting_server
+from tasks.places import Places
+with starting_server(Places(Path.cwd())):
+    pass
+print(os.environ["PREFECT_API_URL"], flush=True)
+input()
+"""
+
+
+@contextmanager
+def ephemeral(places):
+    """Start the server of a pipeline, from a process that ends with it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PIPELINE],
+        cwd=places.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield int(process.stdout.readline().strip().removesuffix("/api").rpartition(":")[2])
+    process.communicate("\n")
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    os.environ["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] = "false"  # not even if somebody's environment opens it
+    os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] = "*"
+    prepare(Places(tmp_path), is_tiny=True)
+    yield Places(tmp_path)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+FILTER = "/api/flow_runs/filter"
+AS_JSON = {"Content_Type": "application/json"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [lasting, ephemeral])
+def test_prefect_answers_its_own_page_and_no_foreign_one(places, server):
+    with server(places) as port:
+        own, rebound = f"http://127.0.0.1:{port}", {"Host": f"evil.example:{port}"}
+
+        # a foreign page reads nothing, and writes nothing, whatever name it came by
+        for foreign in ({"Origin": EVIL}, {"Origin": "null"}, rebound, {**rebound, "Origin": f"http://evil.example:{port}"}):
+            assert ask(port, "/api/admin/version", **foreign)[0] == 403
+            assert ask(port, "/api/csrf-token?client=x", **foreign)[0] == 403
+            assert ask(port, FILTER, method="POST", body=b"{}", Content_Type="text/plain", **foreign)[0] == 403
+            assert ask(port, FILTER, method="OPTIONS", Access_Control_Request_Method="POST", **foreign)[0] == 403
+            assert "access-control-allow-origin" not in ask(port, "/api/health", **foreign)[1]
+
+        # nor does a web socket
+        socket_headers = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec_WebSocket_Version": "13",
+            "Sec_WebSocket_Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+        }
+        assert ask(port, "/api/events/out", **socket_headers, Origin=EVIL)[0] == 403
+        assert ask(port, "/api/events/out", **socket_headers, **rebound)[0] == 403
+
+        # our own page reads, and writes with its token only
+        assert ask(port, "/api/admin/version", Origin=own)[0] == 200
+        assert ask(port, FILTER, method="POST", body=b"{}", **AS_JSON, Origin=own)[0] == 403
+        token = json.loads(ask(port, "/api/csrf-token?client=page", Origin=own)[2])["token"]
+        with_token = {"Prefect_Csrf_Token": token, "Prefect_Csrf_Client": "page", **AS_JSON}
+        assert ask(port, FILTER, method="POST", body=b"{}", **with_token, Origin=own)[::2] == (200, "[]")
+        assert ask(port, FILTER, method="POST", body=b"{}", **{**with_token, "Prefect_Csrf_Client": "other"})[0] == 403
+
+        # the page may have been opened by this machine's other name, and calls 127.0.0.1 from there
+        named = f"http://localhost:{port}"
+        preflight = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "prefect-csrf-token"}
+        assert ask(port, FILTER, method="OPTIONS", Origin=named, **preflight)[0] == 200
+        assert ask(port, FILTER, method="POST", body=b"{}", Origin=named, **with_token)[1]["access-control-allow-origin"] == named
+
+        if server is lasting:
+            told = json.loads(ask(port, "/ui-settings")[2])
+            assert (told["api_url"], told["csrf_enabled"]) == (f"{own}/api", True)
+            assert ask(port, "/", Accept="text/html")[0] in (200, 307)
+        runs_a_flow(port)
+
+
+FLOW = """
+from prefect import flow, task
+@task
+def part(): return 20
+@flow
+def whole(): return part() + 1
+print(whole())
+"""
+
+
+def runs_a_flow(port):
+    """Run a flow as a program does, by Prefect's own client, which asks for its token by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", FLOW],
+        env={**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "21\n"), done.stderr
+
+
+SEARCH = "/api/2.0/mlflow/experiments/search"
+CREATE = "/api/2.0/mlflow/experiments/create"
+
+
+@pytest.fixture
+def mlflow_port(places, monkeypatch):
+    """A real MLflow server, started as `make ui` does by somebody whose environment would open it."""
+    monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
+    monkeypatch.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
+    (places.ledger).mkdir(parents=True)
+    port = free_port()
+    process = subprocess.Popen(
+        server_command(places, port),
+        env=server_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert any("Uvicorn running on" in line for line in process.stdout)
+    yield port
+    os.killpg(process.pid, 15)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_mlflow_answers_its_own_page_and_no_foreign_one(mlflow_port):
+    port = mlflow_port
+    for host in ("evil.example", f"evil.example:{port}", f"10.evil.example:{port}", f"192.168.evil.example:{port}"):
+        for path in ("/", f"{SEARCH}?max_results=1", "/graphql"):
+            assert ask(port, path, Host=host)[0] == 403
+    for origin in (EVIL, "null", "https://127.0.0.1.evil.example"):
+        headers = ask(port, f"{SEARCH}?max_results=1", Origin=origin)[1]
+        assert "access-control-allow-origin" not in headers, "a page of another origin cannot read it"
+        assert ask(port, CREATE, method="POST", body=b'{"name": "x"}', **AS_JSON, Origin=origin)[0] == 403
+        assert ask(port, CREATE, method="POST", body=b'{"name": "x"}', Content_Type="text/plain", Origin=origin)[0] == 403
+    own = {"Origin": f"http://127.0.0.1:{port}", **AS_JSON}
+    assert ask(port, "/", **own)[0] == 200
+    assert ask(port, CREATE, method="POST", body=b'{"name": "x"}', **own)[0] == 200
+    assert [one["name"] for one in json.loads(ask(port, f"{SEARCH}?max_results=9", **own)[2])["experiments"]] == ["x", "Default"]

@@ -1,0 +1,86 @@
+"""Which stages are announced. Whole pipelines hold it to what runs: `check_lines` in tests/flows/houses.py."""
+
+import json
+
+import pytest
+
+from flows.plan import plan
+from posttrain.config import STAGES, merge
+
+FIRST = ("tokenizer", "validate", "base")
+SFT_TESTS = ("evaluate-sft", "evaluate-base")
+JUDGED = ("sample", "judge", "label", "second_opinion", "self_preference")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A dataset with three demonstrations, two questions and five held-out ones."""
+    for role, count in {"demonstrations": 3, "questions": 2, "held_out": 5}.items():
+        (tmp_path / f"{role}.jsonl").write_text("".join(json.dumps({"answers": ["1"]}) + "\n" for _ in range(count)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("method=sft", (*FIRST, "sft", *SFT_TESTS)),
+        ("method=dpo", (*FIRST, "sft", "sample", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
+        ("method=reft", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "audit")),
+        ("method=ppo", (*FIRST, "ppo", "evaluate-base", "evaluate-ppo", "audit")),
+        ("method=rlhf", (*FIRST, "sft", "sample", "label", "reward_model", "ppo", *SFT_TESTS, "evaluate-rlhf", "audit")),
+        ("method=rlaif", (*FIRST, "sft", *JUDGED, "reward_model", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),
+        ("method=rlaif rlaif.direct=true", (*FIRST, "sft", "judge", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),
+        ("method=dpo labels.source=judge", (*FIRST, "sft", *JUDGED, "dpo", *SFT_TESTS, "evaluate-dpo")),
+        ("method=dpo labels.source=dataset", (*FIRST, "sft", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
+    ],
+)
+def test_the_stages_of_each_method(data, words, names):
+    assert plan(merge({}, words.split()), data).names == names
+
+
+def test_every_method_has_its_training_stages(data):
+    for method, stages in STAGES.items():
+        assert [name for name in plan(merge({}, [f"method={method}"]), data).names if name in stages] == list(stages)
+
+
+def test_labels_of_the_dataset_spare_the_samples(data):
+    (data / "preferences.jsonl").write_text("{}\n")
+    assert "sample" not in plan(merge({}, ["method=dpo"]), data).names
+
+
+def test_without_answers_nobody_is_asked_about_the_judges_pairs(data):
+    (data / "questions.jsonl").write_text('{"answers": []}\n{}\n')
+    config = ["method=rlaif"]
+    assert "second_opinion" not in plan(merge({}, config), data).names
+    assert "second_opinion" in plan(merge({}, [*config, "labels.file=people.jsonl"]), data).names
+
+
+@pytest.mark.parametrize("content", ["not json\n", "[]\n", ""])
+def test_a_dataset_that_is_wrong_is_the_gates_to_refuse(data, content):
+    for file in data.iterdir():
+        file.write_text(content)
+    assert plan(merge({}, ["method=rlaif"]), data).names[:3] == FIRST
+
+
+def test_a_judge_with_a_budget_does_not_compare_its_own(data):
+    assert "self_preference" not in plan(merge({}, ["method=rlaif", "judge.budget=5"]), data).names
+
+
+def test_a_judge_that_needs_no_practice(data):
+    asked = ["method=rlaif", "judge.kind=openai", "judge.model=x", "judge.base_url=http://127.0.0.1:1/v1"]
+    assert "judge" not in plan(merge({}, asked), data).names
+
+
+def test_what_stages_do(data):
+    to_come = plan(merge({}, ["method=dpo", "evaluate.most_questions=4", "pretrain.steps=1200"]), data)
+    assert to_come.doing("sft") == "imitating 3 demonstrations"
+    assert to_come.doing("base") == "pretraining for 1,200 steps"
+    assert to_come.doing("evaluate-sft") == "sft answers 4 held-out questions"
+    assert to_come.doing("label") == "simulated annotators compare samples"
+    assert to_come.doing("a stage of the future") == ""
+
+
+@pytest.mark.parametrize("method", sorted(STAGES))
+def test_every_stage_has_its_words(data, method):
+    to_come = plan(merge({}, [f"method={method}"]), data)
+    assert all(to_come.doing(name) for name in to_come.names)
