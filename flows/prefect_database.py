@@ -1,10 +1,12 @@
 """Prefect's database: looked at before a server starts on it, since Prefect's own server dies of a damaged one without a word."""
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from flows.environment import prefect_home
-from tasks.databases import Database, check
+from tasks.databases import WAIT, Database, check, schema_of
 from tasks.places import Places
 
 SETTINGS = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
@@ -36,7 +38,9 @@ def check_database(places: Places) -> None:
     if any(name in os.environ for name in SETTINGS) or not database.file.exists():
         _served(database).unlink(missing_ok=True)
         return
-    if not _served(database).exists() and not _has_tables(database):
+    if not _served(database).exists() and _is_half_made(database):
+        for file in database.file.parent.glob(f"{database.file.name}*"):
+            file.unlink(missing_ok=True)
         return
     check(database, every_page=database.file.stat().st_size <= READ_WHOLE)
 
@@ -63,6 +67,12 @@ def _served(database: Database) -> Path:
     return database.file.with_name("served")
 
 
-def _has_tables(database: Database) -> bool:
-    """Tell whether a database that no server of ours has noted holds anything: one of an earlier version of posttrain does."""
-    return database.file.stat().st_size > 2**16
+def _is_half_made(database: Database) -> bool:
+    """Tell whether a database that never served has no schema yet, so that nothing can be in it."""
+    if not database.file.stat().st_size:
+        return True
+    try:
+        with closing(sqlite3.connect(database.file, timeout=WAIT)) as opened:
+            return schema_of(opened) is None
+    except sqlite3.Error:
+        return False

@@ -13,6 +13,7 @@ from prefect import task
 from prefect.states import State
 
 from tasks.places import Places
+from tasks.run_notes import reason
 from tasks.stage import Artifact, Log, Outcome, find, make, stage_key
 from tasks.tracking import Ledger
 
@@ -134,7 +135,7 @@ class Stages:
         except BaseException as error:
             if live:
                 with suppress(Exception):  # the first error is the one to tell
-                    live[0].fail(str(error) or type(error).__name__)
+                    live[0].fail(reason(error), status="FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         if was_there:
             return {"run_id": None}

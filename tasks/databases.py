@@ -167,28 +167,33 @@ def _check_version(database: Database, opened: sqlite3.Connection) -> None:
     if database.version:
         found = int(opened.execute("PRAGMA user_version").fetchone()[0])
         if found > database.version:
-            raise _of_a_newer(database, f"version {found}, and this posttrain knows {database.version}", "git pull && make setup")
+            raise _of_a_newer(database, f"version {found}, and this posttrain knows {database.version}")
     if not database.schema:
         return
-    names = {row[0] for row in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    row = opened.execute("SELECT version_num FROM alembic_version").fetchone() if "alembic_version" in names else None
-    if row is None:
-        raise database.lost("has no tables of its owner")
-    known = migrations(database.schema)
+    found, known = schema_of(opened), migrations(database.schema)
     owner = database.schema.split("/")[0]
-    if known and row[0] not in known:
-        raise _of_a_newer(database, f"schema {row[0]}, which the {owner} installed here does not know", "git pull && make setup")
-    if database.upgrade and known and row[0] in set(known.values()):
+    if found is None:
+        raise database.lost(f"is emptied: it holds none of {owner}'s tables")
+    if known and found not in known:
+        raise _of_a_newer(database, f"schema {found}, which the {owner} installed here does not know")
+    if database.upgrade and found in known.values():
         backup = f"cp {quoted(database.file)} {quoted(database.file)}.backup"
         raise database.say(
-            f"has the schema {row[0]} of an older {owner}", f"Bring it up to date: {backup} && {database.upgrade}; then run again"
+            f"has the schema {found} of an older {owner}", f"Bring it up to date: {backup} && {database.upgrade}; then run again"
         )
 
 
-def _of_a_newer(database: Database, what: str, update: str) -> StorageError:
+def schema_of(opened: sqlite3.Connection) -> str | None:
+    """Return the schema version that alembic left in a database, None where there is none."""
+    names = {row[0] for row in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    row = opened.execute("SELECT version_num FROM alembic_version").fetchone() if "alembic_version" in names else None
+    return str(row[0]) if row else None
+
+
+def _of_a_newer(database: Database, what: str) -> StorageError:
     remedy = (
-        f"Nothing is lost. Update this repository: {update}; or go on without it: {database.put_aside()}; then run again "
-        f"(without it you do not see {database.loses}; not touched: {database.keeps})"
+        f"Nothing is lost. Update this repository: git pull && make setup; or go on without it: {database.put_aside()}; then run "
+        f"again (you then do not see {database.loses}; not touched: {database.keeps})"
     )
     return database.say(f"was written by a newer version: it has {what}", remedy)
 

@@ -26,7 +26,15 @@ from posttrain.errors import PosttrainError, StorageError
 from tasks.places import Places
 
 ROOMS = ("posttrain", "models", "tasks")
-DECLARATIONS = ("posttrain.config", "posttrain.sections", "posttrain.errors", "tasks.stage", "tasks.places", "tasks.progress")
+DECLARATIONS = (
+    "posttrain.config",
+    "posttrain.sections",
+    "posttrain.errors",
+    "tasks.stage",
+    "tasks.places",
+    "tasks.progress",
+    "tasks.databases",
+)
 """Left out of source digests: settings enter keys by value, and the others do not touch a result."""
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
 Log = Callable[[int, Mapping[str, float]], None]

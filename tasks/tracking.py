@@ -338,12 +338,12 @@ class StageRun:
         self._ledger.client.set_terminated(self.run_id, "FINISHED")
 
     @plain_errors
-    def fail(self, message: str) -> None:
-        """Keep the curves so far, say why, and close the run as FAILED."""
+    def fail(self, message: str, *, status: str = "FAILED") -> None:
+        """Keep the curves so far, say why, and close the run as FAILED (or KILLED)."""
         self.flush()
-        note = f"**Failed:** {message[:2000]}"
+        note = ended("", how=status.capitalize(), why=message, command="")
         self._ledger._log(self.run_id, tags={"posttrain.error": message[:5000], "mlflow.note.content": note})
-        self._ledger.client.set_terminated(self.run_id, "FAILED")
+        self._ledger.client.set_terminated(self.run_id, status)
 
 
 def server_command(places: Places, port: int = UI_PORT) -> list[str]:
