@@ -17,13 +17,12 @@ from pathlib import Path
 
 import yaml
 
+from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.config import Config, merge
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
-from tasks.interruption import interrupting_once
 from tasks.places import Places
 
-INTERRUPTED = 130
 LEAST_FREE_MB = 500
 """Below it nothing is started: the default run writes about 100 MB, and a full disk half-way helps nobody."""
 
@@ -57,17 +56,20 @@ def check_disk(places: Places) -> None:
     """
     from tasks.stage import storage_errors
 
-    for folder in (places.store, places.ledger, places.reports):
+    seen = set()
+    ours = (places.store, places.ledger, places.reports)
+    others = (folder for folder in (places.data, places.root / ".dvc" / "cache") if folder.is_dir())
+    for folder in (*ours, *others):  # they may lie on different disks
         with storage_errors("before the start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".writable-{os.getpid()}"
             probe.write_bytes(b"x" * 4096)
             probe.unlink()
-    free = shutil.disk_usage(places.store).free // 2**20
-    if free < LEAST_FREE_MB:
-        raise StorageError(
-            f"{places.store}: {free} MB are free, at least {LEAST_FREE_MB} MB are needed. Make room, then run again"
-        )
+            disk = folder.stat().st_dev
+        free = shutil.disk_usage(folder).free // 2**20
+        if disk not in seen and free < LEAST_FREE_MB:
+            raise StorageError(f"{folder}: {free} MB are free, at least {LEAST_FREE_MB} MB are needed. Make room, then run again")
+        seen.add(disk)
 
 
 def run_pipeline(places: Places, words: Sequence[str]) -> None:
@@ -75,6 +77,7 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
     config = configuration(places, words)
     check_disk(places)
     _prepare(places, config)
+    from flows.aftermath import accountable, settle
     from flows.server import starting_server
     from tasks.stage import storage_errors
 
@@ -84,7 +87,9 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
             from tasks.report import print_report
 
             check(config, places)
-        report = pipeline(config, places.root, say)
+        settle(places, say)
+        with accountable(places, config, words) as command:
+            report = pipeline(config, places.root, say, command)
     print_report(report)
 
 
@@ -223,16 +228,26 @@ def main(arguments: Sequence[str]) -> int:
         elif words[:1] == ["help"] or not set(HELP).isdisjoint(words):
             print(help_of(verb))
         else:
-            VERBS[verb](places, words_of(verb, words))
+            wanted = words_of(verb, words)
+            if verb != "pipeline":  # which does it once its server is there
+                _settle(places)
+            VERBS[verb](places, wanted)
     except PosttrainError as error:
         say(f"{_kind(error)}: {error}")
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output has gone (head, a closed pager): nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        say("interrupted; finished stages are kept, and the same command goes on from there")
+    except KeyboardInterrupt as error:
+        say(farewell(error))
         return INTERRUPTED
     return 0
+
+
+def _settle(places: Places) -> None:
+    from tasks.presence import left_behind
+
+    if left_behind(places):
+        from flows.aftermath import settle
+
+        settle(places, say)
 
 
 def _kind(error: PosttrainError) -> str:
@@ -241,9 +256,8 @@ def _kind(error: PosttrainError) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, interrupting_once())
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    code = main(sys.argv[1:])
+    hear_signals()
+    code = run(main, sys.argv[1:])
     if code == INTERRUPTED:  # at once: Python would wait for Prefect's threads, or die of the signal where it fell into an import
         os._exit(code)
     sys.exit(code)

@@ -76,6 +76,7 @@ def conclude(
     if feedback.reward_model:
         registered_model(
             ledger,
+            say=stages.say,
             name=f"posttrain-{data.name}-reward",
             folder=feedback.reward_model.path / "model",
             run_id=parent,
@@ -84,6 +85,7 @@ def conclude(
         )
     registered = registered_model(
         ledger,
+        say=stages.say,
         name=f"posttrain-{data.name}",
         folder=models[final].path / "model",
         run_id=parent,

@@ -33,10 +33,12 @@ from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Question
 from tasks.bases import TINY, base_digest
 from tasks.dvc import DatasetVersion, bring_up_to_date
+from tasks.killed_runs import close_killed, sweep_models
 from tasks.places import Places
 from tasks.records import read_rows, required
 from tasks.registry import local_path
 from tasks.reward_sources import RewardSource, reward_source
+from tasks.run_notes import reason
 from tasks.stage import Artifact
 from tasks.tracking import Ledger
 from tasks.validation_suite import suites_digest
@@ -50,14 +52,15 @@ TRAINED_ON = "trained_on.json"
 
 
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
-def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run one method from data to report, and return the report."""
+def pipeline(config: Config, root: Path, say: Callable[[str], None], command: str = "") -> dict[str, Any]:
+    """Run one method from data to report, and return the report; `command` is how to run it again."""
     places, started = Places(root), time.time()
     data = versioned_data(places, config.data.name)
     for note in data.notes:
         say(note)
     ledger = Ledger.open(places, config.tracking)
-    ledger.close_abandoned()
+    close_killed(ledger)
+    sweep_models(ledger)
     pipeline_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.method}-{secrets.token_hex(2)}"
     parent = ledger.start_pipeline(
         config,
@@ -67,6 +70,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
         git_commit=git_commit(root),
         flow_run_id=str(flow_run.id),
         pipeline_id=pipeline_id,
+        command=command,
     )
     stages = Stages(places=places, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
     try:
@@ -86,7 +90,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None]) -> dict[str
                 for page in found_since(started, places.findings(stage, data.name)):
                     ledger.log_file(parent, page, folder=stage)
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
-            ledger.fail_pipeline(parent, str(error) or type(error).__name__, status=status)
+            ledger.fail_pipeline(parent, reason(error), status=status)
         raise
 
 
@@ -149,7 +153,7 @@ def named_reward(stages: Stages, config: Config) -> RewardSource | None:
     source = reward_source(
         config.ppo.reward,
         partial_credit=config.ppo.partial_credit,
-        registered=lambda uri: local_path(stages.ledger, uri),
+        registered=lambda uri: local_path(stages.ledger, uri, say=stages.say),
     )
     if config.ppo.critic_from == "reward_model" and source.kind != "model":
         raise RequestError(f"ppo.critic_from=reward_model needs a reward model, and ppo.reward={config.ppo.reward} is none")

@@ -17,6 +17,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from flows.environment import LastingServer, forget, lasting_server, prefect_home, remember
 from flows.guard import own_origins
+from flows.prefect_database import check_database, has_answered, why_it_failed
 from posttrain.errors import RequestError, StorageError
 from tasks.interruption import uninterrupted
 from tasks.places import Places
@@ -33,22 +34,23 @@ PORT = 4200
 
 
 @contextmanager
-def starting_server(places: Places) -> Iterator[None]:
+def starting_server(places: Places) -> Iterator[subprocess.Popen[bytes] | None]:
     """Have a server that answers by the end of the block, whose imports meanwhile take as long as its start.
 
     It is the one that PREFECT_API_URL names, else an ephemeral one that ends with this process. Prefect would start one by
     itself, but import the whole server into our process for it (3 s), let it die of a Ctrl-C that was meant for us, and leave
-    it running where we are killed.
+    it running where we are killed. It is yielded; None where the server is not ours.
 
     Raises:
-        StorageError: it does not answer.
+        StorageError: it does not answer, or its database cannot be used.
     """
     address = os.environ.get("PREFECT_API_URL")
     if address:
-        yield
+        yield None
         _wait_until_it_answers(address, None, log="")
         return
     with _one_at_a_time(places) as home, (home / "ephemeral.log").open("w+") as log:
+        check_database(places)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -56,8 +58,9 @@ def starting_server(places: Places) -> Iterator[None]:
         with uninterrupted():
             server = _start(port, log, PREFECT_UI_ENABLED="0", PREFECT__SERVER_EPHEMERAL="1")
             _end_with_us(server)
-        yield
+        yield server
         _wait_until_it_answers(address, server, log=log.name)
+        has_answered(places)
 
 
 def _start(port: int, log: IO[str], **settings: str) -> subprocess.Popen[bytes]:
@@ -124,6 +127,7 @@ def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes] | None,
         probe = Path(log).with_suffix(".probe")
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
+    why_it_failed(Path(log).parent)
     raise StorageError(f"Prefect's server does not answer at {address}: {trouble}. See {log}, then run again")
 
 
@@ -139,15 +143,17 @@ def up(places: Places, *, port: int = PORT) -> str:
         if running:
             return f"Prefect: {running.site}   (it was running already; make down ends it)"
         _require_free(port)
+        check_database(places)
         with (home / "server.log").open("w+") as log:
             site = f"http://127.0.0.1:{port}"
             server = _start(port, log, PREFECT_UI_API_URL=f"{site}/api")
             try:
                 _wait_until_it_answers(f"{site}/api", server, log=log.name)
+                has_answered(places)
                 remember(places, LastingServer(pid=server.pid, started=psutil.Process(server.pid).create_time(), site=site))
                 server.returncode = 0  # it outlives this object, which would warn of that
             except BaseException:
-                _end(server)
+                end(server)
                 raise
     return f"Prefect: {site}   (make down ends it)"
 
@@ -169,12 +175,13 @@ def down(places: Places) -> str:
     running = lasting_server(places)
     if running:
         with suppress(psutil.NoSuchProcess):
-            _end(psutil.Process(running.pid))
+            end(psutil.Process(running.pid))
     forget(places)
     return "Prefect's server is stopped" if running else "Prefect's server is not running"
 
 
-def _end(server: psutil.Process | subprocess.Popen[bytes]) -> None:
+def end(server: psutil.Process | subprocess.Popen[bytes]) -> None:
+    """End a server, by force where it does not end by itself."""
     server.terminate()
     try:
         server.wait(LONGEST_END)

@@ -14,6 +14,7 @@ from prefect.states import State
 
 from tasks.places import Places
 from tasks.progress import StageLine
+from tasks.run_notes import reason
 from tasks.stage import Artifact, Log, Outcome, earlier_seconds, find, make, stage_key
 from tasks.tracking import Ledger
 
@@ -172,7 +173,7 @@ class Stages:
         except BaseException as error:
             if live:
                 with suppress(Exception):  # the first error is the one to tell
-                    live[0].fail(str(error) or type(error).__name__)
+                    live[0].fail(reason(error), status="FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         if was_there:
             return {"run_id": None}

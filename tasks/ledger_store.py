@@ -7,17 +7,20 @@ has them rewritten in one transaction when it is opened; from then on plain MLfl
 import fcntl
 import functools
 import logging
+import shlex
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from posttrain.errors import RequestError, StorageError
+from tasks.databases import Database, check, explained, short
 from tasks.interruption import uninterrupted
 from tasks.places import Places
+from tasks.stage import storage_trouble
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -44,18 +47,51 @@ def plain_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, R
         try:
             with uninterrupted(), _quiet("mlflow.store.db.utils"):  # which logs the traceback of what we say in a sentence
                 return function(*args, **kwargs)
-        except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"the MLflow store refused a write: {error}. Free or unlock the disk, then run again") from error
+        except sqlite3.Error as error:
+            raise _told(error, args) from error
+        except OSError as error:
+            trouble = storage_trouble(error) or f"refused: {error}"
+            where = error.filename or "mlflow/store"
+            raise StorageError(
+                f"MLflow's store: the disk {trouble} ({where}). What was finished before is kept; make room (or make it "
+                "writable), then run again"
+            ) from error
         except MlflowException as error:
             if error.error_code not in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST"):
                 raise
-            reason = str(error).splitlines()[0]
-            remedy = (
-                "run `mlflow db upgrade sqlite:///mlflow/store/mlflow.db`" if "schema" in reason else "free or unlock the disk"
-            )
-            raise StorageError(f"the MLflow store refused a request: {reason}. To mend it: {remedy}, then run again") from error
+            raise _told(error, args) from error
 
     return wrapper
+
+
+def _told(error: Exception, arguments: Sequence[object]) -> StorageError:
+    """Return what an error means for the database that a function worked on; a server speaks for its own."""
+    database = next((found for found in map(_database_of, arguments) if found), None)
+    if database and database.file.exists():
+        return explained(database, error)
+    reason = " ".join(str(error).splitlines()[:1])
+    return StorageError(f"the MLflow server refused a request: {reason}. Its own log says more; then run again")
+
+
+def _database_of(argument: object) -> Database | None:
+    """Return the SQLite file behind a function's argument: a ledger, a stage's run in it, or the places of the repository."""
+    if isinstance(argument, Places):
+        return ledger_database(argument.ledger / "mlflow.db")
+    owner = getattr(argument, "_ledger", argument)
+    uri = getattr(owner, "uri", "")
+    return ledger_database(Path(uri.removeprefix("sqlite:///"))) if isinstance(uri, str) and uri.startswith("sqlite:") else None
+
+
+def ledger_database(file: Path) -> Database:
+    """Return what is said of MLflow's database."""
+    return Database(
+        file=file,
+        what="MLflow's database",
+        loses="the history of runs, and the names of registered models",
+        keeps="data, finished stages, reports and the files of models",
+        schema="mlflow/store/db_migrations/versions",
+        upgrade=f".venv/bin/mlflow db upgrade {shlex.quote(f'sqlite:///{short(file)}')}",
+    )
 
 
 def store_uri(places: Places) -> str:
@@ -78,19 +114,18 @@ def opening(folder: Path) -> Iterator[None]:
 
 
 def make_sure_of(database: Path) -> None:
-    """Make the database if there is none, and see that it can be written: MLflow would retry for two minutes.
+    """Make the database if there is none, and see that it can be used: MLflow would retry for two minutes.
 
     Raises:
-        StorageError: the path holds a character that means something else in MLflow's addresses.
-        OSError, sqlite3.Error: the disk refuses, or the file is not a database.
+        StorageError: the path holds a character that means something else in MLflow's addresses; or the database is empty,
+            damaged, locked, read-only, or of another version.
+        OSError, sqlite3.Error: the disk refuses.
     """
     if set("#?%") & set(str(database)):
         raise StorageError(f"{database.parent} must not have #, ? or % in its path: MLflow cannot open it. Rename the folder")
     if not database.exists():
         _create_store(database)
-    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as store:
-        store.execute("BEGIN IMMEDIATE")
-        store.execute("ROLLBACK")
+    check(ledger_database(database))
 
 
 def _create_store(database: Path) -> None:

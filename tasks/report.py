@@ -1,7 +1,6 @@
 """The report of a pipeline: on the terminal, and as JSON, Markdown and a picture below `reports/`."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from rich.text import Text
 from posttrain.audit_report import audit_rows
 from posttrain.errors import StorageError
 from posttrain.report import has_audit_picture, headline, render_markdown, result_rows, stage_rows
+from tasks.report_files import write_files
 from tasks.unchecked_picture import draw_unchecked
 
 if TYPE_CHECKING:
@@ -87,15 +87,14 @@ def write_report(
     files = {
         "picture": (folder / f"{name}.png", picture(report, curves=curves or {})),
         "markdown": (folder / f"{name}.md", render_markdown(report).encode()),
-        "json": (folder / f"{name}.json", text.encode()),
-        "latest": (folder / "latest.json", text.encode()),
     }
     if audit_picture is not None:
         files["audit"] = (folder / f"{name}-audit.png", audit_picture.read_bytes())
+    # in this order: a report whose JSON is there is whole (tasks/report_files.py), and latest.json names whole ones only
+    files |= {"json": (folder / f"{name}.json", text.encode()), "latest": (folder / "latest.json", text.encode())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in files.values():
-            _write_whole(path, content)
+        write_files(dict(files.values()))
     except OSError as error:
         raise StorageError(
             f"{folder} cannot be written: {error.strerror}. Free the disk or its permissions, then run again: "
@@ -198,15 +197,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Seque
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -26,7 +26,15 @@ from posttrain.errors import PosttrainError, StorageError
 from tasks.places import Places
 
 ROOMS = ("posttrain", "models", "tasks")
-DECLARATIONS = ("posttrain.config", "posttrain.sections", "posttrain.errors", "tasks.stage", "tasks.places", "tasks.progress")
+DECLARATIONS = (
+    "posttrain.config",
+    "posttrain.sections",
+    "posttrain.errors",
+    "tasks.stage",
+    "tasks.places",
+    "tasks.progress",
+    "tasks.databases",
+)
 """Left out of source digests: settings enter keys by value, and the others do not touch a result."""
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
 Log = Callable[[int, Mapping[str, float]], None]
@@ -132,10 +140,15 @@ def find(places: Places, stage: str, key: str) -> tuple[Artifact | None, str]:
     try:
         told = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
         files: dict[str, str] = told["files"]
+        is_whole = (told["stage"], told["key"], told["digest"]) == (stage, key, _digest_of(files)) and all(
+            isinstance(told[name], dict) for name in ("metrics", "costs", "settings", "inputs")
+        )
         artifact = Artifact(
             **{name: told[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")}, folder=str(folder)
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole:
         return None, f"{stage}: the cached result {key[:12]} has no readable stage.json, so it is made again"
     for name, recorded in files.items():
         if not (folder / name).is_file():
@@ -223,14 +236,13 @@ def _compute(
         if not (part / "curves.jsonl").stat().st_size:
             (part / "curves.jsonl").unlink()
         files = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
-        results = {name: digest for name, digest in files.items() if name != "curves.jsonl"}
         told = {
             "stage": stage,
             "key": key,
             "seconds": round(seconds, 3),
             "metrics": dict(outcome.metrics),
             "costs": {**outcome.costs, "peak_rss_mb": peak_rss_mb()},
-            "digest": hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest(),
+            "digest": _digest_of(files),
             "settings": dict(settings),
             "inputs": dict(inputs),
             "versions": {name: version(name) for name in VERSIONS_IN_KEY},
@@ -248,6 +260,12 @@ def _compute(
         shutil.rmtree(part, ignore_errors=True)
         raise
     return Artifact(folder=str(final), **{name: told[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")})
+
+
+def _digest_of(files: Mapping[str, str]) -> str:
+    """Return the digest of a result: of its files' digests, but for the curve, which holds times."""
+    results = {name: digest for name, digest in files.items() if name != "curves.jsonl"}
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

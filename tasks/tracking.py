@@ -9,7 +9,6 @@ mlflow is imported inside functions: it costs 1.2 s, and `make help` needs none 
 import getpass
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
-
 from posttrain.config import Config
 from posttrain.errors import RequestError
 from posttrain.sections import TrackingSettings
 from tasks.ledger_store import artifacts_folder, follow_a_move, make_sure_of, opening, plain_errors, require_server, store_uri
 from tasks.places import Places
+from tasks.presence import Process
+from tasks.run_notes import description, ended, finished
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,6 +93,7 @@ class Ledger:
         git_commit: str,
         flow_run_id: str,
         pipeline_id: str,
+        command: str = "",
     ) -> str:
         """Open the parent run of a pipeline and return its id.
 
@@ -105,6 +105,7 @@ class Ledger:
             git_commit: of the working tree.
             flow_run_id: Prefect's.
             pipeline_id: names the report too.
+            command: that runs this pipeline again.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -119,11 +120,12 @@ class Ledger:
             "posttrain.stage_key": "",
             "posttrain.cached": "false",
             "posttrain.git_commit": git_commit,
+            "posttrain.command": command,
             "prefect.flow_run_id": flow_run_id,
             "mlflow.source.name": f"flows pipeline method={config.method}",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": git_commit,
-            "mlflow.note.content": _description(config, dataset=dataset, data_md5=data_md5, pipeline_id=pipeline_id),
+            "mlflow.note.content": description(config, dataset=dataset, data_md5=data_md5),
         }
         run_id = self._create_run(f"{config.method} {dataset} seed {config.seed}", tags)
         source = Dataset(
@@ -200,30 +202,39 @@ class Ledger:
             metrics: by the names of docs: `eval/accuracy`, `cost/labels`, …
             tags: what is known only now, such as `posttrain.stage_key` of the last stage or `posttrain.cached`.
         """
-        logged = self.client.get_run(run_id).data.metrics
-        new = {name: value for name, value in metrics.items() if value is not None and logged.get(name) != value}
-        self._log(run_id, metrics=[(name, value, 0) for name, value in new.items()], tags=tags or {})
+        run = self.client.get_run(run_id).data
+        new = {name: value for name, value in metrics.items() if value is not None and run.metrics.get(name) != value}
+        pipeline_id = run.tags.get("posttrain.pipeline_id", "")
+        note = {"mlflow.note.content": finished(run.tags.get("mlflow.note.content", ""), pipeline_id)}
+        has_report = (self.places.reports / f"{pipeline_id}.md").is_file()
+        self._log(
+            run_id,
+            metrics=[(name, value, 0) for name, value in new.items()],
+            tags={**(tags or {}), **(note if has_report else {})},
+        )
         self.client.set_terminated(run_id, "FINISHED")
 
     @plain_errors
     def fail_pipeline(self, run_id: str, error: str, *, status: str = "FAILED") -> None:
-        """Close the pipeline's run, and any child still open, as FAILED (or KILLED, when a person interrupted it)."""
-        children = self._running(f"tags.`mlflow.parentRunId` = '{run_id}'")
-        for child in children:
+        """Close the pipeline's run, and any child still open, as FAILED (or KILLED, when a person interrupted it).
+
+        Its page begins with the error and the command that goes on.
+        """
+        for child in self.running(f"tags.`mlflow.parentRunId` = '{run_id}'"):
             self.client.set_terminated(child.info.run_id, "KILLED")
-        note = self.client.get_run(run_id).data.tags.get("mlflow.note.content", "")
-        self._log(run_id, tags={"posttrain.error": error[:5000], "mlflow.note.content": f"{note}\n\n**Failed:** {error[:2000]}"})
+        tags = self.client.get_run(run_id).data.tags
+        how, command = status.capitalize(), tags.get("posttrain.command", "")
+        note = ended(tags.get("mlflow.note.content", ""), how=how, why=error, command=command)
+        self._log(run_id, tags={"posttrain.error": error[:5000], "mlflow.note.content": note})
         self.client.set_terminated(run_id, status)
 
-    @plain_errors
-    def close_abandoned(self) -> list[str]:
-        """Mark as KILLED what a process of this machine left RUNNING when it was killed; returns the run ids."""
-        abandoned = []
-        for run in self._running(f"tags.`posttrain.host` = '{socket.gethostname()}'"):
-            if not _is_alive(run.data.tags.get("posttrain.pid", ""), run.data.tags.get("posttrain.pid_started", "")):
-                self.client.set_terminated(run.info.run_id, "KILLED")
-                abandoned.append(run.info.run_id)
-        return abandoned
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self._log(run_id, tags=tags)
+
+    def running(self, condition: str) -> list[Any]:
+        """Return the runs that are marked as RUNNING and fulfil a condition of MLflow's search."""
+        return list(self.client.search_runs([self.experiment_id], f"attributes.status = 'RUNNING' and {condition}"))
 
     def peers(self, run_id: str) -> list[str]:
         """Return the newest finished pipeline of each other method on the same version of the same data."""
@@ -260,17 +271,10 @@ class Ledger:
     def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
         with suppress(KeyError, OSError):  # a container's user may have no name
             tags = {**tags, "mlflow.user": getpass.getuser()}
-        process = psutil.Process()
-        owner = {
-            "posttrain.pid": str(process.pid),
-            "posttrain.pid_started": f"{process.create_time():.2f}",
-            "posttrain.host": socket.gethostname(),
-        }
+        process = Process.current()
+        owner = {"posttrain.process": process.name, "posttrain.host": process.host}
         run = self.client.create_run(self.experiment_id, tags={**tags, **owner}, run_name=name)
         return str(run.info.run_id)
-
-    def _running(self, condition: str) -> list[Any]:
-        return list(self.client.search_runs([self.experiment_id], f"attributes.status = 'RUNNING' and {condition}"))
 
     def _log(
         self,
@@ -334,12 +338,12 @@ class StageRun:
         self._ledger.client.set_terminated(self.run_id, "FINISHED")
 
     @plain_errors
-    def fail(self, message: str) -> None:
-        """Keep the curves so far, say why, and close the run as FAILED."""
+    def fail(self, message: str, *, status: str = "FAILED") -> None:
+        """Keep the curves so far, say why, and close the run as FAILED (or KILLED)."""
         self.flush()
-        note = f"**Failed:** {message[:2000]}"
+        note = ended("", how=status.capitalize(), why=message, command="")
         self._ledger._log(self.run_id, tags={"posttrain.error": message[:5000], "mlflow.note.content": note})
-        self._ledger.client.set_terminated(self.run_id, "FAILED")
+        self._ledger.client.set_terminated(self.run_id, status)
 
 
 def server_command(places: Places, port: int = UI_PORT) -> list[str]:
@@ -385,25 +389,6 @@ def _experiment(client: "MlflowClient", tracking: TrackingSettings, location: st
     if found is None or found.lifecycle_stage == "deleted":
         raise RequestError(f"tracking.experiment {name} was deleted in MLflow. Restore it there, or set another name")
     return str(found.experiment_id)
-
-
-def _description(config: Config, *, dataset: str, data_md5: str, pipeline_id: str) -> str:
-    return (
-        f"Post-training `{config.model.base}` with **{config.method}** on `{dataset}` (md5 `{data_md5}`), seed {config.seed}.\n\n"
-        "`eval/*` is measured on held-out questions, `cost/*` is what it took; the stages are the child runs "
-        "(sort by creation time to see them nested).\n\n"
-        f"The same in a file: `reports/{pipeline_id}.md`."
-    )
-
-
-def _is_alive(pid: str, started: str) -> bool:
-    """Tell whether that very process still runs; a process id alone may belong to somebody else by now."""
-    if not (pid and started):
-        return True
-    try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) < 1.0)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _curves(file: Path) -> list[tuple[str, float, int]]:

@@ -1,0 +1,136 @@
+"""What a killed process left open, closed by the next command of any kind: in MLflow, in Prefect, and among the reports.
+
+A look into one folder where nothing was killed. Where something was, MLflow is opened, and Prefect's server is asked, or one is
+started for the moment; that takes some seconds, once.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from flows.environment import prefect_home, prepare
+from flows.prefect_database import prefect_database
+from posttrain.config import Config
+from posttrain.errors import PosttrainError
+from posttrain.sections import TrackingSettings
+from tasks.places import Places
+from tasks.presence import Note, forget, left_behind, present, words_of
+
+if TYPE_CHECKING:
+    from tasks.killed_runs import KilledRun
+
+OPEN_RUNS = 200
+"""Prefect's largest page: more runs than one process ever has open."""
+
+
+@contextmanager
+def accountable(places: Places, config: Config, words: Sequence[str]) -> Iterator[str]:
+    """Keep a note of this process while it runs a pipeline, and put its name on what it does in Prefect.
+
+    Yields:
+        The command that runs it again.
+    """
+    from prefect import tags
+
+    command = words_of(words)
+    with present(places, command=command, tracking=config.tracking.model_dump()) as note, tags(prefect_tag(note)):
+        yield command
+
+
+def prefect_tag(note: Note) -> str:
+    """Return the tag that the runs of a process have in Prefect."""
+    return f"process-{note.file.stem}"
+
+
+def settle(places: Places, say: Callable[[str], None]) -> None:
+    """Mark what killed processes left open, and say so in a line each; what cannot be marked now is left for the next command."""
+    notes = left_behind(places)
+    if not notes:
+        return
+    prepare(places, is_tiny=False)
+    try:
+        killed = _in_mlflow(places, notes)
+        _in_prefect(places, notes)
+        _among_reports(places, notes, killed)
+    except PosttrainError as error:
+        say(f"note: a run that was killed cannot be marked yet: {error}")
+        return
+    for note in notes:
+        forget(note)
+    for run in killed:
+        if run.kind == "pipeline":
+            say(f"{run.name} ended before: {run.error}. To go on: {run.command}")
+
+
+def _in_mlflow(places: Places, notes: Sequence[Note]) -> "list[KilledRun]":
+    from tasks.killed_runs import close_killed, sweep_models
+    from tasks.tracking import Ledger
+
+    closed = []
+    for tracking in {_tracking(note) for note in notes}:
+        if not tracking.uri and not (places.ledger / "mlflow.db").exists():
+            continue  # it was killed before there was a ledger
+        ledger = Ledger.open(places, tracking)
+        closed += close_killed(ledger)
+        sweep_models(ledger)
+    return closed
+
+
+def _tracking(note: Note) -> TrackingSettings:
+    with suppress(ValueError, TypeError):
+        return TrackingSettings(**note.facts.get("tracking", {}))
+    return TrackingSettings()
+
+
+def _in_prefect(places: Places, notes: Sequence[Note]) -> None:
+    if "PREFECT_API_URL" not in os.environ and not prefect_database(prefect_home(places)).file.exists():
+        return
+    with _server(places):
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            for note in notes:
+                _crash(client, prefect_tag(note), str(note.facts.get("command", "")))
+
+
+@contextmanager
+def _server(places: Places) -> Iterator[None]:
+    """Have Prefect's server: the one that runs, or one that is gone after the block."""
+    from flows.server import end, starting_server
+
+    was_named = "PREFECT_API_URL" in os.environ
+    with starting_server(places) as started:
+        import prefect  # noqa: F401  # as long as the server's start, and meanwhile
+    try:
+        yield
+    finally:
+        if not was_named:
+            os.environ.pop("PREFECT_API_URL", None)
+        if started:
+            end(started)
+
+
+def _crash(client: Any, tag: str, command: str) -> None:
+    """Mark every open run of Prefect that has a tag, and its open tasks, as crashed; force, since nobody else ever will."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
+    from prefect.states import Crashed
+
+    from tasks.run_notes import WITHOUT_A_WORD
+
+    state = Crashed(message=f"{WITHOUT_A_WORD}. To go on: {command}" if command else WITHOUT_A_WORD)
+    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=OPEN_RUNS):
+        if run.state and run.state.is_final():
+            continue
+        of_it = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        for task_run in client.read_task_runs(flow_run_filter=of_it, limit=OPEN_RUNS):
+            if not (task_run.state and task_run.state.is_final()):
+                client.set_task_run_state(task_run.id, state, force=True)
+        client.set_flow_run_state(run.id, state, force=True)
+
+
+def _among_reports(places: Places, notes: Sequence[Note], killed: "Sequence[KilledRun]") -> None:
+    from tasks.report_files import sweep
+
+    processes = {note.file.stem for note in notes}
+    sweep(places.reports, processes=processes, pipelines={run.pipeline_id for run in killed if run.kind == "pipeline"})
