@@ -34,7 +34,7 @@ from benchmarks.worlds import REPORTED
 
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
-AUDIT = ("judge, gold %", "reward model: labels %", "their ceiling %", "gold %", "PPO's gold at the end %", "gap at the end")
+AUDIT = ("labels, gold %", "reward model: labels %", "gold %", "PPO's gold at the end %", "gap at the end")
 ENDS = (("estimate", ""), ("low", "_low"), ("high", "_high"))
 
 
@@ -136,8 +136,8 @@ def audit_row(audit: dict[str, dict[str, float]]) -> list[str]:
     """Return what labels, reward model and proxy were worth, in the order of `AUDIT`."""
     labels, model, proxy = (audit.get(part) or {} for part in ("labels", "reward_model", "proxy"))
     gap = f"{proxy['end_gap']:+.2f}" if "end_gap" in proxy else "–"
-    judge = bounded(labels, "accuracy") if audit.get("source") == "judge" else "–"
-    return [judge, *(bounded(model, name) for name in ("accuracy", "ceiling", "accuracy_gold")), bounded(proxy, "end_gold"), gap]
+    given = bounded(labels, "accuracy") if audit.get("source") == "judge" else bounded(proxy, "labels_agreement_gold")
+    return [given, *(bounded(model, name) for name in ("accuracy", "accuracy_gold")), bounded(proxy, "end_gold"), gap]
 
 
 def main(words: list[str]) -> None:
