@@ -56,6 +56,9 @@ def settle(places: Places, say: Callable[[str], None]) -> None:
     except PosttrainError as error:
         say(f"note: a run that was killed cannot be marked yet: {error}")
         return
+    except Exception as error:  # a server that answers strangely: the command itself is not to fail of it
+        say(f"note: a run that was killed cannot be marked yet: {type(error).__name__}: {error}. The next command tries again")
+        return
     for note in notes:
         forget(note)
     for run in killed:

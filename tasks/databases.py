@@ -140,7 +140,8 @@ def holder_of(file: Path) -> Holder | None:
             if kind != "WRITE" or where not in inodes or int(owner) in (os.getpid(), 0, -1):
                 continue
             with suppress(psutil.Error):
-                return Holder(int(owner), f"process {owner} ({' '.join(psutil.Process(int(owner)).cmdline())[:80]})")
+                command = "".join(one if one.isprintable() else " " for one in " ".join(psutil.Process(int(owner)).cmdline()))
+                return Holder(int(owner), f"process {owner} ({' '.join(command.split())[:80]})")
             return Holder(int(owner), f"process {owner}")
     return None
 

@@ -13,6 +13,9 @@ from tasks.presence import Process, living
 from tasks.run_notes import WITHOUT_A_WORD, ended
 from tasks.tracking import Ledger
 
+VERSION_TAG = "posttrain.version"
+"""Of a logged model: "none" until its version stands. MLflow's own status cannot be searched for by its name."""
+
 
 @dataclass(frozen=True)
 class KilledRun:
@@ -72,19 +75,25 @@ def _close(ledger: Ledger, run: Any) -> KilledRun:
 def sweep_models(ledger: Ledger) -> list[str]:
     """Take out of MLflow the models that never became a version, with their files; returns their ids.
 
-    A model is PENDING until its version stands (tasks/registry.py), so those are they, once the run that made them has ended.
+    A model says in a tag whether its version stands (tasks/registry.py). One that says no is theirs, once its run has ended.
     """
     client = ledger.client
     swept = []
-    for model in client.search_logged_models([ledger.experiment_id], filter_string="status = 'PENDING'"):
+    for model in client.search_logged_models([ledger.experiment_id], filter_string=f"tags.`{VERSION_TAG}` = 'none'"):
         if model.source_run_id and client.get_run(model.source_run_id).info.status == "RUNNING":
             continue
         if client.search_model_versions(f"source_path = 'models:/{model.model_id}'"):
-            client.finalize_logged_model(model.model_id, "READY")
+            settle_model(ledger, model.model_id)
             continue
         discard(ledger, model)
         swept.append(str(model.model_id))
     return swept
+
+
+def settle_model(ledger: Ledger, model_id: str) -> None:
+    """Say of a logged model that its version stands."""
+    ledger.client.finalize_logged_model(model_id, "READY")
+    ledger.client.set_logged_model_tags(model_id, {VERSION_TAG: "stands"})
 
 
 def discard(ledger: Ledger, model: Any) -> None:

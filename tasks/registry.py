@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import ContractError, RequestError, StorageError, did_you_mean
-from tasks.killed_runs import discard
+from tasks.killed_runs import VERSION_TAG, discard, settle_model
 from tasks.ledger_store import plain_errors
 from tasks.model_files import put_files
 from tasks.stage import file_digest
@@ -202,7 +202,7 @@ def _new_version(ledger: Ledger, *, name: str, folder: Path, run_id: str, tags: 
     from mlflow.exceptions import MlflowException
 
     client = ledger.client
-    model = client.create_logged_model(ledger.experiment_id, name=name, source_run_id=run_id, tags=dict(tags))
+    model = client.create_logged_model(ledger.experiment_id, name=name, source_run_id=run_id, tags={**tags, VERSION_TAG: "none"})
     is_new_name = False
     try:
         if ledger.is_local:
@@ -224,11 +224,10 @@ def _new_version(ledger: Ledger, *, name: str, folder: Path, run_id: str, tags: 
             if is_new_name:
                 client.delete_registered_model(name)
         raise
-    # READY comes last: what is PENDING has no version yet
     client.set_logged_model_tags(
         model.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version.version}])}
     )
-    client.finalize_logged_model(model.model_id, "READY")
+    settle_model(ledger, model.model_id)
     return str(version.version), str(model.model_id)
 
 

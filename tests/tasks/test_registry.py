@@ -79,23 +79,15 @@ def test_a_new_version_is_the_challenger(ledger: Ledger, tmp_path: Path) -> None
     assert (logged.status, logged.source_run_id) == ("READY", run_id)
 
 
-def test_weights_are_linked_and_outlive_their_artifact(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_version_has_files_of_its_own_and_outlives_its_artifact(ledger: Ledger, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model")
     model = put(ledger, folder, start(ledger))
-    assert (Path(model.path) / "model.safetensors").samefile(folder / "model.safetensors")
+    weights = Path(model.path) / "model.safetensors"
+    assert not weights.samefile(folder / "model.safetensors"), "one damaged file would take both"
+    os.truncate(folder / "model.safetensors", 3)
+    assert local_path(ledger, model.uri) == weights.parent
     shutil.rmtree(folder)
-    assert (Path(model.path) / "model.safetensors").read_bytes() == b"weights"
-
-
-def test_where_links_are_refused_weights_are_copied(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def across_disks(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr("tasks.registry.os.link", across_disks)
-    folder = model_folder(tmp_path / "model")
-    model = put(ledger, folder, start(ledger))
-    assert not (Path(model.path) / "model.safetensors").samefile(folder / "model.safetensors")
-    assert (Path(model.path) / "model.safetensors").read_bytes() == b"weights"
+    assert weights.read_bytes() == b"weights"
 
 
 def test_the_same_weights_of_the_same_stage_are_one_version(ledger: Ledger, tmp_path: Path) -> None:
@@ -117,10 +109,128 @@ def test_equal_weights_of_another_stage_key_are_another_version(ledger: Ledger, 
     assert put(ledger, folder, run_id, {"posttrain.stage_key": "l" * 64}).version == "2"
 
 
-def test_a_version_whose_files_are_gone_is_not_reused(ledger: Ledger, tmp_path: Path) -> None:
+DAMAGES = {
+    "cut": lambda folder: os.truncate(folder / "model.safetensors", 3),
+    "changed": lambda folder: (folder / "model.safetensors").write_bytes(b"weighty"),
+    "without weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "without a configuration": lambda folder: (folder / "config.json").unlink(),
+    "with a file more": lambda folder: (folder / "adapter.safetensors").write_bytes(b"foreign"),
+    "gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_registering_again_repairs_a_damaged_version(ledger: Ledger, tmp_path: Path, damage) -> None:
+    folder, run_id, said = model_folder(tmp_path / "a"), start(ledger), []
+    first = put(ledger, folder, run_id)
+    damage(Path(first.path))
+    again = register(ledger, name=NAME, folder=folder, run_id=run_id, tags=KEY, metrics={}, say=said.append)
+    assert (again.version, again.is_new, again.path) == ("1", False, first.path)
+    assert sorted((file.name, file.read_bytes()) for file in Path(first.path).iterdir()) == [
+        ("config.json", b"{}"),
+        ("model.safetensors", b"weights"),
+    ]
+    assert said == [f"models:/{NAME}/1: its files were damaged or gone, and are repaired from {folder}"]
+
+
+def stage_of(ledger: Ledger, weights: bytes = b"weights") -> Path:
+    """Make the artifact of the stage that KEY names, and return its model."""
+    stage = ledger.places.stages / "sft" / KEY["posttrain.stage_key"]
+    folder = model_folder(stage / "model", weights)
+    files = {f"model/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    (stage / "stage.json").write_text(json.dumps({"files": files}))
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_every_use_repairs_a_version_from_an_equal_stage_or_tells_that_it_is_lost(ledger: Ledger, damage) -> None:
+    said: list[str] = []
+    folder = stage_of(ledger)
+    model = put(ledger, folder, start(ledger))
+    damage(Path(model.path))
+    assert local_path(ledger, f"models:/{NAME}@challenger", say=said.append) == Path(model.path)
+    assert (Path(model.path) / "model.safetensors").read_bytes() == b"weights"
+    assert said == [f"models:/{NAME}/1: its files were damaged or gone, and are repaired from {folder}"]
+
+    damage(Path(model.path))
+    os.truncate(folder / "model.safetensors", 3)  # the stage is damaged as well
+    with pytest.raises(StorageError) as told:
+        local_path(ledger, model.uri)
+    assert str(told.value).startswith(f"models:/{NAME}/1 is lost: ")
+    assert "and no stage here has the same weights. Restore that folder from a backup, or make the model again: " in str(
+        told.value
+    )
+
+
+def test_a_version_that_was_one_file_with_its_damaged_stage_is_repaired(ledger: Ledger) -> None:
+    """As stores of before have them: the version is a hard link, and one truncation takes both."""
+    folder = stage_of(ledger)
+    model = put(ledger, folder, start(ledger))
+    weights = Path(model.path) / "model.safetensors"
+    weights.unlink()
+    os.link(folder / "model.safetensors", weights)
+    os.truncate(folder / "model.safetensors", 3)
+    shutil.rmtree(folder.parent)
+    folder = stage_of(ledger)  # made again
+    assert put(ledger, folder, start(ledger)).version == "1"
+    assert weights.read_bytes() == b"weights" and not weights.samefile(folder / "model.safetensors")
+
+
+def test_a_stage_that_is_damaged_after_it_was_made_is_not_registered(ledger: Ledger) -> None:
+    folder = stage_of(ledger)
+    os.truncate(folder / "model.safetensors", 3)
+    with pytest.raises(StorageError, match="has not the files that its stage wrote: their digest differs"):
+        put(ledger, folder, start(ledger))
+    nothing_stays(ledger)
+
+
+def nothing_stays(ledger: Ledger) -> None:
+    """Neither half a model, nor a name without a version, nor a file."""
+    assert ledger.client.search_logged_models([ledger.experiment_id]) == []
+    assert ledger.client.search_registered_models() == []
+    assert not [path for path in (ledger.places.ledger / "artifacts").rglob("*") if path.is_file()]
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "where", ["tasks.model_files.os.fsync", "tasks.model_files._copy", "mlflow.MlflowClient.create_registered_model"]
+)
+def test_a_full_disk_leaves_nothing_half_made(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     folder, run_id = model_folder(tmp_path / "a"), start(ledger)
-    (Path(put(ledger, folder, run_id).path) / "model.safetensors").unlink()
-    assert put(ledger, folder, run_id).version == "2"
+    with monkeypatch.context() as patch:
+        patch.setattr(where, full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            put(ledger, folder, run_id)
+    nothing_stays(ledger)
+    assert put(ledger, folder, run_id).version == "1"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_name_that_got_no_version_goes_again(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    folder, run_id = model_folder(tmp_path / "a"), start(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.MlflowClient.create_model_version", fails)
+        with pytest.raises((StorageError, KeyboardInterrupt)):
+            put(ledger, folder, run_id)
+    nothing_stays(ledger)
+    put(ledger, folder, run_id)
+    other = model_folder(tmp_path / "b", b"others")
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.MlflowClient.create_model_version", fails)
+        with pytest.raises((StorageError, KeyboardInterrupt)):
+            put(ledger, other, run_id)
+    assert [model.name for model in ledger.client.search_registered_models()] == [NAME], "a name that has a version stays"
+    assert len(ledger.client.search_logged_models([ledger.experiment_id])) == 1
 
 
 def test_the_digest_comes_from_the_stages_records_or_the_files(tmp_path: Path) -> None:
@@ -163,8 +273,11 @@ def test_refusals(ledger: Ledger, tmp_path: Path) -> None:
     shutil.rmtree(model.path)
     with pytest.raises(StorageError) as gone:
         local_path(ledger, model.uri)
+    run_id = ledger.client.get_model_version(NAME, "1").run_id
     assert str(gone.value) == (
-        f"models:/posttrain-world/1 lies in {model.path}, which has no config.json. Restore it, or run the pipeline again"
+        f"models:/posttrain-world/1 is lost: {model.path} lacks config.json or *.safetensors, and no stage here has the same "
+        "weights. Restore that folder from a backup, or make the model again: make pipeline METHOD=… DATA=world "
+        f"(run {run_id} in MLflow has its settings). Other versions are not touched"
     )
 
 

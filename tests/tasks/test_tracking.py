@@ -55,6 +55,7 @@ def start(ledger: Ledger, method: str = "dpo", **changes: str) -> str:
         "git_commit": "abc1234",
         "flow_run_id": "flow-1",
         "pipeline_id": "p1",
+        "command": f"make pipeline METHOD={method}",
     } | changes
     return ledger.start_pipeline(Config(method=method), files_md5={"questions.jsonl": "e" * 32}, **facts)
 
@@ -189,22 +190,25 @@ def test_failures_say_why(ledger: Ledger) -> None:
     assert ledger.client.get_run(still_open.run_id).info.status == "KILLED"
     pipeline = ledger.client.get_run(parent)
     assert pipeline.info.status == "FAILED" and pipeline.data.tags["posttrain.error"] == "the SFT stage broke its promise"
-    assert "Post-training `tiny`" in pipeline.data.tags["mlflow.note.content"]
+    page = pipeline.data.tags["mlflow.note.content"]
+    assert page.startswith(
+        "**Failed:** the SFT stage broke its promise\n\n"
+        "**To go on** from the last finished stage: `make pipeline METHOD=dpo`\n\nPost-training `tiny`"
+    )
+    assert "reports/" not in page, "there is none"
 
 
-def test_only_what_a_dead_process_of_this_machine_left_is_closed(ledger: Ledger) -> None:
-    mine, dead, reused, elsewhere, finished = (start(ledger) for _ in range(5))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for run_id in (dead, elsewhere, finished):
-        ledger.client.set_tag(run_id, "posttrain.pid", str(gone.pid))
-    ledger.client.set_tag(reused, "posttrain.pid_started", "1000.00")
-    ledger.client.set_tag(elsewhere, "posttrain.host", f"not-{socket.gethostname()}")
-    ledger.finish_pipeline(finished, metrics={})
-    assert set(ledger.close_abandoned()) == {dead, reused}
-    status = {run_id: ledger.client.get_run(run_id).info.status for run_id in (mine, dead, reused, elsewhere, finished)}
-    assert list(status.values()) == ["RUNNING", "KILLED", "KILLED", "RUNNING", "FINISHED"]
-    assert ledger.close_abandoned() == []
+def test_a_report_is_named_once_it_is_there(ledger: Ledger) -> None:
+    without, with_one = start(ledger, pipeline_id="p1"), start(ledger, pipeline_id="p2")
+    ledger.places.reports.mkdir()
+    (ledger.places.reports / "p2.md").touch()
+    pages = {}
+    for run_id in (without, with_one):
+        assert "reports/" not in ledger.client.get_run(run_id).data.tags["mlflow.note.content"]
+        ledger.finish_pipeline(run_id, metrics={})
+        pages[run_id] = ledger.client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert "reports/" not in pages[without]
+    assert pages[with_one].endswith("The same in a file: `reports/p2.md`.")
 
 
 def test_a_table_of_samples(ledger: Ledger) -> None:
@@ -344,10 +348,7 @@ def test_what_the_store_refuses_is_told_once_and_mlflow_logs_no_traceback(
         store.execute("DROP TABLE tags")
     with pytest.raises(StorageError) as told:
         ledger.finish_pipeline(run_id, metrics={}, tags={"posttrain.cached": "true"})
-    assert str(told.value) == (
-        "the MLflow store refused a request: (sqlite3.OperationalError) no such table: tags. "
-        "To mend it: free or unlock the disk, then run again"
-    )
+    assert "mlflow.db) is damaged: (sqlite3.OperationalError) no such table: tags. Lost: the history of runs" in str(told.value)
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -375,12 +376,17 @@ def test_an_interruption_waits_until_the_run_is_closed(
     assert run.data.tags["posttrain.error"] == "interrupted"
 
 
-def test_a_file_that_is_no_database_is_said_plainly(tmp_path: Path) -> None:
-    folder = tmp_path / "mlflow" / "store"
-    folder.mkdir(parents=True)
-    (folder / "mlflow.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StorageError, match=r"^the MLflow store refused a write: file is not a database\. Free or unlock"):
-        Ledger.open(Places(tmp_path), LOCAL)
+def test_a_disk_that_refuses_a_file_is_told_by_its_own_name(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "somewhere/report.md")
+
+    monkeypatch.setattr(ledger.client, "log_artifact", full)
+    with pytest.raises(StorageError) as told:
+        ledger.log_file(start(ledger), Path("report.md"))
+    assert str(told.value) == (
+        "MLflow's store: the disk is full (somewhere/report.md). What was finished before is kept; make room (or make it "
+        "writable), then run again"
+    )
 
 
 @pytest.fixture
