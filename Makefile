@@ -34,8 +34,8 @@ pipeline: $(READY) ## run one method: METHOD=dpo|sft DATA=name SET="dpo.beta=0.2
 data: $(READY) ## bring a dataset up to date: DATA=name (default: the tiny world)
 	@$(FLOWS) data $(SETTINGS)
 
-import: $(READY) ## make a dataset of a file: FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k
-	@$(FLOWS) import format="$(FORMAT)" file="$(FILE)" name="$(NAME)"
+import: $(READY) ## make a dataset of a file: FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k MAP="prompt=question" SKIP_BAD=1
+	@$(FLOWS) import format="$(FORMAT)" file="$(FILE)" name="$(NAME)" map="$(MAP)" skip_bad="$(SKIP_BAD)"
 
 validate: $(READY) ## check a dataset without training: DATA=name
 	@$(FLOWS) validate $(SETTINGS)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from posttrain.chat import transcript
 from posttrain.errors import DataError, RequestError
-from posttrain.formats import FORMATS, read
-from posttrain.formats.items import Item, guess
+from posttrain.formats import FORMATS, guess, read
+from posttrain.formats.items import Item
 from posttrain.records import Demonstration, Message, Preference, Question, Rating, Text
 
 
