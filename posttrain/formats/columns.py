@@ -66,7 +66,7 @@ class Columns:
                 ignored.add(column)
             elif name not in FIELDS:
                 raise RequestError(
-                    f"MAP: {name} is no field that a format reads{did_you_mean(name, FIELDS)}. "
+                    f"MAP: {name} is no field that a format reads{did_you_mean(name, FIELDS) or '.'} "
                     "Write field=column, the field first"
                 )
             elif name in sources or name in numbers:
