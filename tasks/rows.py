@@ -26,6 +26,7 @@ WRAPPERS = ("data", "rows", "examples", "instances", "records", "items", "train"
 """Fields in which a file that is one object keeps its rows."""
 
 _ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SPACE = re.compile(r"\s*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -83,7 +84,12 @@ def _objects_or_lines(stream: IO[bytes], shown: str) -> Iterator[Item]:
     opening = stream.readline(LONGEST_LINE + 1)
     if opening.rstrip() == b"{" or (opening[:1] == b"{" and opening.rstrip()[-1:] in (b"{", b"[", b",", b":")):
         rest = stream.read(LARGEST_ARRAY + 1)
-        if len(rest) <= LARGEST_ARRAY and (rows := _printed_objects(opening + rest)):
+        if len(rest) > LARGEST_ARRAY:
+            raise DataError(
+                f"{shown} begins with an object that is printed over several lines, and is larger than "
+                f"{LARGEST_ARRAY // 1024**2} MB. Write one object a line: jq -c . {shown} > rows.jsonl"
+            )
+        if rows := _printed_objects(opening + rest):
             return (_item(row, source=shown, unit="item", number=number) for number, row in enumerate(rows))
         return _lines(chain(opening.splitlines(keepends=True), rest.splitlines(keepends=True)), shown)
     return _lines(chain([opening], iter(lambda: stream.readline(LONGEST_LINE + 1), b"")), shown)
@@ -94,8 +100,7 @@ def _printed_objects(text: bytes) -> list[Any]:
     decoder, found, place = json.JSONDecoder(object_pairs_hook=_unique), [], 0
     try:
         whole = text.decode("utf-8")
-        while whole[place:].strip():
-            place += len(whole[place:]) - len(whole[place:].lstrip())
+        while (place := _SPACE.match(whole, place).end()) < len(whole):  # type: ignore[union-attr]  # it matches anything
             value, place = decoder.raw_decode(whole, place)
             found.append(value)
     except (ValueError, RecursionError):

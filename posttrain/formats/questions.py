@@ -64,6 +64,8 @@ def qa(item: Item) -> Record:
     if prompt is None:
         item.fail(f"there is no field question (there is: {shown(', '.join(map(str, item.row)))}){item.other_format()}")
     worked, answers = _worked(item), references(item)
+    if item.has("answer_value"):  # the ReFT authors write whole numbers as 72.0
+        answers = tuple(_WHOLE_FLOAT.sub(r"\1", answer) for answer in answers)
     if not worked and not answers:
         item.fail(f"there is no answer (there is: {shown(', '.join(map(str, item.row)))}){item.other_format()}")
     if not worked and len(answers) > 1:

@@ -160,7 +160,7 @@ def test_an_answer_that_is_no_answer_is_refused(answer):
             {"item_id": "1", "question": "q", "answer_cot": "Therefore, the answer is <72>.", "answer_value": "72.0"},
             "q",
             "Therefore, the answer is 72.",
-            "72.0",
+            "72",
         ),
         ("qa", {"question": "q", "answer_cot": "6 * 12", "answer_value": "72"}, "q", "6 * 12\nAnswer: 72", "72"),
         ("qa", {"question": "q", "answer": 42}, "q", "Answer: 42", "42"),
