@@ -80,6 +80,8 @@ NOTHING_TO_CHECK = (
     "there is nothing to check a response against: accuracy, rewards by a grader and simulated labels leave the question out"
 )
 
+NO_MARGIN = "the margin is not greater than 0: scores and choice do not agree"
+
 MUTANTS = [
     (
         "corpus",
@@ -142,13 +144,13 @@ MUTANTS = [
         "preferences",
         [{**PREFERENCE, "margin": 0}],
         "critical",
-        "the margin is not greater than 0: scores and choice do not agree",
+        NO_MARGIN,
     ),
     (
         "preferences",
         [{**PREFERENCE, "margin": float("inf")}],
         "critical",
-        "the margin is not greater than 0: scores and choice do not agree",
+        NO_MARGIN,
     ),
     ("preferences", twice(PREFERENCE, chosen="that", rejected="this"), "critical", "the same annotator prefers the opposite"),
     (
