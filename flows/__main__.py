@@ -108,20 +108,28 @@ def run_data(places: Places, words: Sequence[str]) -> None:
 
 
 def run_import(places: Places, words: Sequence[str]) -> None:
-    """Turn a file of a public format into a dataset: FORMAT, FILE and NAME."""
+    """Turn a file into a dataset: FILE and NAME, and FORMAT, MAP and SKIP_BAD where they are needed."""
     given = dict(word.partition("=")[::2] for word in words)
-    for name in ("format", "file", "name"):
+    for name in ("file", "name"):
         if not given.get(name):
             raise RequestError(f"import needs {name.upper()}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k")
-    unknown = set(given) - {"format", "file", "name"}
-    if unknown:
-        raise RequestError(f"import takes FORMAT, FILE and NAME, not {', '.join(sorted(unknown))}")
+    if given.get("skip_bad", "") not in ("", "0", "1"):
+        raise RequestError(f"SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got {given['skip_bad']}")
     check_disk(places)
     _prepare(places, None)
     from tasks.dvc import bring_up_to_date
     from tasks.importing import import_file
 
-    report = import_file(places, format=given["format"], file=given["file"], name=given["name"])
+    report = import_file(
+        places,
+        format=given.get("format", ""),
+        file=given["file"],
+        name=given["name"],
+        columns=given.get("map", ""),
+        skip_bad=given.get("skip_bad") == "1",
+    )
+    for note in report.notes:
+        say(note)
     version = bring_up_to_date(places, report.name)
     counts = ", ".join(f"{count:,} {kind}s" for kind, count in report.kinds.items())
     print(f"{report.name}: {counts} in {report.path}, split into {', '.join(version.files)} (md5 {version.md5})")
@@ -145,9 +153,6 @@ def run_grade(places: Places, words: Sequence[str]) -> None:
     for name in ("grader", "file"):
         if not given.get(name):
             raise RequestError(f"grade needs {name.upper()}: make grade GRADER=answer FILE=samples.jsonl")
-    unknown = set(given) - {"grader", "file", "out"}
-    if unknown:
-        raise RequestError(f"grade takes GRADER, FILE and OUT, not {', '.join(sorted(unknown))}")
     from tasks.grade import grade_file, print_report
 
     print_report(grade_file(places, grader=given["grader"], file=given["file"], out=given.get("out", "")))

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from posttrain.chat import PLAIN_CHAT_TEMPLATE, separated
 from posttrain.errors import RequestError
-from posttrain.records import Prompt
+from posttrain.records import Message, Prompt
 from posttrain.sections import ModelSettings
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -158,9 +158,8 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """
     if isinstance(prompt, str):
         return separated(prompt)
-    messages: list[dict[str, Any]] = [message.model_dump() for message in prompt]
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        text = _through_template(tokenizer, prompt)
     except TemplateError as error:
         roles = ", ".join(message.role for message in prompt)
         raise RequestError(f"the model's chat template refuses a prompt with the roles {roles}: {_first_line(error)}") from None
@@ -168,6 +167,33 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     if bos and text.startswith(bos) and tokenizer.bos_token_id in tokenizer("")["input_ids"]:
         return text[len(bos) :]
     return text
+
+
+def _through_template(tokenizer: PreTrainedTokenizerBase, prompt: tuple[Message, ...]) -> str:
+    """Return the messages as the chat template writes them; what a tool said is never lost.
+
+    Many templates refuse the role `tool`, or leave its turns out in silence. For those it is the user who passes on what the
+    tool said, marked as the templates of Hermes and Qwen mark it.
+    """
+    observations = [message.content.strip() for message in prompt if message.role == "tool"]
+    try:
+        text = _rendered(tokenizer, [message.model_dump() for message in prompt])
+        if all(said in text for said in observations):
+            return text
+    except TemplateError:
+        if not observations:
+            raise
+    passed_on = [
+        {"role": "user", "content": f"<tool_response>\n{message.content}\n</tool_response>"}
+        if message.role == "tool"
+        else message.model_dump()
+        for message in prompt
+    ]
+    return _rendered(tokenizer, passed_on)
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def _first_line(error: Exception) -> str:

@@ -30,6 +30,7 @@ FACTS: dict[str, tuple[str, str]] = {
     "text_characters": ("int32", "characters of the document, white space not counted"),
     "prompt_characters": ("int32", "characters of the prompt (of its last message), white space not counted"),
     "completion_characters": ("float64", "characters of the shortest completion, white space not counted"),
+    "reference_answers": ("int32", "answers that a response can be checked against"),
     "answer_characters": ("float64", "characters of the shortest answer, white space not counted"),
     "unprintable_characters": ("int32", "control characters, NUL to U+009F without tab, line and page breaks"),
     "replacement_characters": ("int32", "U+FFFD and lone surrogates: what a wrong decoding left behind"),
@@ -57,6 +58,7 @@ FACTS: dict[str, tuple[str, str]] = {
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _REPLACEMENT = re.compile("[\ufffd\ud800-\udfff]")
+_PROGRAM = re.compile(r"^\s*def solution\(", re.MULTILINE)
 _MOJIBAKE = re.compile("[ÂÃ][\x80-\xbf]|Ã[ƒ€‚„†‡ˆ‰Š‹Œš›œžŸ]|â€[™œ\x9d“”˜¦¢\x98-\xbf]|â\x80|ðŸ|ï»¿")
 
 
@@ -123,8 +125,8 @@ def encoding_facts(texts: Sequence[str]) -> dict[str, int]:
 
 
 def final_answer(record: Demonstration) -> str | None:
-    """Return `right`, `wrong` or `missing`; None where the row gives no answer to compare with."""
-    if record.answer is None or not record.answer.strip():
+    """Return `right`, `wrong` or `missing`; None where the row gives no answer to compare with, or a program has to run first."""
+    if record.answer is None or not record.answer.strip() or _PROGRAM.search(record.completion):
         return None
     verdict = grade(record.completion, (record.answer,))
     if verdict.extracted is None:
@@ -147,6 +149,8 @@ def row_facts(record: Record) -> dict[str, Any]:
     match record:
         case Demonstration():
             facts["final_answer"] = final_answer(record)
+        case Question():
+            facts["reference_answers"] = sum(bool(answer.strip()) for answer in record.answers)
         case Preference():
             facts["chosen_is_rejected"] = record.chosen.strip() == record.rejected.strip()
             facts["margin"] = np.nan if record.margin is None else float(np.nan_to_num(record.margin, posinf=0.0, neginf=0.0))

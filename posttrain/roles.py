@@ -7,7 +7,7 @@
     preference       preferences, demonstrations*, questions, corpus     held_out**, held_out_preferences
     rating, ranking  ratings or rankings, questions, corpus              held_out
 
-* the chosen completion, where the dataset brings no demonstrations of its own.
+* the chosen completion, where the dataset brings no demonstrations of its own and does not score it lower than the other.
 ** with what SFT would have imitated as the question's `reference`: the demonstration, or the chosen completion.
 """
 
@@ -56,7 +56,7 @@ def in_roles(record: Record, *, is_held_out: bool, is_asked: bool, has_demonstra
         yield ("held_out_preferences" if is_held_out else "preferences"), record
     if is_held_out:
         return
-    if isinstance(record, Preference) and not has_demonstrations:
+    if isinstance(record, Preference) and not has_demonstrations and not _is_reversed(record):
         yield "demonstrations", Demonstration(id=record.id, family=record.family, prompt=record.prompt, completion=record.chosen)
     for role, kind in (("demonstrations", Demonstration), ("ratings", Rating), ("rankings", Ranking)):
         if isinstance(record, kind):
@@ -80,17 +80,25 @@ def _with_reference(question: Question, record: Record, *, has_demonstrations: b
     """Return the question with the completion that SFT would have imitated, had it not been held out."""
     if isinstance(record, Demonstration):
         return question.model_copy(update={"reference": record.completion})
-    if isinstance(record, Preference) and not has_demonstrations:
+    if isinstance(record, Preference) and not has_demonstrations and not _is_reversed(record):
         return question.model_copy(update={"reference": record.chosen})
     return question
 
 
+def _is_reversed(record: Preference) -> bool:
+    """Return whether the scores of a pair say the opposite of its choice."""
+    return record.margin is not None and record.margin < 0
+
+
 def _document(record: Record) -> str:
-    """Return the prompt with the completion that is best known, as one text; a question's is its first answer."""
+    """Return the prompt with the completion that is best known, as one text; a question's is its first answer.
+
+    A completion that the dataset calls bad is left out: what stands in the corpus is imitated.
+    """
     prompt, completion = prompt_of(record), ""
-    if isinstance(record, Demonstration | Rating):
+    if isinstance(record, Demonstration) or (isinstance(record, Rating) and 2 * record.score > record.low + record.high):
         completion = record.completion
-    elif isinstance(record, Preference):
+    elif isinstance(record, Preference) and not _is_reversed(record):
         completion = record.chosen
     elif isinstance(record, Question) and record.answers:
         completion = record.answers[0]

@@ -2,164 +2,229 @@
 
 format     one row
 gsm8k      {"question", "answer": "… <<48/2=24>>24 …\\n#### 72"}                                 arXiv:2110.14168
+           or MATH's {"problem", "solution": "… \\boxed{72}"}, MMLU's {"question", "choices", "answer": 1}
 svamp      {"Body", "Question", "Equation": "( 76.0 - 25.0 )", "Answer": 51.0}                    arXiv:2103.07191
-alpaca     {"instruction", "input", "output"}, also "system" and "history"
-sharegpt   {"conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]}
+qa         {"question", "answer"}, with or without the way to it
+alpaca     {"instruction", "input", "output" | "chosen", "rejected"}, also "system" and "history"
+sharegpt   {"conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]} (+ chosen, rejected)
 hh         {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}                          arXiv:2204.05862
 trl        text | messages | prompt (+ completion (+ label) | + chosen, rejected), plain or as messages
 openai     {"messages"} | {"input": {"messages"}, "preferred_output", "non_preferred_output"}
 hub        rows of a Hugging Face dataset, read as whichever of these its columns show
 records    our own form (posttrain/records.py)
+
+What stands in a row beside these is never dropped without a word: posttrain/formats/fields.py.
 """
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from math import isfinite
+from typing import Any
 
 from pydantic import ValidationError
 
 from posttrain.errors import DataError, RequestError, did_you_mean
-from posttrain.formats.items import (
-    ASSISTANT,
-    Item,
-    as_completion,
-    as_list,
-    as_messages,
-    as_prompt,
-    as_reference,
-    guess,
-    shown,
-)
-from posttrain.records import ANY_RECORD, Demonstration, Message, Preference, Prompt, Question, Rating, Record, Text
+from posttrain.formats import pairs, questions
+from posttrain.formats.fields import demonstration, references, settle
+from posttrain.formats.items import Item, as_list, shown
+from posttrain.formats.pairs import ASSISTANT, instruction, pair, preference, same_question
+from posttrain.formats.turns import as_completion, as_messages, as_prompt, as_text_of_tools, is_learnt
+from posttrain.records import ANY_RECORD, Message, Prompt, Question, Record, Text
 
-REFERENCE_FIELDS = ("reference_answer", "answer", "answers", "solution", "ground_truth", "reference", "expected")
-"""Where reinforcement items keep what an answer is checked against, most telling name first."""
+LOOKED_AT = 20
+"""Rows, at most, from which the format is guessed where nobody named it."""
 
-_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-_WHOLE_FLOAT = re.compile(r"(?<![\w.])(\d+)\.0+(?![\w.])")
-_TURN = re.compile(r"\n\n(Human|Assistant):")
+BadRow = Callable[[Item, DataError], None]
 
 
-def read(form: str, items: Iterable[Item]) -> Iterator[Record]:
+def read(
+    form: str, items: Iterable[Item], *, notes: Counter[str] | None = None, on_bad: BadRow | None = None
+) -> Iterator[Record]:
     """Yield one record a row, in order; a record whose format gives no id is called `<format>-<row number>`.
+
+    Args:
+        form: a name in `FORMATS`, in any case.
+        items: the rows.
+        notes: receives what the user should hear about rows, and of how many each holds.
+        on_bad: is told of a row that cannot be read; without it, the first such row ends the reading.
 
     Raises:
         RequestError: there is no such format.
         DataError: a row does not have the format's form, two rows have one id, or there is no row at all.
     """
-    reader = reader_of(form)
+    form = format_named(form)
     seen: set[str] = set()
     item = None
     for item in items:
-        if not isinstance(item.row, Mapping):
-            item.fail(f"a row must be a JSON object, got {shown(item.row)}")
-        item.form = form
-        record = reader(item)
-        if form == "records":
-            if record.id in seen:
-                item.fail(f"id must be unique, {record.id} was there before")
-            seen.add(record.id)
+        item.hint = suggestion
+        try:
+            record = record_of(form, item)
+            if form == "records":
+                if record.id in seen:
+                    item.fail(f"id must be unique, {record.id} was there before")
+                seen.add(record.id)
+        except DataError as error:
+            if on_bad is None:
+                raise
+            on_bad(item, error)
+            continue
+        if isinstance(record, Question) and not record.answers:
+            item.note("a question that has nothing to check an answer against")
+        if notes is not None:
+            notes.update(item.notes)
         yield record
     if item is None:
         raise DataError("there is not one row to import. Check that the file is the one you meant and was written to its end")
 
 
-def reader_of(form: str) -> Callable[[Item], Record]:
-    """Return the function that reads one row of a format.
+def record_of(form: str, item: Item) -> Record:
+    """Return what one row says.
+
+    Raises:
+        DataError: the row does not have the format's form, or holds what would have to be dropped.
+    """
+    if item.fault:
+        item.fail(item.fault, item.remedy)
+    if not isinstance(item.row, Mapping):
+        item.fail(f"a row must be a JSON object, got {shown(item.row)}")
+    item.form, item.used = form, set()
+    record = FORMATS[form](item)
+    return record if form == "records" or item.form == "records" else settle(item, record)
+
+
+def format_named(form: str) -> str:
+    """Return the name of a format that was asked for in any case.
 
     Raises:
         RequestError: there is no such format.
     """
-    if form not in FORMATS:
-        raise RequestError(f"there is no format {form}{did_you_mean(form, FORMATS)}; formats are {', '.join(FORMATS)}")
-    return FORMATS[form]
+    known = form.strip().casefold()
+    if known not in FORMATS:
+        raise RequestError(f"there is no format {form}{did_you_mean(known, FORMATS)}; formats are {', '.join(FORMATS)}")
+    return known
 
 
-def gsm8k(item: Item) -> Record:
-    """Read a grade-school problem; calculator annotations are dropped, since no calculator answers them here."""
-    solution = item.text("answer")
-    before, marker, answer = solution.rpartition("####")
-    if not marker or not answer.strip():
-        item.fail(f'answer must end in "#### <final answer>", got {shown(solution)}')
-    completion = _CALCULATOR.sub("", before) + marker + answer.rstrip()
-    return Demonstration(id=_id("gsm8k", item), prompt=item.text("question"), completion=completion, answer=answer.strip())
+def recognised(items: Iterable[Item]) -> tuple[str, Iterator[Item]]:
+    """Return the format that reads the first row which any format reads, else the likeliest, and all the rows.
 
-
-def svamp(item: Item) -> Record:
-    """Read a SVAMP problem; its completion shows the equation, then "Answer: N"."""
-    body = item.text("Body").strip()
-    prompt = f"{body}{'' if body[-1:] in '.,?!' else ','} {item.text('Question').strip()}".strip()
-    answer = as_reference(item, "Answer", item.get("Answer"))
-    equation = _WHOLE_FLOAT.sub(r"\1", item.text("Equation")).strip()
-    if equation.startswith("(") and equation.endswith(")") and equation.count("(") == 1:
-        equation = equation[1:-1].strip()
-    return Demonstration(
-        id=_id("svamp", item), prompt=prompt, completion=f"{equation} = {answer}\nAnswer: {answer}", answer=answer
+    Raises:
+        DataError: none of the first rows is of a known form.
+    """
+    rows = iter(items)
+    first = list(islice(rows, LOOKED_AT))
+    for item in first:
+        form = suggestion(item)
+        if form:
+            return form, chain(first, rows)
+    if not first:
+        raise DataError("there is not one row to import. Check that the file is the one you meant and was written to its end")
+    likely = next((form for item in first if isinstance(item.row, Mapping) and (form := guess(item.row))), None)
+    if likely:  # it will say what is wrong with the rows
+        return likely, chain(first, rows)
+    if first[0].fault:
+        first[0].fail(first[0].fault, first[0].remedy)
+    fields = shown(", ".join(map(str, first[0].row))) if isinstance(first[0].row, Mapping) else shown(first[0].row)
+    return first[0].fail(
+        f"no format reads these rows, whose fields are {fields}",
+        f"Name the format, FORMAT={'|'.join(form for form in FORMATS if form != 'hub')}, to hear what is wrong, "
+        'or what the columns are: MAP="prompt=<column> completion=<column>"',
     )
 
 
+def suggestion(item: Item) -> str | None:
+    """Return a format that reads a row, tried, the most likely first; None where none does."""
+    if item.fault or not isinstance(item.row, Mapping):
+        return None
+    for form in dict.fromkeys([guess(item.row), *FORMATS]):
+        if form is None or form in ("hub", item.form):
+            continue
+        trial = Item(item.row, source=item.source, unit=item.unit, number=item.number)
+        try:
+            record_of(form, trial)
+        except DataError:
+            continue
+        return form
+    return None
+
+
+def guess(row: Mapping[str, Any]) -> str | None:
+    """Return the format whose fields a row has, the most specific first; None where no format fits."""
+    fields = row.keys()
+    if {"kind", "prompt"} <= fields or {"kind", "text"} <= fields:
+        return "records"
+    if {"Body", "Question"} <= fields:
+        return "svamp"
+    if "conversations" in fields:
+        return "sharegpt"
+    if {"chosen", "rejected"} <= fields:
+        if "instruction" in fields:
+            return "alpaca"
+        return "hh" if "prompt" not in fields and ASSISTANT in str(row["chosen"]) else "trl"
+    if {"question", "answer"} <= fields:
+        return "gsm8k" if "####" in str(row["answer"]) else "qa"
+    if "instruction" in fields and fields & {"output", "response"}:
+        return "alpaca"
+    if {"input", "preferred_output"} <= fields:
+        return "openai"
+    if fields & {"prompt", "messages", "text"}:
+        return "trl"
+    return "qa" if fields & {"question", "problem", "query"} else None
+
+
 def alpaca(item: Item) -> Record:
-    """Read an instruction with its optional input and, where there are any, a system text and earlier rounds."""
-    prompt = item.text("instruction")
-    if item.row.get("input"):
-        prompt = f"{prompt}\n\n{item.text('input')}"
+    """Read an instruction with its optional input and earlier rounds, and its output, or two of which one is better."""
+    prompt, name = instruction(item), _id("alpaca", item)
     turns: list[Message] = []
-    if item.row.get("system"):
-        turns.append(Message(role="system", content=item.text("system")))
-    for pair in as_list(item, "history", item.row.get("history") or []):
-        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-            item.wrong("history", "a list of [instruction, output]", pair)
-        turns += [Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1])]
+    for round_ in as_list(item, "history", item.get("history") if item.has("history") else []):
+        if not isinstance(round_, Sequence) or len(round_) != 2 or not all(isinstance(part, str) for part in round_):
+            item.wrong("history", "a list of [instruction, output]", round_)
+        turns += [Message(role="user", content=round_[0]), Message(role="assistant", content=round_[1])]
+    item.used |= {"history", "text"}  # text is the row again, written out
     whole: Prompt = (*turns, Message(role="user", content=prompt)) if turns else prompt
-    return Demonstration(id=_id("alpaca", item), prompt=whole, completion=item.text("output"))
+    if "chosen" in item.row or "rejected" in item.row:
+        return preference(item, name=name, prompt=whole, chosen=item.text("chosen"), rejected=item.text("rejected"))
+    output = "response" if "output" not in item.row and "response" in item.row else "output"
+    return demonstration(item, name=name, prompt=whole, completion=item.text(output))
 
 
 def sharegpt(item: Item) -> Record:
-    """Read a conversation: its last gpt turn is the completion, what follows is dropped; `chosen`, `rejected` make a pair."""
-    turns = as_messages(item, "conversations", item.get("conversations"), role="from", content="value")
-    if item.row.get("system"):
-        turns = (Message(role="system", content=item.text("system")), *turns)
-    if "chosen" in item.row and "rejected" in item.row:
-        (chosen,), (rejected,) = (
-            as_messages(item, field, [item.row[field]], role="from", content="value") for field in ("chosen", "rejected")
-        )
+    """Read a conversation: its last assistant's turn is the completion; `chosen`, `rejected` make a pair."""
+    name, said = _id("sharegpt", item), item.get("conversations")
+    turns = as_messages(item, "conversations", said)
+    if "chosen" in item.row or "rejected" in item.row:
+        answers = [as_completion(item, field, item.get(field)) for field in ("chosen", "rejected")]
         prompt = as_prompt(item, "conversations", turns)
-        return Preference(id=_id("sharegpt", item), prompt=prompt, chosen=chosen.content, rejected=rejected.content)
+        return preference(item, name=name, prompt=prompt, chosen=answers[0], rejected=answers[1])
     last = max((place for place, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
     if last < 0:
         item.fail("conversations has no turn from gpt, so there is nothing to learn")
-    prompt = as_prompt(item, "conversations", turns[:last])
-    return Demonstration(id=_id("sharegpt", item), prompt=prompt, completion=turns[last].content)
+    if last + 1 < len(turns):
+        item.note("a conversation that goes on after the assistant's last turn: what follows is left out")
+    return _last_turn(item, name, "conversations", said[: last + 1], turns[: last + 1])
 
 
 def hh(item: Item) -> Record:
-    """Read a pair of transcripts: what they share up to an assistant's turn is the prompt, what follows the two completions."""
-    chosen, rejected = item.text("chosen"), item.text("rejected")
-    shared = chosen.rfind(ASSISTANT)
-    while shared >= 0 and not rejected.startswith(chosen[: shared + len(ASSISTANT)]):
-        shared = chosen.rfind(ASSISTANT, 0, shared)
-    if shared < 0:
-        item.fail('chosen and rejected must share their start up to a "\\n\\nAssistant:", got ' + shown(chosen))
-    after = shared + len(ASSISTANT)
-    prompt = as_prompt(item, "chosen", _turns(chosen[:shared]))
-    return Preference(id=_id("hh", item), prompt=prompt, chosen=_spoken(chosen[after:]), rejected=_spoken(rejected[after:]))
+    """Read a pair of transcripts, in the form of Anthropic's HH data."""
+    return pairs.hh(item, _id("hh", item))
 
 
 def trl(item: Item) -> Record:
     """Read TRL's standard and conversational types; unpaired preferences become ratings, 1 for a label that is true."""
-    row, name = item.row, _id("trl", item)
-    if "chosen" in row or "rejected" in row:
-        return _pair(item, name)
-    if "prompt" in row:
-        if "completion" not in row:
-            return Question(id=name, prompt=_any_prompt(item), answers=_references(item))
-        prompt, completion = _any_prompt(item), as_completion(item, "completion", item.get("completion"))
-        if "label" not in row:
-            return Demonstration(id=name, prompt=prompt, completion=completion)
-        if not isinstance(row["label"], bool):
-            item.wrong("label", "true or false", row["label"])
-        return Rating(id=name, prompt=prompt, completion=completion, score=float(row["label"]))
-    if "messages" in row:
+    name = _id("trl", item)
+    if "chosen" in item.row or "rejected" in item.row:
+        return pair(item, name)
+    completion = next((field for field in ("completion", "response") if field in item.row), "")
+    if "messages" in item.row and not completion:
         return _conversation(item, name)
+    if "prompt" in item.row:
+        prompt = _any_prompt(item)
+        if not completion:
+            return Question(id=name, prompt=prompt, answers=references(item))
+        said = as_completion(item, completion, item.get(completion))
+        return demonstration(item, name=name, prompt=prompt, completion=said)
+    if "text" not in item.row:
+        item.get("prompt")  # says what there is instead
     return Text(id=name, text=item.text("text"))
 
 
@@ -171,9 +236,12 @@ def openai(item: Item) -> Record:
     source = item.get("input")
     if not isinstance(source, Mapping) or "messages" not in source:
         item.wrong("input", 'an object with "messages"', source)
-    prompt = as_prompt(item, "input.messages", as_messages(item, "input.messages", source["messages"]))
+    turns = as_messages(item, "input.messages", source["messages"])
+    if tools := as_text_of_tools(item, "input.tools", source.get("tools")):
+        turns = (Message(role="system", content=tools), *turns)
+    prompt = as_prompt(item, "input.messages", turns)
     chosen, rejected = (as_completion(item, field, item.get(field)) for field in ("preferred_output", "non_preferred_output"))
-    return Preference(id=name, prompt=prompt, chosen=chosen, rejected=rejected)
+    return preference(item, name=name, prompt=prompt, chosen=chosen, rejected=rejected)
 
 
 def hub(item: Item) -> Record:
@@ -182,14 +250,18 @@ def hub(item: Item) -> Record:
     if form is None:
         item.fail(
             f"no format has the columns {shown(', '.join(item.row))}",
-            "Write the rows as JSON lines of format records (posttrain/records.py), then import with format=records",
+            'Say what the columns are, for example MAP="prompt=<column> completion=<column>"',
         )
+    item.form = form
     return FORMATS[form](item)
 
 
 def records(item: Item) -> Record:
     """Read a record in our own form; a missing id is filled in."""
     row = item.row if "id" in item.row else {**item.row, "id": _id("records", item)}
+    for field in ("margin", "score", "low", "high"):
+        if isinstance(row.get(field), float) and not isfinite(row[field]):
+            item.wrong(field, "a finite number", row[field])
     try:
         return ANY_RECORD.validate_python(row)
     except ValidationError as error:
@@ -207,8 +279,9 @@ def records(item: Item) -> Record:
 
 
 FORMATS: dict[str, Callable[[Item], Record]] = {
-    "gsm8k": gsm8k,
-    "svamp": svamp,
+    "gsm8k": questions.gsm8k,
+    "svamp": questions.svamp,
+    "qa": questions.qa,
     "alpaca": alpaca,
     "sharegpt": sharegpt,
     "hh": hh,
@@ -233,91 +306,27 @@ def _any_prompt(item: Item) -> Prompt:
 
 
 def _conversation(item: Item, name: str) -> Record:
-    """Return what `messages` hold: a demonstration if the assistant has the last word, else a question."""
-    turns = as_messages(item, "messages", item.get("messages"))
-    if turns and turns[-1].role == "assistant":
-        return Demonstration(id=name, prompt=as_prompt(item, "messages", turns[:-1]), completion=turns[-1].content)
-    return Question(id=name, prompt=as_prompt(item, "messages", turns), answers=_references(item))
+    """Return what `messages` hold: a pair, a demonstration if the assistant has the last word, else a question."""
+    said = item.get("messages")
+    turns = as_messages(item, "messages", said)
+    prompt = item.get("prompt") if item.has("prompt") else None
+    if isinstance(prompt, str):
+        same_question(item, prompt, turns, field="messages")
+    elif prompt is not None and turns[: len(prompt)] != as_messages(item, "prompt", prompt):
+        item.fail("prompt is not how messages begin, so the row contradicts itself")
+    if not turns or turns[-1].role != "assistant":
+        return Question(id=name, prompt=as_prompt(item, "messages", turns), answers=references(item))
+    if item.has("rejected_response"):  # the form of ms-swift: the last turn is the better one
+        rejected = as_completion(item, "rejected_response", item.get("rejected_response"))
+        before = as_prompt(item, "messages", turns[:-1])
+        return preference(item, name=name, prompt=before, chosen=turns[-1].content, rejected=rejected)
+    return _last_turn(item, name, "messages", said, turns)
 
 
-def _pair(item: Item, name: str) -> Record:
-    """Return TRL's preference, its prompt given, or implicit in what `chosen` and `rejected` have in common."""
-    chosen, rejected = item.get("chosen"), item.get("rejected")
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        if "prompt" in item.row:
-            return Preference(id=name, prompt=_any_prompt(item), chosen=chosen, rejected=rejected)
-        if _TURN.search(chosen):
-            return hh(item).model_copy(update={"id": name})
-        return _implicit_prompt(item, name, chosen, rejected)
-    one, other = as_messages(item, "chosen", chosen), as_messages(item, "rejected", rejected)
-    common = sum(1 for _ in _while_equal(one[:-1], other[:-1]))
-    given = item.row.get("prompt")
-    before: tuple[Message, ...] = one[:common]
-    if isinstance(given, str) and not before:
-        before = (Message(role="user", content=given),)
-    elif given is not None and not isinstance(given, str):
-        opening = as_messages(item, "prompt", given)
-        before = before if before[: len(opening)] == opening else opening + before
-    answers = [[{"role": turn.role, "content": turn.content} for turn in turns[common:]] for turns in (one, other)]
-    prompt = as_prompt(item, "prompt" if given is not None else "chosen", before)
-    return Preference(
-        id=name,
-        prompt=prompt,
-        chosen=as_completion(item, "chosen", answers[0]),
-        rejected=as_completion(item, "rejected", answers[1]),
-    )
-
-
-def _implicit_prompt(item: Item, name: str, chosen: str, rejected: str) -> Record:
-    """Return the preference whose prompt is what two texts share, up to a word's start (TRL cuts "blue" | "black" at "bl")."""
-    shared = _shared(chosen, rejected)
-    while shared and not chosen[shared - 1].isspace():
-        shared -= 1
-    if not chosen[:shared].strip():
-        item.fail("there is no field prompt, and chosen and rejected do not start with the same words")
-    return Preference(id=name, prompt=chosen[:shared], chosen=chosen[shared:], rejected=rejected[shared:])
-
-
-def _shared(one: str, other: str) -> int:
-    """Return how many characters two texts have in common at their start, by bisection."""
-    same, most = 0, min(len(one), len(other))
-    while same < most:
-        middle = (same + most + 1) // 2
-        if one[same:middle] == other[same:middle]:
-            same = middle
-        else:
-            most = middle - 1
-    return same
-
-
-def _while_equal(one: tuple[Message, ...], other: tuple[Message, ...]) -> Iterator[Message]:
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            return
-        yield left
-
-
-def _turns(text: str) -> tuple[Message, ...]:
-    """Return the messages of a transcript; what stands before the first turn is the system's."""
-    if text.startswith(("Human:", "Assistant:")):
-        text = "\n\n" + text
-    opening, *rest = _TURN.split(text)
-    messages = [Message(role="system", content=opening)] if opening.strip() else []
-    for speaker, said in zip(rest[::2], rest[1::2], strict=True):
-        messages.append(Message(role="user" if speaker == "Human" else "assistant", content=_spoken(said)))
-    return tuple(messages)
-
-
-def _spoken(text: str) -> str:
-    return text.removeprefix(" ")
-
-
-def _references(item: Item) -> tuple[str, ...]:
-    """Return what the row gives to check an answer against; () where it gives nothing."""
-    for field in REFERENCE_FIELDS:
-        value = item.row.get(field)
-        if isinstance(value, list | tuple):
-            return tuple(as_reference(item, field, answer) for answer in value)
-        if value is not None:
-            return (as_reference(item, field, value),)
-    return ()
+def _last_turn(item: Item, name: str, field: str, said: Sequence[Any], turns: Sequence[Message]) -> Record:
+    """Return the last turn of a conversation as what is learnt, the others as its prompt."""
+    is_learnt(item, said)
+    if any(turn.role == "assistant" for turn in turns[:-1]):
+        item.note("a conversation of several rounds: the assistant's last turn is learnt, the earlier ones are its context")
+    prompt = as_prompt(item, field, tuple(turns[:-1]))
+    return demonstration(item, name=name, prompt=prompt, completion=turns[-1].content)

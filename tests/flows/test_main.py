@@ -144,13 +144,13 @@ def test_settings_come_from_params_and_the_command_line_wins(root):
 @pytest.mark.parametrize(
     ("words", "missing"),
     [
-        ((), "FORMAT"),
+        ((), "FILE"),
         (("format=gsm8k",), "FILE"),
-        (("format=gsm8k", "file=x.jsonl"), "NAME"),
-        (("format=", "file=x.jsonl", "name=x"), "FORMAT"),
+        (("file=x.jsonl",), "NAME"),
+        (("format=gsm8k", "file=", "name=x"), "FILE"),
     ],
 )
-def test_import_needs_three_words(refused, words, missing):
+def test_import_needs_a_file_and_a_name(refused, words, missing):
     assert refused("import", *words) == (
         2,
         f"request: import needs {missing}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k\n",
@@ -161,6 +161,14 @@ def test_import_takes_no_others(refused):
     words = ("format=gsm8k", "file=x.jsonl", "nmae=x", "seed=1")
     told = "request: import takes FORMAT, FILE, NAME, MAP and SKIP_BAD, not nmae; did you mean NAME?\n"
     assert refused("import", *words) == (2, told)
+
+
+def test_skip_bad_is_yes_or_no(refused):
+    words = ("file=x.jsonl", "name=x", "skip_bad=maybe")
+    assert refused("import", *words) == (
+        2,
+        "request: SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got maybe\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ PURE = {
         "heapq",
     ),
     *("itertools", "math", "operator", "random", "re", "string", "types", "typing", "unicodedata", "zlib"),
-    *("ast", "decimal", "json", "rapidfuzz", "regex"),
+    *("ast", "decimal", "json", "rapidfuzz", "regex", "shlex"),
     *("accelerate", "datasketch", "numpy", "pydantic", "pydantic_core", "scipy", "torch"),
 }
 """What touches no file, no network, no clock and no service."""

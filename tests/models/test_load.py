@@ -309,6 +309,25 @@ def test_messages_go_through_the_tokenizers_own_template():
     assert prompt_text(tokenizer, CONVERSATION) == "[system] Be brief. [user] 2 + 2? [go]"
 
 
+@pytest.mark.parametrize(
+    "of_a_tool",
+    [
+        "{{ m.content | upper }}",  # known to the template: nothing is changed
+        "{{ raise_exception('no such role') }}",
+        "",  # left out in silence
+    ],
+)
+def test_what_a_tool_said_is_never_lost(of_a_tool):
+    tokenizer = words("<eos>", eos_token="<eos>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'tool' %}" + of_a_tool + "{% else %}[{{ m.role }}] {{ m.content }} {% endif %}"
+        "{% endfor %}"
+    )
+    said = "12 C" if "upper" in of_a_tool else "<tool_response>\n12 C\n</tool_response>"
+    told = prompt_text(tokenizer, (Message(role="user", content="Warm?"), Message(role="tool", content="12 C")))
+    assert told == f"[user] Warm? {'' if 'upper' in of_a_tool else '[user] '}{said}{'' if 'upper' in of_a_tool else ' '}"
+
+
 def test_a_tokenizer_without_a_template_gets_the_plain_transcript(folder):
     words("<eos>", "<pad>", eos_token="<eos>").save_pretrained(folder)
     tokenizer = load_tokenizer(folder)

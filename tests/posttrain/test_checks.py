@@ -107,6 +107,7 @@ def test_facts_of_a_demonstration_by_hand():
         ("#### 4.0", "4", "right"),
         ("#### 4", None, None),
         ("#### 4", " ", None),
+        ("def solution():\n    apples = 9\n    return 4", "4", None),  # a program has to run first
     ],
 )
 def test_the_final_answer_is_compared_with_the_rows_own(completion, answer, verdict):

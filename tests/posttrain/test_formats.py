@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from posttrain.chat import transcript
 from posttrain.errors import DataError, RequestError
-from posttrain.formats import FORMATS, read
-from posttrain.formats.items import Item, guess
+from posttrain.formats import FORMATS, guess, read
+from posttrain.formats.items import Item
 from posttrain.records import Demonstration, Message, Preference, Question, Rating, Text
 
 
@@ -93,11 +93,11 @@ def test_hh_splits_where_the_transcripts_part():
     )
 
 
-def test_hh_where_chosen_goes_on_longer_keeps_all_that_differs():
+def test_hh_where_the_transcripts_go_on_after_they_part_takes_the_first_turns_that_differ():
     shared = "\n\nHuman: Hi\n\nAssistant:"
     row = {"chosen": shared + " A\n\nHuman: x\n\nAssistant: B", "rejected": shared + " C"}
     record = one("hh", row)
-    assert (record.prompt, record.chosen, record.rejected) == ((user("Hi"),), "A\n\nHuman: x\n\nAssistant: B", "C")
+    assert (record.prompt, record.chosen, record.rejected) == ((user("Hi"),), "A", "C")
 
 
 speech = st.text("aHé 3\n\u2028:#字", max_size=30).filter(
@@ -205,7 +205,7 @@ def test_hub_reads_what_the_columns_show():
     assert one("hub", {"prompt": "q", "completion": "a"}).completion == "a"
     assert refusal("hub", {"image": 1}) == (
         "f.jsonl line 3: no format has the columns 'image'. "
-        "Write the rows as JSON lines of format records (posttrain/records.py), then import with format=records"
+        'Say what the columns are, for example MAP="prompt=<column> completion=<column>"'
     )
 
 
@@ -220,14 +220,18 @@ def test_our_own_form_is_taken_as_it_is():
         ("gsm8k", [], "a row must be a JSON object, got []"),
         ("gsm8k", {"question": "q"}, "there is no field answer (there is: 'question')"),
         ("gsm8k", {"question": 7, "answer": "#### 7"}, "question must be text, got 7"),
-        ("gsm8k", {"question": "q", "answer": "seven"}, "answer must end in \"#### <final answer>\", got 'seven'"),
+        (
+            "gsm8k",
+            {"question": "q", "answer": "seven"},
+            "answer must end in \"#### <final answer>\", got 'seven'. The fields are those of FORMAT=qa",
+        ),
         (
             "gsm8k",
             {"instruction": "q", "output": "x"},
-            "there is no field answer (there is: 'instruction, output'). The fields are those of format=alpaca",
+            "there is no field answer (there is: 'instruction, output'). The fields are those of FORMAT=alpaca",
         ),
         ("svamp", {"Body": "b", "Question": "q", "Equation": "e", "Answer": True}, "Answer must be text or a number, got True"),
-        ("alpaca", {"instruction": "q", "output": None}, "output must be text, got None"),
+        ("alpaca", {"instruction": "q", "output": None}, "output is null"),
         (
             "alpaca",
             {"instruction": "q", "output": "x", "history": [["a"]]},
@@ -250,11 +254,10 @@ def test_our_own_form_is_taken_as_it_is():
             "chosen and rejected must share their start up to a \"\\n\\nAssistant:\", got 'Human: q'",
         ),
         ("trl", {"prompt": "q", "chosen": "x"}, "there is no field rejected (there is: 'prompt, chosen')"),
-        ("trl", {"prompt": "q", "completion": "x", "label": 1}, "label must be true or false, got 1"),
         (
             "trl",
-            {"chosen": "A", "rejected": "B"},
-            "there is no field prompt, and chosen and rejected do not start with the same words",
+            {"prompt": "q", "completion": "x", "label": 2},
+            "label must be true or false, since it is a verdict on the completion, got 2",
         ),
         (
             "trl",
@@ -265,13 +268,13 @@ def test_our_own_form_is_taken_as_it_is():
         (
             "openai",
             {"messages": [{"role": "boss", "content": "q"}]},
-            "messages[0].role must be one of system, developer, user, human, assistant, gpt, chatgpt, model, tool, function, "
-            "observation, got 'boss'",
+            "messages[0].role must be one of system, developer, user, human, assistant, gpt, chatgpt, bing, bard, model, "
+            "function_call, tool_call, tool, function, observation, tool_response, got 'boss'",
         ),
         (
             "openai",
             {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
-            "messages[0].content must be text (calls of tools, images and audio cannot be learnt here), got [{'type': 'image'}]",
+            "messages[0].content[0] is of type image, and only text can be learnt here",
         ),
         (
             "records",

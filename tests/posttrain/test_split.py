@@ -329,6 +329,17 @@ def test_chosen_completions_stand_in_only_where_there_are_no_demonstrations():
     assert held_out == Question(id="a", prompt="q"), "SFT would not have imitated the chosen completion"
 
 
+def test_what_a_dataset_calls_bad_is_never_imitated():
+    bad = RATING.model_copy(update={"score": 0.0})
+    assert made(bad) == {"questions": Question(id="a", prompt="q"), "ratings": bad, "corpus": text("q\n")}
+    reversed_pair = PREFERENCE.model_copy(update={"margin": -1.0})
+    assert made(reversed_pair) == {
+        "questions": Question(id="a", prompt="q"),
+        "preferences": reversed_pair,
+        "corpus": text("q\n"),
+    }
+
+
 def test_a_conversation_and_its_completion_make_one_transcript():
     record = Demonstration(id="a", prompt=(Message(role="user", content="q"),), completion="c")
     assert made(record)["corpus"] == text("\n\nHuman: q\n\nAssistant: c")

@@ -12,7 +12,7 @@ import yaml
 
 from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.records import ANY_RECORD
-from tasks import data, importing
+from tasks import data, importing, rows
 from tasks import dvc as versions
 from tasks.data import make_world, read_records, split_dataset
 from tasks.dvc import bring_up_to_date
@@ -39,8 +39,8 @@ def test_an_import_replaces_an_earlier_one_and_its_roles(places):
         (b"[]", "in.jsonl has no rows. Check that it is the file you meant and was written to its end"),
         (
             b'{"text": "a"}\n{"text": "b"\n',
-            "in.jsonl line 2: broken JSON at column 12 (EOF while parsing an object). "
-            "Each line must be one whole JSON object; correct or drop the line, then import again",
+            "in.jsonl line 2: broken JSON at column 12 (EOF while parsing an object); each line must be one whole JSON object. "
+            "Correct or drop this line, then import again; or put it aside: SKIP_BAD=1",
         ),
         (
             b'[{"text": "a"},\n {"text" "b"}]',
@@ -49,7 +49,7 @@ def test_an_import_replaces_an_earlier_one_and_its_roles(places):
         (
             b'{"text": "a"}\n{"text": "caf\xe9"}\n',
             "in.jsonl line 2: byte 27 of the file is 0xe9, which is not UTF-8. "
-            "Save the file as UTF-8, for example: iconv -f ISO-8859-1 -t UTF-8",
+            "Save the file as UTF-8, for example: iconv -f ISO-8859-1 -t UTF-8; or put it aside: SKIP_BAD=1",
         ),
         (
             b'[{"text": "a"},\n{"text": "caf\xe9"}]',
@@ -62,11 +62,13 @@ def test_an_import_replaces_an_earlier_one_and_its_roles(places):
         ),
         (
             b'{"text": "a"}\n\n{"prompt": 7}',
-            "in.jsonl line 3: prompt must be text or a list of messages, got 7. Correct or drop this line, then import again",
+            "in.jsonl line 3: prompt must be text or a list of messages, got 7. "
+            "Correct or drop this line, then import again; or put it aside: SKIP_BAD=1",
         ),
         (
             b'[{"text": "a"}, {"text": 7}]',
-            "in.jsonl item [1]: text must be text, got 7. Correct or drop this item, then import again",
+            "in.jsonl item [1]: text must be text, got 7. "
+            "Correct or drop this item, then import again; or put it aside: SKIP_BAD=1",
         ),
         (
             gzip.compress(b'{"text": "a"}\n' * 100, mtime=0)[:-9],
@@ -98,7 +100,7 @@ def test_lines_arrays_marks_and_gzip_are_read(places, no_dvc, content):
 
 
 def test_an_array_too_large_to_hold_is_refused(places, no_dvc, monkeypatch):
-    monkeypatch.setattr(importing, "LARGEST_ARRAY", 10)
+    monkeypatch.setattr(rows, "LARGEST_ARRAY", 10)
     with pytest.raises(
         DataError, match=r"^in\.jsonl is a JSON array of more than 0 MB, which is read whole\. Write it as JSON lines"
     ):
@@ -108,7 +110,9 @@ def test_an_array_too_large_to_hold_is_refused(places, no_dvc, monkeypatch):
 def test_a_file_that_is_not_there_and_a_folder(places):
     with pytest.raises(RequestError, match=r"^there is no file none\.jsonl\. Give its path from "):
         import_file(places, format="trl", file="none.jsonl", name="mine")
-    with pytest.raises(RequestError, match=r"^tasks cannot be read: Is a directory"):
+    with pytest.raises(
+        RequestError, match=r"^tasks is a folder that datasets did not save \(save_to_disk\)\. Name one of the files"
+    ):
         import_file(places, format="trl", file="tasks", name="mine")
 
 

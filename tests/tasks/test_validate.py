@@ -76,6 +76,12 @@ MANY = [{**QUESTION, "id": str(number), "prompt": f"{number}?"} for number in ra
     {**QUESTION, "id": "20", "prompt": "20?", "answers": ["5"]}
 ]
 
+NOTHING_TO_CHECK = (
+    "there is nothing to check a response against: accuracy, rewards by a grader and simulated labels leave the question out"
+)
+
+NO_MARGIN = "the margin is not greater than 0: scores and choice do not agree"
+
 MUTANTS = [
     (
         "corpus",
@@ -130,11 +136,22 @@ MUTANTS = [
     ("demonstrations", [{**DEMONSTRATION, "completion": "so"}], "critical", "no final answer can be read from the completion"),
     ("demonstrations", twice(DEMONSTRATION, id="1", prompt="Else?"), "critical", "the id is that of an earlier row"),
     ("demonstrations", twice(DEMONSTRATION), "warning", "the row repeats an earlier row"),
+    ("questions", [{**QUESTION, "answers": []}], "warning", NOTHING_TO_CHECK),
     ("questions", twice(QUESTION, answers=["four"]), "warning", "the prompt is that of an earlier row"),
     ("questions", MANY, "warning", "one answer makes up more than 90 % of all answers"),
     ("preferences", [{**PREFERENCE, "rejected": "this "}], "critical", "chosen and rejected are the same text"),
-    ("preferences", [{**PREFERENCE, "margin": 0}], "critical", "the margin is not greater than 0"),
-    ("preferences", [{**PREFERENCE, "margin": float("inf")}], "critical", "the margin is not greater than 0"),
+    (
+        "preferences",
+        [{**PREFERENCE, "margin": 0}],
+        "critical",
+        NO_MARGIN,
+    ),
+    (
+        "preferences",
+        [{**PREFERENCE, "margin": float("inf")}],
+        "critical",
+        NO_MARGIN,
+    ),
     ("preferences", twice(PREFERENCE, chosen="that", rejected="this"), "critical", "the same annotator prefers the opposite"),
     (
         "preferences",
@@ -257,7 +274,7 @@ def test_too_many_critical_rows_close_the_gate(tmp_path):
     assert refusal(report) == (
         f"{folder}/preferences.jsonl: 6 of 8 rows (75 %) are critical, at most 1 % may be (validation.most_critical_share):\n"
         "  5 × chosen and rejected are the same text (first: line 3, line 4, line 5, …)\n"
-        "  1 × the margin is not greater than 0 (line 8)\n"
+        "  1 × the margin is not greater than 0: scores and choice do not agree (line 8)\n"
         f"The rows lie in {tmp_path}/out/quarantine.jsonl. Mend or drop them, then run again"
     )
     assert "kept/quarantine.jsonl" in refusal(report, quarantine=Path("kept/quarantine.jsonl"))
