@@ -69,6 +69,8 @@ class Stages:
     ) -> Artifact:
         """Return the artifact of a stage: the cached one if its files are whole, else a new one.
 
+        A stage that this pipeline has run already is not run again, nor told twice: its costs are paid once.
+
         Args:
             name: of the stage.
             compute: `module:function`, called as `function(out, log, **arguments)`; imported only where there is something to
@@ -79,6 +81,8 @@ class Stages:
             arguments: handed on to `compute`.
         """
         key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.partition(":")[0])
+        if before := next((stage for stage in self.done if (stage.name, stage.artifact.key) == (name, key)), None):
+            return before.artifact
         whole, _ = find(self.places, name, key)
         checkpoints = self.places.checkpoints / name / key
         if resumable:

@@ -9,6 +9,8 @@ import torch
 from models.load import device, load_model, load_tokenizer
 from models.options import option_ids
 from models.practice import practise
+from models.size import size_of
+from posttrain.compute import learning
 from posttrain.records import Demonstration, Question
 from posttrain.reviews import VERDICTS, reviews
 from posttrain.sections import JudgeSettings, ModelSettings
@@ -71,5 +73,9 @@ def practise_judging(
     save(network, reader, out / "model")
     return Outcome(
         metrics={"loss": loss},
-        costs={"train_seconds": time.perf_counter() - started, "trained_tokens": tokens},
+        costs={
+            "train_seconds": time.perf_counter() - started,
+            "trained_tokens": tokens,
+            **learning(size_of(network), tokens).as_costs(),
+        },
     )
