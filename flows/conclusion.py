@@ -23,6 +23,8 @@ from tasks.stage import Artifact
 from tasks.tracking import Ledger
 
 TRAINING = ("sft", "sample", "judge", "label", "reward_model", "dpo", "ppo")
+COSTS = ("train_seconds", "generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops", "labels")
+"""Of a stage's costs, those that are added up over the stages in `TRAINING`."""
 SHOWN_SAMPLES = 50
 JUDGE_SUMMARY = "judge.json"
 """Of the stages `judge-<model>`: what is known of the judge."""
@@ -174,6 +176,9 @@ def pipeline_metrics(stages: Stages, final: Artifact, verdict: Artifact | None =
         "accuracy_sampled",
         "accuracy_sampled_low",
         "accuracy_sampled_high",
+        "accuracy_gain",
+        "accuracy_gain_low",
+        "accuracy_gain_high",
         "win_rate",
         "win_rate_low",
         "win_rate_high",
@@ -184,7 +189,7 @@ def pipeline_metrics(stages: Stages, final: Artifact, verdict: Artifact | None =
     return {
         **{f"eval/{name}": final.metrics.get(name) for name in names},
         **{f"eval/{name}": value for name, value in {**final.metrics, **_metrics(verdict)}.items() if name in UNCHECKED},
-        **{f"cost/{name}": total(name) for name in ("train_seconds", "generated_tokens", "trained_tokens", "labels")},
+        **{f"cost/{name}": total(name) for name in COSTS},
         "cost/peak_rss_mb": max(stage.artifact.costs["peak_rss_mb"] for stage in stages.done),
     }
 
@@ -228,7 +233,11 @@ def audit_of(outcomes: Outcomes) -> dict[str, Any] | None:
 
 def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
     """Return what a reader must know to read the numbers right."""
-    told = ["costs are those of the stages after the base, as computed now or when they were cached"]
+    told = [
+        "costs are those of the stages after the base and before evaluation, as computed now or when they were cached; "
+        "cost/flops counts every network (critic, reference, reward model, judge; not a judge's server): 6 a weight for each "
+        "token learnt from, 2 for each token read"
+    ]
     if feedback.labels:
         figures, source = feedback.labels.metrics, source_of_labels(feedback.labels)
         if source == "simulated":

@@ -78,6 +78,8 @@ class Stages:
     ) -> Artifact:
         """Return the artifact of a stage: the cached one if its files are whole, else a new one.
 
+        A stage that this pipeline has run already is not run again, nor told twice: its costs are paid once.
+
         Args:
             name: of the stage.
             compute: `module:function`, called as `function(out, log, **arguments)`; imported only where there is something to
@@ -88,6 +90,8 @@ class Stages:
             arguments: handed on to `compute`.
         """
         key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.partition(":")[0])
+        if before := next((stage for stage in self.done if (stage.name, stage.artifact.key) == (name, key)), None):
+            return before.artifact
         whole, _ = find(self.places, name, key)
         checkpoints = self.places.checkpoints / name / key
         if resumable:
@@ -105,7 +109,7 @@ class Stages:
             return self._make(name, key, compute, settings=key_settings, inputs=key_inputs, arguments=arguments)
 
         folder = self.places.stages / name / key
-        with self._telling(name, key, settings=key_settings, is_there=whole is not None) as line:
+        with self._telling(name, settings=key_settings, is_there=whole is not None) as line:
             state: State[dict[str, Any]] = stage_task(return_state=True)
             told = state.result()
             cached = state.name == "Cached" or told["run_id"] is None
@@ -118,13 +122,9 @@ class Stages:
         return artifact
 
     @contextmanager
-    def _telling(self, name: str, key: str, *, settings: Mapping[str, Any], is_there: bool) -> Iterator[StageLine]:
-        """Tell that a stage begins and ends; of one that this pipeline has had already, nothing."""
-        had = dict.fromkeys((done.name, done.artifact.key) for done in self.done)
-        if (name, key) in had:
-            yield StageLine()
-            return
-        number, planned = len(had) + 1, len(self.plan.names) if self.plan else 0
+    def _telling(self, name: str, *, settings: Mapping[str, Any], is_there: bool) -> Iterator[StageLine]:
+        """Tell that a stage begins and ends."""
+        number, planned = len(self.done) + 1, len(self.plan.names) if self.plan else 0
         line = StageLine(
             name=name,
             doing=self.plan.doing(name) if self.plan else "",

@@ -6,7 +6,7 @@ folders within it; whoever reads the directory with plain transformers gets the 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -21,6 +21,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from models.load import dtype
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
+from models.size import size_of
+from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
 from posttrain.losses import bradley_terry_loss
 from posttrain.masks import is_response, padded
@@ -132,7 +134,12 @@ def centred(member: Any, *, at: float) -> Any:
 
 @torch.inference_mode()
 def score_texts(
-    members: Sequence[Any], tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, batch_size: int
+    members: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    batch_size: int,
+    spent: Callable[[Compute], None] = lambda compute: None,
 ) -> list[float]:
     """Return the mean over the members of each text's score less the member's centre.
 
@@ -143,7 +150,9 @@ def score_texts(
         tokenizer: of all of them, with a padding token; its padding side does not matter.
         texts: prompt and response each, without EOS.
         batch_size: texts scored together, at most, those of like length together.
+        spent: is told what each batch took.
     """
+    sizes = [size_of(member) for member in members]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     told = [0.0] * len(texts)
     for start in range(0, len(order), batch_size):
@@ -155,7 +164,9 @@ def score_texts(
             padding_side="right",
             return_token_type_ids=False,
         ).to(members[0].device)
-        for member in members:
+        tokens = int(batch["attention_mask"].sum())
+        for member, size in zip(members, sizes, strict=True):
+            spent(reading(size, tokens))
             member.config.get_text_config().pad_token_id = tokenizer.pad_token_id
             scores = member(**batch).logits[:, 0].double() - centre_of(member)
             for place, score in zip(places, scores.tolist(), strict=True):

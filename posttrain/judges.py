@@ -87,6 +87,15 @@ class Usage:
             completion_tokens=self.completion_tokens + other.completion_tokens,
         )
 
+    def since(self, before: "Usage") -> "Usage":
+        """Return what has come since."""
+        return Usage(
+            asked=self.asked - before.asked,
+            cached=self.cached - before.cached,
+            prompt_tokens=self.prompt_tokens - before.prompt_tokens,
+            completion_tokens=self.completion_tokens - before.completion_tokens,
+        )
+
     def price(self, *, prompt: float, completion: float) -> float:
         """Return what the tokens cost, from the prices of a million each."""
         return (self.prompt_tokens * prompt + self.completion_tokens * completion) / 1e6

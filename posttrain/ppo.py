@@ -46,6 +46,7 @@ class Update:
         asked: the question of each episode.
         episodes: as they were sampled, with scores.
         rewards: of each episode, with parts and reasons.
+        recomputes: whether the policy read the responses once more before training (`ppo.old_logprobs`).
         objective: mean score minus β KL, averaged over the last `ppo.patience` updates: a checkpoint is best by this.
         state: returns what a checkpoint must hold for `ppo` to go on from here.
     """
@@ -55,6 +56,7 @@ class Update:
     asked: Sequence[int]
     episodes: Episodes
     rewards: Rewards
+    recomputes: bool
     objective: float
     state: Callable[[], dict[str, Any]]
 
@@ -209,6 +211,7 @@ class _Trainer:
             asked=asked,
             episodes=episodes,
             rewards=rewards,
+            recomputes=self._recomputes(),
             objective=_mean(self.objectives[-self.settings.patience :]),
             state=self.state,
         )

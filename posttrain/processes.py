@@ -1,11 +1,13 @@
 """What the processes of one training run tell each other."""
 
 from dataclasses import fields
+from functools import reduce
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from posttrain.compute import Compute
 from posttrain.rewards import Rewards
 from posttrain.rollout import Episodes
 
@@ -27,4 +29,5 @@ def shared(episodes: Episodes, rewards: Rewards, *, pad_id: int) -> tuple[Episod
         values=[value for _, one in told for value in one.values],
         parts={name: [value for _, one in told for value in one.parts[name]] for name in rewards.parts},
         reasons=[reason for _, one in told for reason in one.reasons],
+        compute=reduce(Compute.plus, (one.compute for _, one in told)),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posttrain.compute import Compute
 from posttrain.errors import ContractError, PosttrainError
 
 
@@ -23,11 +24,13 @@ class Rewards:
         values: a number a response.
         parts: named sub-scores, each a number a response ("format", "answer", …).
         reasons: why, a line a response; empty where the function gives none.
+        compute: that the networks took which scored them.
     """
 
     values: Sequence[float]
     parts: Mapping[str, Sequence[float]] = field(default_factory=dict)
     reasons: Sequence[str] = ()
+    compute: Compute = field(default_factory=Compute)
 
 
 RewardFunction = Callable[[Sequence[str], Sequence[str], Sequence[Mapping[str, Any]]], Rewards | Sequence[float]]

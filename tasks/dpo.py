@@ -1,6 +1,7 @@
 """The stage `dpo`: TRL's DPOTrainer on preference pairs, with the reference's log-probabilities computed beforehand."""
 
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,6 +11,8 @@ from trl import DPOConfig, DPOTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
+from models.size import size_of
+from posttrain.compute import learning, reading
 from posttrain.errors import DataError
 from posttrain.labels import as_preferences, by_pair
 from posttrain.sections import DPOSettings, ModelSettings
@@ -110,8 +113,11 @@ def train(
         with must_move(trainer.model, stage="dpo"):
             silenced(trainer).train()
         seconds = time.perf_counter() - started
+        size = size_of(trainer.model)
+        read = _pair_tokens(trainer.train_dataset, context)
         save(merged(trainer.model), reader, out / "model")
     last = curves.last
+    tokens = int(last.get("num_tokens", 0))
     return Outcome(
         metrics={
             "loss": last["loss"],
@@ -123,5 +129,15 @@ def train(
             "chosen_reward": last["rewards/chosen"],
             "pair_accuracy": last["rewards/accuracies"],
         },
-        costs={"train_seconds": seconds, "trained_tokens": last.get("num_tokens", 0.0)},
+        costs={
+            "train_seconds": seconds,
+            "trained_tokens": tokens,
+            **reading(size, read).plus(learning(size, tokens)).as_costs(),
+        },
     )
+
+
+def _pair_tokens(rows: Iterable[Mapping[str, Any]], context: int) -> int:
+    """Return the tokens that the reference reads of TRL's rows: each pair once, prompt and response of either side."""
+    sides = ("chosen_ids", "rejected_ids")
+    return sum(min(context, len(row["prompt_ids"]) + len(row[side])) for row in rows for side in sides)

@@ -5,13 +5,15 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from models.load import check_base
+from posttrain.compute import Compute, Size, reading
 from posttrain.errors import ContractError, RequestError
 from posttrain.judge_figures import JudgeFigures, check_judge, figures_of
-from posttrain.judges import Opinion, expected, inquiry, rescaled, shown
+from posttrain.judges import Opinion, Usage, expected, inquiry, rescaled, shown
 from posttrain.records import Message
 from posttrain.rewards import RewardFunction, Rewards
 from posttrain.sections import JudgeSettings, LabelSettings, ModelSettings
@@ -139,7 +141,12 @@ def label_with_judge(
     count = write_rows(out / LABELS, (label.model_dump(mode="json") for label in given))
     return Outcome(
         metrics={"pairs": count, **_metrics(figures), "asked": judge.usage.asked, "cached": judge.usage.cached},
-        costs={"labels": count, "judge": _price(judge, settings), "train_seconds": time.perf_counter() - started},
+        costs={
+            "labels": count,
+            "judge": _price(judge, settings),
+            "train_seconds": time.perf_counter() - started,
+            **_read_by(judge, judge.usage).as_costs(),
+        },
     )
 
 
@@ -151,6 +158,12 @@ def _how_asked(opinions: Sequence[Opinion], settings: JudgeSettings) -> dict[str
     if settings.samples > 1 and not any(opinion.entropy for opinion in counted):
         told += "; all answers to a question are alike, as from a server that does not sample"
     return {"asked_for": told, "counted_share": len(counted) / len(opinions)}
+
+
+def _read_by(judge: Judge, usage: Usage) -> Compute:
+    """Return what reading so much took; the operations of a server are its own, and not known."""
+    size = judge.size if isinstance(judge, LocalJudge) else Size()
+    return reading(size, usage.prompt_tokens + usage.completion_tokens)
 
 
 def _price(judge: Judge, settings: JudgeSettings) -> float:
@@ -206,13 +219,15 @@ def judge_reward(
             inquiry(form, reasoning=settings.reasoning, prompt=_prompt(prompt, record), response=completion)
             for prompt, completion, record in zip(prompts, completions, records, strict=True)
         ]
+        before = judge.usage
         opinions = judge.ask(inquiries)
         if any(opinion is None for opinion in opinions):
             raise RequestError(
                 f"judge.budget={settings.budget} is spent, and PPO asks the judge about each response: raise it, or learn from a "
                 "reward model (rlaif.direct=false)"
             )
-        return _rewards([opinion for opinion in opinions if opinion], scores, settings, judge.name)
+        rewards = _rewards([opinion for opinion in opinions if opinion], scores, settings, judge.name)
+        return replace(rewards, compute=_read_by(judge, judge.usage.since(before)))
 
     weakref.finalize(reward, judge.close)
     return reward

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from models.generate import generate
 from models.load import device, dtype, load_model, load_tokenizer, prompt_text
 from models.options import option_ids, option_logprobs
+from models.size import size_of
+from posttrain.compute import Size
 from posttrain.errors import RequestError
 from posttrain.judges import Inquiry, Opinion, Usage, from_logprobs
 from posttrain.records import Message, Prompt
@@ -44,6 +46,11 @@ class LocalJudge:
         self._identity = identity
         self._cache = cache
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+
+    @property
+    def size(self) -> Size:
+        """Weights of the model; none as long as every answer was in the cache."""
+        return size_of(self._loaded[0]) if self._loaded else Size()
 
     def ask(self, inquiries: Sequence[Inquiry], *, advance: Callable[[int], None] = lambda replies: None) -> list[Opinion | None]:
         """Return an opinion each, None where `judge.budget` was spent before.

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from models.load import device, dtype, load_model, load_tokenizer, prompt_text
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.reward import centre_of
 from models.sampler import sample
+from models.size import size_of
+from posttrain.compute import Compute, Size, learning, reading
 from posttrain.contracts import Signal
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.graders import Sample, build_grader
@@ -81,7 +84,7 @@ def train(
     with quiet_libraries(), bar("ppo", settings.updates) as advance:
         network = _network(load_model(source, model, on=device(), revision=revision, train=True), model, settings, reward)
         state = kept.latest()
-        run = _Run(log, advance, asker, kept, settings, state)
+        run = _Run(log, advance, asker, kept, settings, state, sizes=_sizes(network))
         started = time.perf_counter()
         updates = ppo(
             network,
@@ -107,8 +110,17 @@ def train(
             "train_seconds": seconds + run.seconds_before,
             "generated_tokens": run.tokens["generated"],
             "trained_tokens": run.tokens["trained"],
+            "critic_tokens": run.tokens["critic"],
+            **run.compute.as_costs(),
         },
     )
+
+
+def _sizes(network: PolicyAndCritic) -> tuple[Size, Size]:
+    """Return the weights of the policy, with the head where the critic is no more than that, and of a critic of its own."""
+    if network.critic is None:
+        return size_of(network.policy, network.value_head), Size()
+    return size_of(network.policy), size_of(network.critic, network.value_head)
 
 
 def _accelerator(model: ModelSettings) -> Accelerator:
@@ -227,7 +239,7 @@ class _Asker:
             return rewards
         samples = [Sample(text, self._records[question]) for text, question in zip(texts, asked, strict=True)]
         gold = [float(grade.is_right) for grade in self._gold.grade(samples)]
-        return Rewards(values=rewards.values, parts={**rewards.parts, "gold": gold}, reasons=rewards.reasons)
+        return replace(rewards, parts={**rewards.parts, "gold": gold})
 
 
 class _Run:
@@ -241,12 +253,16 @@ class _Run:
         kept: Checkpoints,
         settings: PPOSettings,
         state: Mapping[str, Any] | None,
+        *,
+        sizes: tuple[Size, Size],
     ) -> None:
+        self._policy, self._critic = sizes
         self._log, self._advance, self._asker, self._kept, self._settings = log, advance, asker, kept, settings
         before = state or {
             "curve": [],
             "samples": [],
-            "tokens": {"generated": 0, "trained": 0},
+            "tokens": {"generated": 0, "trained": 0, "critic": 0},
+            "compute": (0, 0.0),
             "best": None,
             "seconds": 0.0,
             "signal": None,
@@ -254,6 +270,7 @@ class _Run:
         self._curve: list[dict[str, float]] = list(before["curve"])
         self.samples: list[dict[str, Any]] = list(before["samples"])
         self.tokens: dict[str, int] = dict(before["tokens"])
+        self.compute = Compute(*before["compute"])
         self._best: float | None = before["best"]
         self.seconds_before: float = before["seconds"]
         self._signal = Signal(patience=settings.patience, state=before["signal"])
@@ -284,9 +301,7 @@ class _Run:
         self._curve.append(figures)
         self._log(update.number, figures)
         self._advance(1, f"reward {figures['ppo/reward']:.3f}  KL {figures['ppo/kl']:.3f}")
-        lengths = update.episodes.response_length
-        self.tokens["generated"] += int(lengths.sum())
-        self.tokens["trained"] += int((update.episodes.prompt_length + lengths).sum()) * self._settings.epochs
+        self._count(update)
         if update.number % self._settings.samples_every == 0 or update.number in (1, self._settings.updates):
             self.samples += self._table(update)
         self._signal.see(update.asked, self._responses(update), update.rewards.values)
@@ -302,6 +317,28 @@ class _Run:
         heads, lengths = update.episodes.prompt_length.tolist(), update.episodes.response_length.tolist()
         rows = update.episodes.ids.tolist()
         return [row[head : head + length] for row, head, length in zip(rows, heads, lengths, strict=True)]
+
+    def _count(self, update: Update) -> None:
+        """Add what an update took of every network: policy, critic, reference, and what rewards."""
+        whole = int((update.episodes.prompt_length + update.episodes.response_length).sum())
+        # an update may end early (`ppo.most_step_kl`), so that steps and not epochs tell how often its tokens were learnt from
+        learnt = round(whole * update.metrics["ppo/steps"] * self._settings.mini_batch / self._settings.episodes)
+        has_critic = self._critic.weights > 0
+        self.tokens["generated"] += int(update.episodes.response_length.sum())
+        self.tokens["trained"] += learnt
+        self.tokens["critic"] += learnt * has_critic
+        for network, times in (
+            (
+                self._policy,
+                1 + (update.recomputes or not has_critic),
+            ),  # samples; reads them again, a shared critic's value beside
+            (self._policy, 1),  # the reference is as large
+            (self._critic, int(has_critic)),
+        ):
+            self.compute = self.compute.plus(reading(network, times * whole))
+        for network in (self._policy, self._critic):
+            self.compute = self.compute.plus(learning(network, learnt))
+        self.compute = self.compute.plus(update.rewards.compute)
 
     def _table(self, update: Update) -> list[dict[str, Any]]:
         texts = self._asker.texts(self._responses(update)[:SHOWN])
@@ -330,6 +367,7 @@ class _Run:
                 "curve": self._curve,
                 "samples": self.samples,
                 "tokens": self.tokens,
+                "compute": (self.compute.forward_tokens, self.compute.flops),
                 "best": self._best,
                 "seconds": self.seconds_before + seconds,
                 "signal": self._signal.state(),

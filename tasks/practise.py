@@ -10,6 +10,8 @@ from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer
 from models.options import option_ids
 from models.practice import practise
+from models.size import size_of
+from posttrain.compute import learning
 from posttrain.records import Demonstration, Question
 from posttrain.reviews import VERDICTS, reviewer, reviews
 from posttrain.sections import JudgeSettings, ModelSettings
@@ -73,5 +75,9 @@ def practise_judging(
     save(network, reader, out / "model")
     return Outcome(
         metrics={"loss": loss},
-        costs={"train_seconds": time.perf_counter() - started, "trained_tokens": tokens},
+        costs={
+            "train_seconds": time.perf_counter() - started,
+            "trained_tokens": tokens,
+            **learning(size_of(network), tokens).as_costs(),
+        },
     )

@@ -8,6 +8,8 @@ import torch
 
 from models import tiny
 from models.load import device, load_tokenizer
+from models.size import size_of
+from posttrain.compute import learning
 from posttrain.sections import ModelSettings, PretrainSettings, TinySettings
 from tasks.bases import TINY, base_digest
 from tasks.corpus import corpus
@@ -51,5 +53,9 @@ def make_base(
     save(network, reader, out / "model")
     return Outcome(
         metrics={"loss": loss, "parameters": sum(weight.numel() for weight in network.parameters())},
-        costs={"train_seconds": time.perf_counter() - started, "trained_tokens": tokens},
+        costs={
+            "train_seconds": time.perf_counter() - started,
+            "trained_tokens": tokens,
+            **learning(size_of(network), tokens).as_costs(),
+        },
     )

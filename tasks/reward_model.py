@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,8 @@ from transformers import PreTrainedTokenizerBase
 from models.fingerprint import must_move
 from models.load import device, dtype, load_tokenizer, prompt_text
 from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
+from models.size import size_of
+from posttrain.compute import Compute, learning
 from posttrain.errors import ContractError, DataError
 from posttrain.graders import Sample, build_grader
 from posttrain.labels import Label, is_equal, split_questions
@@ -79,8 +82,9 @@ def train(
     learnt, held_out = _split(usable, settings, seed)
     with quiet_libraries():
         trained = _trained(log, _groups(learnt, texts), texts.reader, start=start, model=model, settings=settings, seed=seed)
-        centre, demonstrations = _centre(trained.members, data, learnt, texts, settings)
-        pairs = _scored(trained.members, held_out, data, texts, settings)
+        spent = [trained.compute]
+        centre, demonstrations = _centre(trained.members, data, learnt, texts, settings, spent.append)
+        pairs = _scored(trained.members, held_out, data, texts, settings, spent.append)
         quality = measured(pairs)
         agreement = _agreement(labels)
         _write_quality(out, quality, held_out, pairs)
@@ -101,7 +105,11 @@ def train(
             "labels": len(learnt),
             "left_out": len(given) - len(usable),
         },
-        costs={"train_seconds": trained.seconds, "trained_tokens": trained.tokens},
+        costs={
+            "train_seconds": trained.seconds,
+            "trained_tokens": trained.tokens,
+            **reduce(Compute.plus, spent).as_costs(),
+        },
     )
 
 
@@ -176,6 +184,7 @@ class _Trained:
     figures: Mapping[str, float]
     seconds: float
     tokens: int
+    compute: Compute
 
 
 def _trained(
@@ -192,12 +201,14 @@ def _trained(
     source, revision = source_of(start)
     steps = steps_of(settings, groups=len(groups))
     members, losses, accuracies, tokens = [], [], [], 0
+    compute = Compute()
     started = time.perf_counter()
     with bar("reward model", steps * settings.ensemble) as advance:
         for number in range(settings.ensemble):
             own_seed = seed * 1_000 + number
             network = reward_network(source, model, on=device(), revision=revision, pad=reader.pad_token_id, seed=own_seed)
             network = _adapted(network, model, own_seed)
+            size = size_of(network)
             is_half = device().type == "cuda" and dtype(model) == torch.bfloat16
             with must_move(network, stage="reward_model"):
                 for step in train_reward_network(network, groups, settings, seed=own_seed, autocast=is_half):
@@ -205,6 +216,7 @@ def _trained(
                     log(step.step, told if number == 0 else {f"{name}_member_{number + 1}": one for name, one in told.items()})
                     advance(1, f"loss {step.loss:.3f}")
                     tokens += step.tokens
+                    compute = compute.plus(learning(size, step.tokens))
                     if step.step > steps - max(1, steps // 10):
                         losses.append(step.loss)
                         accuracies.append(step.accuracy)
@@ -219,6 +231,7 @@ def _trained(
         },
         seconds=time.perf_counter() - started,
         tokens=tokens,
+        compute=compute,
     )
 
 
@@ -234,7 +247,12 @@ def _adapted(network: Any, model: ModelSettings, seed: int) -> Any:
 
 
 def _centre(
-    members: Sequence[Any], data: Path, learnt: Sequence[Label], texts: _Texts, settings: RewardModelSettings
+    members: Sequence[Any],
+    data: Path,
+    learnt: Sequence[Label],
+    texts: _Texts,
+    settings: RewardModelSettings,
+    spent: Callable[[Compute], None],
 ) -> tuple[float, int]:
     """Let each member subtract its mean score of the demonstrations; return the mean of these, and how many demonstrations.
 
@@ -245,18 +263,25 @@ def _centre(
     preferred = [texts.whole(each.prompt, each.first if each.preference >= 0.5 else each.second) for each in learnt]
     centres = []
     for member in members:
-        scores = score_texts([member], texts.reader, shown or preferred, batch_size=settings.score_batch)
+        scores = score_texts([member], texts.reader, shown or preferred, batch_size=settings.score_batch, spent=spent)
         centres.append(sum(scores) / len(scores))
         centred(member, at=centres[-1])
     return sum(centres) / len(centres), len(shown)
 
 
 def _scored(
-    members: Sequence[Any], labels: Sequence[Label], data: Path, texts: _Texts, settings: RewardModelSettings
+    members: Sequence[Any],
+    labels: Sequence[Label],
+    data: Path,
+    texts: _Texts,
+    settings: RewardModelSettings,
+    spent: Callable[[Compute], None],
 ) -> list[ScoredPair]:
     """Return each label with the scores of its responses, every response scored once."""
     sides = dict.fromkeys(texts.whole(each.prompt, text) for each in labels for text in (each.first, each.second))
-    scores = dict(zip(sides, score_texts(members, texts.reader, list(sides), batch_size=settings.score_batch), strict=True))
+    scores = dict(
+        zip(sides, score_texts(members, texts.reader, list(sides), batch_size=settings.score_batch, spent=spent), strict=True)
+    )
     kinds_of = _kinds(labels, data)
     pairs = []
     for label in labels:

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.load import device, load_tokenizer
 from models.reward import load_reward_model, score_texts
+from posttrain.compute import Compute
 from posttrain.errors import ContractError, RequestError
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.rewards import RewardFunction, Rewards, named, rewarded
@@ -71,7 +73,9 @@ def scored_by(members: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizer
 
     def reward(prompts: Sequence[str], completions: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Rewards:
         texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-        return Rewards(values=score_texts(members, tokenizer, texts, batch_size=BATCH))
+        spent: list[Compute] = []
+        values = score_texts(members, tokenizer, texts, batch_size=BATCH, spent=spent.append)
+        return Rewards(values=values, compute=reduce(Compute.plus, spent, Compute()))
 
     return reward
 

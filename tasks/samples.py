@@ -5,6 +5,8 @@ from pathlib import Path
 
 from models.generate import generate
 from models.load import device, load_model, load_tokenizer, prompt_text
+from models.size import size_of
+from posttrain.compute import reading
 from posttrain.errors import DataError
 from posttrain.labels import sampled_questions
 from posttrain.records import Question
@@ -44,11 +46,13 @@ def sample(
     reader = load_tokenizer(tokenizer)
     source, revision = source_of(start)
     started = time.perf_counter()
+    network = load_model(source, model, on=device(), revision=revision)
+    prompts = [prompt_text(reader, question.prompt) for question in questions]
     with quiet_libraries(), bar("sample", len(questions)) as advance:
         responses = generate(
-            load_model(source, model, on=device(), revision=revision),
+            network,
             reader,
-            [prompt_text(reader, question.prompt) for question in questions],
+            prompts,
             samples=settings.per_prompt,
             temperature=settings.temperature,
             max_new_tokens=max_new_tokens,
@@ -66,10 +70,12 @@ def sample(
         ),
     )
     tokens = sum(one.tokens for given in responses for one in given)
+    asked = sum(map(len, reader(prompts, return_attention_mask=False)["input_ids"]))
+    read = reading(size_of(network), settings.per_prompt * asked + tokens)
     return Outcome(
         metrics={
             "responses": sum(len(given) for given in responses),
             "response_tokens": tokens / max(1, sum(map(len, responses))),
         },
-        costs={"generated_tokens": tokens, "train_seconds": time.perf_counter() - started},
+        costs={"generated_tokens": tokens, "train_seconds": time.perf_counter() - started, **read.as_costs()},
     )

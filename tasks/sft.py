@@ -9,6 +9,8 @@ from trl import SFTConfig, SFTTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
+from models.size import size_of
+from posttrain.compute import learning
 from posttrain.records import Demonstration
 from posttrain.sections import ModelSettings, SFTSettings
 from tasks.records import required
@@ -59,8 +61,10 @@ def train(
         with must_move(trainer.model, stage="sft"):
             silenced(trainer).train()
         seconds = time.perf_counter() - started
+        size = size_of(trainer.model)
         save(merged(trainer.model), reader, out / "model")
+    tokens = int(curves.last.get("num_tokens", 0))
     return Outcome(
         metrics={"loss": curves.last["loss"], "demonstrations": len(rows), "epochs": epochs},
-        costs={"train_seconds": seconds, "trained_tokens": curves.last.get("num_tokens", 0.0)},
+        costs={"train_seconds": seconds, "trained_tokens": tokens, **learning(size, tokens).as_costs()},
     )

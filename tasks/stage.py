@@ -46,7 +46,8 @@ class Outcome:
 
     Attributes:
         metrics: final figures by name.
-        costs: of `train_seconds`, `generated_tokens`, `trained_tokens`, `labels`, those that apply.
+        costs: of `train_seconds`, `generated_tokens`, `trained_tokens`, `critic_tokens`, `forward_tokens`, `flops`, `labels`,
+            those that apply (mlflow/README.md).
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
+from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.labels import Label, as_preferences
 from posttrain.records import Demonstration
@@ -179,6 +180,16 @@ def test_costs_are_tokens_and_seconds(tiny_world, tmp_path):
     run = run_sft(tmp_path / "out", tiny_world, settings=SFTSettings(epochs=1, batch_size=8))
     assert run.outcome.costs["trained_tokens"] == run.points[-1][1]["num_tokens"]
     assert run.outcome.costs["train_seconds"] > 0
+    weights = size_of(load_model(run.model, ModelSettings(), on=torch.device("cpu"))).weights
+    assert run.outcome.costs["flops"] == 6 * weights * run.outcome.costs["trained_tokens"]
+    assert run.outcome.costs["forward_tokens"] == 0
+
+
+def test_the_reference_of_dpo_reads_each_pair_once(after_dpo):
+    costs = after_dpo.outcome.costs
+    weights = size_of(load_model(after_dpo.model, ModelSettings(), on=torch.device("cpu"))).weights
+    assert costs["trained_tokens"] == DPO.epochs * costs["forward_tokens"] > 0
+    assert costs["flops"] == 6 * weights * costs["trained_tokens"] + 2 * weights * costs["forward_tokens"]
 
 
 def test_sft_without_demonstrations_is_refused(tiny_world, tmp_path):

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from flows.conclusion import model_figures, notes_on_quality, pipeline_metrics, unheard, warnings_of_quality
+from flows.conclusion import hacking, model_figures, notes_on_quality, pipeline_metrics, unheard, warnings_of_quality
 from flows.feedback import Feedback
 from flows.pipeline import found_since
 from posttrain.config import merge
+from tasks.records import write_rows
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,41 @@ def test_figures_that_need_no_answer_reach_report_and_ledger_where_they_are_defi
     assert bare["eval/accuracy"] == 0.5 and not any("judge" in name or "reference" in name for name in bare)
     assert model_figures(final, given)["judge_win_rate"] == {"estimate": 0.5, "low": 0.5, "high": 0.5}
     assert "judge_win_rate" not in model_figures(final)
+
+
+def test_costs_are_those_of_training_each_stage_once() -> None:
+    def done(name: str, **costs: float) -> Any:
+        return SimpleNamespace(name=name, artifact=SimpleNamespace(costs={"peak_rss_mb": 10.0, **costs}))
+
+    stages: Any = SimpleNamespace(
+        done=[
+            done("base", trained_tokens=1e9, flops=1e15),
+            done("sft", trained_tokens=100.0, flops=600.0, train_seconds=1.0),
+            done("sample", generated_tokens=7.0, forward_tokens=20.0, flops=40.0, train_seconds=2.0),
+            done("judge", trained_tokens=50.0, flops=300.0),
+            done("label", labels=9.0, forward_tokens=80.0, flops=160.0),
+            done("ppo", generated_tokens=3.0, trained_tokens=6.0, critic_tokens=6.0, forward_tokens=9.0, flops=5.0),
+            done("evaluate-ppo", evaluated_tokens=1e6, peak_rss_mb=70.0),
+        ]
+    )
+    told = pipeline_metrics(stages, SimpleNamespace(metrics={"accuracy_gain": 0.3}))  # type: ignore[arg-type]
+    assert {name: value for name, value in told.items() if name.startswith("cost/")} == {
+        "cost/train_seconds": 3.0,
+        "cost/generated_tokens": 10.0,
+        "cost/trained_tokens": 156.0,
+        "cost/critic_tokens": 6.0,
+        "cost/forward_tokens": 109.0,
+        "cost/flops": 1105.0,
+        "cost/labels": 9.0,
+        "cost/peak_rss_mb": 70.0,
+    }
+    assert told["eval/accuracy_gain"] == 0.3 and told["eval/accuracy_gain_low"] is None
+
+
+@pytest.mark.parametrize(("error", "warned"), [(0.03, True), (0.2, False), (None, True)])
+def test_hacking_is_warned_of_by_the_errors_of_the_curve(tmp_path: Path, error: float | None, warned: bool) -> None:
+    gold = [0.5] * 6 + [0.2] * 6
+    rows = [{"step": n, "ppo/reward": 0.1 * n, "ppo/gold": value} for n, value in enumerate(gold, start=1)]
+    write_rows(tmp_path / "curves.jsonl", [row | ({} if error is None else {"ppo/gold_error": error}) for row in rows])
+    told = hacking(merge({}, ["method=reft", "ppo.patience=3"]), {"reft": SimpleNamespace(path=tmp_path)})  # type: ignore[dict-item]
+    assert bool(told) is warned

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from models.load import load_tokenizer
+from models.load import load_model, load_tokenizer
+from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.labels import sampled_questions
 from posttrain.records import Question
@@ -96,6 +98,16 @@ def test_the_stage_leaves_a_model_samples_curves_and_costs(tiny_world, tmp_path)
     assert [row["update"] for row in rows] == [1] * ppo.SHOWN + [2] * ppo.SHOWN + [4] * ppo.SHOWN
     assert {"prompt", "completion", "reward", "finished", "why"} <= rows[0].keys()
     assert outcome.costs["trained_tokens"] > 2 * outcome.costs["generated_tokens"] > 0
+    # two epochs: policy and critic learn from every update's tokens twice; the policy reads them as it samples, the reference,
+    # and the critic for its values; in the place of the output layer it has a weight a unit of width, and a bias
+    costs = outcome.costs
+    whole = costs["trained_tokens"] / 2
+    assert costs["critic_tokens"] == costs["trained_tokens"]
+    assert costs["forward_tokens"] == 3 * whole
+    network = load_model(str(tiny_world.base / "model"), ModelSettings(), on=torch.device("cpu"))
+    policy = size_of(network).weights
+    critic = policy - network.get_output_embeddings().weight.numel() + network.config.hidden_size + 1
+    assert costs["flops"] == (6 * policy + 6 * critic) * 2 * whole + (2 * 2 * policy + 2 * critic) * whole
     assert len(list((tmp_path / "kept").glob("step-*.pt"))) == 1
 
 
@@ -128,7 +140,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_undisturbed_one(tiny_world, t
     assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
     assert (tmp_path / "resumed" / ppo.SAMPLES).read_bytes() == (tmp_path / "whole" / ppo.SAMPLES).read_bytes()
     assert resumed.metrics == undisturbed.metrics
-    same = ("generated_tokens", "trained_tokens")
+    same = ("generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops")
     assert [resumed.costs[name] for name in same] == [undisturbed.costs[name] for name in same]
 
 

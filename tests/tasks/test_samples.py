@@ -3,7 +3,10 @@
 import json
 
 import pytest
+import torch
 
+from models.load import load_model, load_tokenizer, prompt_text
+from models.size import size_of
 from posttrain.errors import DataError
 from posttrain.labels import sampled_questions
 from posttrain.records import Question
@@ -40,6 +43,12 @@ def test_every_question_gets_its_samples_in_order(tmp_path, tiny_world, world_re
     assert outcome.metrics["responses"] == 3 * len(rows)
     assert 1 <= outcome.metrics["response_tokens"] <= 12
     assert outcome.costs["generated_tokens"] == pytest.approx(outcome.metrics["response_tokens"] * 3 * len(rows))
+    network = load_model(str(tiny_world.base / "model"), ModelSettings(), on=torch.device("cpu"))
+    # each of the three samples reads its prompt
+    reader = load_tokenizer(tiny_world.tokenizer)
+    prompts = sum(len(reader(prompt_text(reader, question.prompt))["input_ids"]) for question in world_records["questions"])
+    assert outcome.costs["forward_tokens"] == 3 * prompts + outcome.costs["generated_tokens"]
+    assert outcome.costs["flops"] == 2 * size_of(network).weights * outcome.costs["forward_tokens"]
 
 
 def test_the_same_seed_samples_the_same(tmp_path, tiny_world):
