@@ -95,10 +95,10 @@ def section(runs: Sequence[Run]) -> str:
         "",
         *_table(["", *(f"seed {seed}" for seed in seeds)], _feedback_rows(seeds, by)),
         "",
-        "What each took, mean over the seeds, stages before the method's own counted where it needs them (SFT, sampling, labels; "
-        "not the base).",
+        "What each took, mean over the seeds: SFT, sampling, labels and reward model where a method needs them, not the base. "
+        "Every network counts: 6 FLOPs a weight and token learnt from, 2 a token read.",
         "",
-        *_table(["", "labels", "generated tokens", "trained tokens", "train seconds"], _cost_rows(seeds, by)),
+        *_table(["", *(name.replace("_", " ") for name in SHOWN_COSTS)], _cost_rows(seeds, by)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -133,6 +133,7 @@ def _accuracy(run: Run, *, final: bool) -> str:
     return f"{text} ({gain['estimate']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}])"
 
 
+SHOWN_COSTS = ("labels", "generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops")
 FEEDBACK = (
     ("simulated annotators' labels", "rlhf", "proxy", "labels_agreement_gold"),
     ("reward model of them", "rlhf", "reward_model", "accuracy_gold"),
@@ -157,13 +158,16 @@ def _feedback_rows(seeds: Sequence[int], by: Mapping[tuple[int, str], Run]) -> l
     return rows
 
 
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e9 else f"{value:.2e}"
+
+
 def _cost_rows(seeds: Sequence[int], by: Mapping[tuple[int, str], Run]) -> list[list[str]]:
     rows = []
     for method, name in METHODS.items():
         runs = [by[seed, method] for seed in seeds if (seed, method) in by]
         if runs:
-            costs = ("labels", "generated_tokens", "trained_tokens", "train_seconds")
-            rows.append([name, *(f"{mean(run['costs'][cost] for run in runs):,.0f}" for cost in costs)])
+            rows.append([name, *(_count(mean(run["costs"][cost] for run in runs)) for cost in SHOWN_COSTS)])
     return rows
 
 

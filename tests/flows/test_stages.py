@@ -28,8 +28,8 @@ class FullLedger:
     def log(self, step, metrics):
         pass
 
-    def fail(self, message):
-        self.told.append(message)
+    def fail(self, message, *, status):
+        self.told.append((message, status))
         raise StorageError("the MLflow store refused a request: database or disk is full")
 
 
@@ -57,13 +57,13 @@ def test_a_full_disk_is_told_as_the_stages_own(stage, tmp_path):
     error, told = stage(OSError(errno.ENOSPC, "No space left on device"))
     assert isinstance(error, StorageError)
     assert str(error).startswith(f"stage base: the disk is full ({tmp_path / '.posttrain' / 'stages'}). ")
-    assert told == [str(error)]
+    assert told == [(str(error), "FAILED")]
 
 
 def test_an_interruption_stays_one(stage):
     error, told = stage(KeyboardInterrupt())
     assert isinstance(error, KeyboardInterrupt)
-    assert told == ["KeyboardInterrupt"]
+    assert [status for _, status in told] == ["KILLED"]
 
 
 # --- what is told of stages -------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class QuietLedger(FullLedger):
     def finish(self, folder):
         pass
 
-    def fail(self, message):
+    def fail(self, message, *, status):
         pass
 
     def log_cached_stage(self, parent, folder):
