@@ -94,8 +94,8 @@ class ProgramGrader:
         """Return one grade a sample; see `Grader`."""
         reads = [self._read(sample) for sample in samples]
         programs = [None if text is None else extract_program(text, self._function) for text, _ in reads]
-        jobs: list[tuple[str, Mapping[str, Any]]] = [
-            (f"{program}\n{self._function}()", {}) for program in programs if program is not None
+        jobs: list[tuple[str, str, Mapping[str, Any]]] = [
+            (program, f"{self._function}()", {}) for program in programs if program is not None
         ]
         outcomes = iter(self._sandbox.run(jobs))
         return [
@@ -134,14 +134,14 @@ class PythonGrader:
         _check_source(source, name)
         self._sandbox = sandbox
         self._name = name
-        self._source = f"{source}\ngrade(sample, item)"
+        self._source = source
         self._on_error = on_error
         self._pass_threshold = pass_threshold
         self._as_variables = as_variables
 
     def grade(self, samples: Sequence[Sample]) -> list[Grade]:
         """Return one grade a sample; see `Grader`."""
-        outcomes = self._sandbox.run([(self._source, self._as_variables(sample)) for sample in samples])
+        outcomes = self._sandbox.run([(self._source, "grade(sample, item)", self._as_variables(sample)) for sample in samples])
         return [self._graded(sample, outcome) for sample, outcome in zip(samples, outcomes, strict=True)]
 
     def _graded(self, sample: Sample, outcome: Outcome) -> Grade:

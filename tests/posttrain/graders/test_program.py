@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from posttrain.errors import RequestError
 from posttrain.graders import Sample, build_grader
 from posttrain.graders.program import as_answer, extract_program
+from posttrain.graders.sandbox import Limits, Sandbox
 
 BAGELS = '''def solution():
     """Olivia has $23. She bought five bagels for $3 each. How much money does she have left?"""
@@ -218,3 +219,36 @@ def test_a_source_that_is_no_grader_is_refused(source, message):
     with pytest.raises(RequestError) as refused:
         python(source)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "trouble"),
+    [
+        ("[0] * 999", ""),
+        ("[0] * 1_000", "its value has more than 1,000 parts"),
+        ("[['x' * 100] * 10] * 10", ""),
+        ("[['x' * 101] * 10] * 10", "its value has more than 10,000 characters"),
+        ("{'x' * 10_001: 1}", "its value has more than 10,000 characters"),
+        ("10 ** 400 - 1", ""),
+        ("-10 ** 400", "its value has a number of more than 400 digits"),
+        ("[[[[[[[[1]]]]]]]]", ""),
+        ("[[[[[[[[[1]]]]]]]]]", "its value is nested deeper than 8 containers"),
+        ("range(3)", "its value is no number, text or container of those"),
+    ],
+)
+def test_only_a_small_value_leaves_the_sandbox(value, trouble):
+    """Counted where it was made: one part refers to another as often as it likes, and each time it would be copied."""
+    (found,) = Sandbox(Limits(), workers=1).run([("", value, {})])
+    assert (found.trouble, found.kind) == (trouble, "limit" if trouble else "done")
+    assert (found.value is None) == bool(trouble)
+
+
+def test_a_program_cannot_change_how_its_value_is_measured():
+    program = "type = len = str = int = dict = lambda *given: 0\nx = (1,)\nfor i in range(40): x = (x, x)\n"
+    (found,) = Sandbox(Limits(), workers=1).run([(program, "x", {})])
+    assert found.kind == "limit" and found.value is None
+
+
+def test_an_error_of_megabytes_is_told_in_a_line():
+    (found,) = Sandbox(Limits(), workers=1).run([("def f():\n    raise ValueError('x y ' * 1_000_000)", "f()", {})])
+    assert found.kind == "error" and len(found.trouble) == 200
