@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from posttrain.chat import transcript
 from posttrain.judge_templates import Form
+from posttrain.judge_words import option_in
 from posttrain.records import Prompt
 
 LOWEST, HIGHEST = 1.0, 10.0
@@ -150,25 +151,8 @@ def from_counts(replies: Sequence[str], options: Sequence[str]) -> Opinion:
     return Opinion(shares=shares, mass=len(read) / len(replies), counted=len(replies))
 
 
-def option_in(reply: str, options: Sequence[str]) -> int | None:
-    """Return which option a reply is, or None: "A", " a.", "**A**" and "A, because …" are the option "A", "Apples" is not."""
-    said = _bare(reply)
-    best: tuple[int, int] | None = None
-    for index, option in enumerate(options):
-        wanted = _bare(option)
-        rest = said[len(wanted) :]
-        if said.startswith(wanted) and not (rest[:1].isalnum() or _goes_on(wanted, rest)):
-            best = max(best or (0, -1), (len(wanted), index))
-    return best[1] if best else None
-
-
 def _bare(text: str) -> str:
     return text.strip().strip("*_`\"'([{<#").strip().casefold()
-
-
-def _goes_on(wanted: str, rest: str) -> bool:
-    """Whether a number goes on behind what looked like an option: 7 in 7.5."""
-    return wanted[-1:].isdigit() and rest[:1] in (".", ",") and rest[1:2].isdigit()
 
 
 @dataclass(frozen=True)
@@ -204,8 +188,15 @@ def _add(masses: list[float], options: Sequence[str], positions: Sequence[Positi
             _add(masses, options, positions[1:], written=written + token, weight=share)
         elif text in options:
             masses[options.index(text)] += share
-        elif written and (index := option_in(written + token, options)) is not None:
+        elif written and (index := _ended(written, token, options)) is not None:
             masses[index] += share
+
+
+def _ended(written: str, token: str, options: Sequence[str]) -> int | None:
+    """Return the option that was written before a token which does not go on with it: 1 before ".", not 1 before "5" or ".5"."""
+    said, behind = _bare(written), token[:1]
+    goes_on = behind.isalnum() or (said[-1:].isdigit() and behind in (".", ",") and token[1:2].isdigit())
+    return options.index(said) if said in options and not goes_on else None
 
 
 # --- what becomes of it -------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What judges are asked, how their answers are read, and what a pair's label becomes."""
 
 import math
-import string
 
 import pytest
 from hypothesis import given
@@ -20,7 +19,6 @@ from posttrain.judges import (
     from_positions,
     inquiry,
     is_flip,
-    option_in,
     rescaled,
     shown,
     softmax,
@@ -127,31 +125,6 @@ def test_comparing_scores_has_no_order(weights):
 
 
 # --- answers in words ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "reply", ["A", " A", "a", "A.", "**A**", '"A"', "(A) since it is right", "A\nB is wrong", "  a, I think"]
-)
-def test_an_option_is_read_however_it_is_written(reply):
-    assert option_in(reply, AB) == 0
-
-
-@pytest.mark.parametrize("reply", ["", " ", "Apples", "Neither", "The better one is A", "C", "ab", "Response B", "5"])
-def test_anything_else_is_no_option(reply):
-    assert option_in(reply, AB) is None
-
-
-@pytest.mark.parametrize(
-    ("reply", "score"), [("10", 10), ("1", 1), ("10/10", 10), ("7.", 7), ("7 of 10", 7), ("7.5", None), ("11", None), ("0", None)]
-)
-def test_a_number_is_read_whole(reply, score):
-    index = option_in(reply, TEN)
-    assert (None if index is None else index + 1) == score
-
-
-@given(st.text(alphabet=string.printable, max_size=30))
-def test_no_reply_breaks_the_reader(reply):
-    assert option_in(reply, AB) in (0, 1, None)
 
 
 def test_answers_are_counted_where_probabilities_are_not_told():
