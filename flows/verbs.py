@@ -246,9 +246,7 @@ def words_of(verb: str, words: Sequence[str]) -> "list[str]":
             read += joined(_split(value))
         elif name in ("METHOD", "DATA") and name in known:
             if not value.strip():
-                raise RequestError(
-                    f"{name} must not be empty: leave it out, or give it a value; is a variable of a script unset?"
-                )
+                raise RequestError(f"{name} must not be empty: leave it out, or give it a value; is a script's variable unset?")
             read.append(f"{'method' if name == 'METHOD' else 'data.name'}={value}")
         elif name.upper() in set(known) - {"METHOD", "DATA", "SET"} and equals:
             read.append(f"{name.lower()}={value.lower() if known[name.upper()].is_choice else value}")
