@@ -9,7 +9,6 @@ VENV := .venv
 # and recipes take it from the environment, in quotation marks. `override`: nor may it replace what checks it.
 override GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(filter-out GIVEN,$(GIVEN)),$(eval override $$(name) := $$(value $$(name))))
-override MAKEOVERRIDES :=
 override SHELL := /bin/bash
 override .SHELLFLAGS := -c
 override quoted = '$(subst ','\'',$1)'

@@ -236,7 +236,7 @@ def words_of(verb: str, words: Sequence[str]) -> "list[str]":
     `METHOD=dpo DATA=mine SET="dpo.beta = 0.2"` becomes `method=dpo data.name=mine dpo.beta=0.2`, `FILE=x` becomes `file=x`.
 
     Raises:
-        RequestError: the verb takes no such word, or SET ends within quotation marks.
+        RequestError: the verb takes no such word, what is trained is left empty, or SET ends within quotation marks.
     """
     known = {word.name: word for word in VERBS[verb].words}
     read: list[str] = []
@@ -245,6 +245,8 @@ def words_of(verb: str, words: Sequence[str]) -> "list[str]":
         if name == "SET" and "SET" in known:
             read += joined(_split(value))
         elif name in ("METHOD", "DATA") and name in known:
+            if not value.strip():
+                raise RequestError(f"{name} must not be empty: leave it out, or give it a value; is a script's variable unset?")
             read.append(f"{'method' if name == 'METHOD' else 'data.name'}={value}")
         elif name.upper() in set(known) - {"METHOD", "DATA", "SET"} and equals:
             read.append(f"{name.lower()}={value.lower() if known[name.upper()].is_choice else value}")

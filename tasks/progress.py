@@ -45,7 +45,7 @@ class StageLine:
         self._started = time.monotonic()
         what = f"{self._head}: {self.doing}" if self.doing else self._head
         if _is_watched():
-            _write(f"{what}{'' if about is None else f', about {duration(about)}'}\n")
+            _write(f"{what}{'' if about is None else f', about {duration(max(about, 1.0))}'}\n")
         else:
             self._is_open = True
             _write(f"{what} …")

@@ -171,7 +171,7 @@ def test_a_line_that_is_no_utf_8(root, capsys):
         ((), "request: grade needs GRADER: make grade GRADER=answer FILE=samples.jsonl"),
         (("grader=answer",), "request: grade needs FILE: make grade GRADER=answer FILE=samples.jsonl"),
         (("grader=", "file=x"), "request: grade needs GRADER: make grade GRADER=answer FILE=samples.jsonl"),
-        (("grader=answer", "file=x", "seed=1"), "request: grade takes GRADER, FILE and OUT, not seed"),
+        (("grader=answer", "file=x", "seed=1"), "request: grade takes GRADER, FILE, OUT and FORCE, not seed"),
         (
             ("grader=answer", "file=none.jsonl"),
             "request: cannot read none.jsonl: No such file or directory. FILE names a file of",

@@ -47,6 +47,11 @@ def test_begun_and_ended(stderr, clock):
         assert stderr.getvalue() == "3/9 sft: imitating 64 demonstrations … 2 s\n"
 
 
+def test_an_estimate_below_a_second(stderr, clock):
+    line().begin(about=0.1)
+    assert not stderr.isatty() or stderr.getvalue().endswith(", about 1 s\n")
+
+
 def test_without_an_estimate(stderr, clock):
     stage = line()
     stage.begin(about=None)
