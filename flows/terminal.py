@@ -89,4 +89,4 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
 
 def farewell(error: KeyboardInterrupt) -> str:
     """Return the last line of a command that was interrupted."""
-    return f"{error or 'interrupted'}; finished stages are kept, and the same command goes on from there"
+    return f"{str(error) or 'interrupted'}; finished stages are kept, and the same command goes on from there"
