@@ -1,0 +1,170 @@
+"""What the next command does of a run that was killed: marked in both ledgers, said once, and nothing else touched."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flows import aftermath as subject
+from flows.aftermath import settle
+from posttrain.errors import StorageError
+from tasks.places import Places
+from tasks.presence import Process, folder_of
+
+# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+REPOSITORY = Path(__file__).parents[2]
+WHY = "the process ended without a word (kill -9, out of memory, or a power cut)"
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A repository's root; what is set in the environment is undone."""
+    before = dict(os.environ)
+    for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()
+    yield Places(tmp_path)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def note_of_a_dead_process(places, **facts):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder_of(places).mkdir(parents=True, exist_ok=True)
+    process = Process.current()
+    file = folder_of(places) / f"{gone.pid}-{process.started}-{process.boot}.json"
+    file.write_text(json.dumps({"host": socket.gethostname(), **facts}))
+    return file
+
+
+def test_where_nothing_was_killed_no_library_is_loaded(places):
+    script = (
+        "import sys; from pathlib import Path; from tasks.places import Places; from flows.aftermath import settle\n"
+        "settle(Places(Path.cwd()), print); print(sorted({'prefect', 'mlflow', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=places.root, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True
+    )
+    assert done.stdout == b"[]\n", done.stderr
+
+
+def test_a_process_that_was_killed_before_it_had_anything_open_is_forgotten(places):
+    file = note_of_a_dead_process(places)
+    settle(places, pytest.fail)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("error", [StorageError("MLflow's database is damaged. Do this"), ConnectionError("no answer")])
+def test_what_cannot_be_marked_now_is_told_and_left_for_the_next_command(places, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    file = note_of_a_dead_process(places)
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(subject, "_in_prefect", fails)
+        settle(places, said.append)
+    assert file.exists()
+    (line,) = said
+    assert line.startswith("note: a run that was killed cannot be marked yet: ") and str(error) in line
+    settle(places, pytest.fail)
+    assert not file.exists()
+
+
+def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(places, monkeypatch):
+    from flows import __main__ as verbs
+
+    order = []
+    note_of_a_dead_process(places)
+    monkeypatch.setattr(subject, "settle", lambda *_: order.append("settle"))
+    for verb in verbs.VERBS:
+        if verb != "pipeline":
+            monkeypatch.setitem(verbs.VERBS, verb, lambda *_, verb=verb: order.append(verb))
+            assert verbs.main([verb]) == 0
+            assert order[-2:] == ["settle", verb]
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from flows.environment import prepare
+from tasks.places import Places
+places = Places(Path.cwd())
+prepare(places, is_tiny=True)
+from posttrain.config import Config
+from flows.aftermath import accountable
+from flows.server import starting_server
+with starting_server(places):
+    from prefect import flow, task
+    from tasks.tracking import Ledger
+config = Config(method="sft")
+
+@task
+def stage():
+    Path("at work").touch()
+    time.sleep(float(sys.argv[1]))
+
+@flow(name="pipeline")
+def pipeline(command):
+    ledger = Ledger.open(places, config.tracking)
+    facts = dict(dataset="world", data_md5="d", files_md5={}, git_commit="g", flow_run_id="f", pipeline_id="p1")
+    run_id = ledger.start_pipeline(config, command=command, **facts)
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/p1.md").touch()
+    ledger.start_stage(run_id, "sft", key="k", settings={})
+    stage()
+
+with accountable(places, config, ["method=sft", "seed=3"]) as command:
+    pipeline(command)
+"""
+
+
+def states(places):
+    with closing(sqlite3.connect(places.store / "prefect" / "prefect.db", timeout=30)) as opened:
+        found = [opened.execute(f"SELECT state_type FROM {table}").fetchall() for table in ("flow_run", "task_run")]
+    with closing(sqlite3.connect(places.ledger / "mlflow.db", timeout=30)) as opened:
+        return [*found, opened.execute("SELECT status FROM runs").fetchall()]
+
+
+@pytest.mark.slow
+def test_a_killed_pipeline_is_marked_in_mlflow_and_in_prefect_by_whatever_comes_next(places):
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, "300"],
+        cwd=places.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (places.root / "at work").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)  # Prefect tells its server of a task in batches
+    said = []
+    settle(places, said.append)
+    assert said == [] and states(places)[2] == [("RUNNING",)] * 2, "it lives"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert states(places) == [[("RUNNING",)], [("RUNNING",)], [("RUNNING",)] * 2]
+
+    settle(places, said.append)
+    assert said == [
+        f'sft world seed 0 ended before: {WHY}; finished stages are kept. To go on: make pipeline METHOD=sft SET="seed=3"'
+    ]
+    assert states(places) == [[("CRASHED",)], [("CRASHED",)], [("KILLED",)] * 2]
+    assert list((places.root / "reports").iterdir()) == [], "half a report"
+    assert list(folder_of(places).iterdir()) == []
+    assert "PREFECT_API_URL" not in os.environ, "the server was there for the moment"
+    settle(places, pytest.fail)
