@@ -12,33 +12,24 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
+from posttrain.graders.characters import composed, plain_characters
+from posttrain.graders.choices import chosen, reference_choice
+from posttrain.graders.extraction import Kind, extract_answer, find_answer, spoken
 from posttrain.graders.interface import Grade, Sample, answers_of, shortened
 from posttrain.graders.markup import undressed
+from posttrain.graders.numbers import LONGEST_PHRASE, amount, in_base, number_in, numbers_in, without_variable
 from posttrain.graders.quantity import Quantity, quantity
 
-Kind = Literal["auto", "number", "choice", "text"]
 SameMathematics = Callable[[str, str], "tuple[bool, str]"]
 """(answer, given) → equal or not, and "" or why that could not be found out."""
 
-_NUMBER = r"[-+]?[$€£]?(?:\d{1,3}(?:[,\u00a0\u2009\u202f]\d{3})+|\d+)(?:\.\d+)?|[-+]?[$€£]?\.\d+"
-_MARKER = re.compile(r"####|\banswer(?:[*_]*\s+is\b\s*:?|[*_]*\s*[:=])|\\(?:boxed|fbox)\s*\{|<answer>", re.IGNORECASE)
-_STRICT_MARKER = re.compile(r"####|\\boxed\s*\{|<answer>")
-_TRAILING_NUMBER = re.compile(
-    rf"(?<![\w.])(?:{_NUMBER})(?![,.:]?\d)(?:e[-+]?\d{{1,3}}(?!\d)|(?!e[-+]?\d))(?:\s*/\s*\d+(?!\.?\d))?\s*%?", re.IGNORECASE
-)
-_LONGEST = 20_000
-"""Characters of a completion that are read, from its end: a final answer is never further from it."""
-
-_CHOICE = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?(?:[(\[{]\s*([a-j])\s*[)\]}]|([a-j])\s*(?:[)\]}.:,]|$|\s[-–]\s))", re.IGNORECASE
-)
-_CHOICE_ANSWER = re.compile(r"[(\[{]?([A-J])[)\]}]?[.:]?")
-_CHOICE_IN_TEXT = re.compile(r"[(\[]([A-J])[)\]]|(?<![\w'’.])([A-J])(?=[).:](?!\w))|(?<![\w'’.])([B-HJ])(?![\w'’])")
-
-_WORDS_AND_ONE_NUMBER = re.compile(
-    r"(?!.*\b(?:not|no|never|neither|nor|or)\b|.*n't)[\w\s.,:;'\"!?$€£%/≈~*-]{1,500}", re.IGNORECASE
-)
-"""A phrase such as "therefore 14 apples", in which one number is the answer; no mathematics and nothing that denies it."""
+_STRICT_MARKER = re.compile(r"####|\\boxed\s{0,9}+\{|<answer>")
+_SPACES = re.compile(r"\s++")
+_ARTICLE = re.compile(r"(?:the|an?)\s(?=\S)")
+_OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+_VERDICT = re.compile(r"(yes|no|true|false)\b(?=\s{0,9}+(?:$|[,.;:!—-]|because\b|since\b|as\b))")
+_REASON = re.compile(r"\b(?:because|since|as|for)\b|[.;!]")
+_UNSURE = re.compile(r"\b(?:yes|no|true|false|maybe|perhaps|not|or|unsure)\b")
 
 
 @dataclass(frozen=True)
@@ -84,54 +75,6 @@ class Rules:
 EXACT = Rules()
 
 
-def extract_answer(completion: str, *, kind: Kind = "auto", needs_marker: bool = False) -> str | None:
-    """Return what follows the last answer marker on its line; without one the last number or choice; else None.
-
-    Markers are "####", "Answer:", "the answer is", "\\boxed{", "<answer>".
-
-    Args:
-        completion: its last 20,000 characters are read.
-        kind: `choice` looks for the last letter A to J instead of the last number; `text` for neither.
-        needs_marker: look for neither.
-    """
-    text = completion[-_LONGEST:].replace("\N{MINUS SIGN}", "-")
-    line = _marked(text)
-    if line or needs_marker or kind == "text":
-        return line or None
-    if kind == "choice":
-        letters = [found.group(found.lastindex or 0) for found in _CHOICE_IN_TEXT.finditer(text)]
-        return letters[-1] if letters else None
-    last = None
-    for last in _TRAILING_NUMBER.finditer(text):  # noqa: B007 (the last one is wanted)
-        pass
-    return last.group().strip() if last else None
-
-
-def _marked(text: str) -> str:
-    marker = None
-    for marker in _MARKER.finditer(text):  # noqa: B007 (the last one is wanted)
-        pass
-    if marker is None:
-        return ""
-    rest = text[marker.end() :].lstrip()
-    if marker.group().endswith("{"):
-        rest = _within_braces(rest)
-    elif marker.group().startswith("<"):
-        rest = rest.partition("</")[0]
-    line = rest.partition("\n")[0].strip(" \t*_`")
-    return line[:-1] if line.endswith(".") and not line.endswith("..") else line.rstrip(".")
-
-
-def _within_braces(text: str) -> str:
-    """Return what stands before the brace that closes one opened before `text`; all of it where none does."""
-    depth = 1
-    for found in re.finditer(r"[{}]", text):
-        depth += 1 if found.group() == "{" else -1
-        if depth == 0:
-            return text[: found.start()]
-    return text
-
-
 def as_number(text: str) -> Fraction | None:
     """Return the number that `text` starts with, without spaces, currency and thousands separators; None if there is none."""
     read = quantity(undressed(text))
@@ -140,7 +83,7 @@ def as_number(text: str) -> Fraction | None:
 
 def normalised(text: str) -> str:
     """Return `text` in lower case with single spaces and without the punctuation around it."""
-    return re.sub(r"\s+", " ", text).strip().strip(".,;:!'\"$").casefold()
+    return _SPACES.sub(" ", text).strip().strip(".,;:!'\"$“”‘’«»").casefold()
 
 
 def grade(
@@ -161,10 +104,22 @@ def grade(
         raise ValueError("a completion cannot be graded without answers")
     wanted = final_answers(answers)
     kind = _kind_of(wanted) if rules.kind == "auto" else rules.kind
-    extracted = extract_answer(
+    found = find_answer(
         completion, kind="auto" if kind == "text" and rules.kind == "auto" else kind, needs_marker=rules.needs_marker
     )
-    return judge(extracted, wanted, rules=rules, same_mathematics=same_mathematics)
+    if kind == "text" and not found.is_marked and not rules.needs_marker and (line := _only_line(completion)):
+        verdict = judge(line, wanted, rules=Rules(kind="text"))
+        if verdict.is_right:
+            return verdict
+    if found.text is None:
+        return Verdict(False, None, wanted, reason=found.why, errors=("sample_parse_error",))
+    return judge(found.text, wanted, rules=rules, same_mathematics=same_mathematics)
+
+
+def _only_line(completion: str) -> str:
+    """Return a completion that is one short line and nothing else, else "": without a marker it is its own answer."""
+    text = (spoken(completion) or "").strip(" \t\r\n*_`")
+    return text if len(text) <= LONGEST_PHRASE and "\n" not in text else ""
 
 
 def judge(
@@ -174,6 +129,7 @@ def judge(
     if extracted is None:
         return Verdict(False, None, answers, reason="no answer found", errors=("sample_parse_error",))
     kind = _kind_of(answers) if rules.kind == "auto" else rules.kind
+    extracted = plain_characters(extracted)
     is_numeric = kind == "number" and number_in(extracted) is not None
     troubles: list[str] = []
     for answer in answers:
@@ -192,7 +148,7 @@ def judge(
 @lru_cache(maxsize=8_192)
 def _kind_of(answers: tuple[str, ...]) -> Kind:
     """Return what a list of answers is: choices, numbers, else text."""
-    if all(_CHOICE_ANSWER.fullmatch(answer.strip()) for answer in answers):
+    if all(reference_choice(answer) for answer in answers):
         return "choice"
     reads = [quantity(undressed(answer)) for answer in answers]
     return "number" if all(read is not None and read.is_clean for read in reads) else "text"
@@ -200,42 +156,60 @@ def _kind_of(answers: tuple[str, ...]) -> Kind:
 
 def final_answers(answers: Sequence[str]) -> tuple[str, ...]:
     """Return the answers, each that is a whole solution ("… #### 14", "\\boxed{14}") cut down to its final answer."""
-    return tuple([_final(answer) if "#" in answer or "\\" in answer or "<" in answer else answer for answer in answers])
+    return tuple([_final(plain_characters(answer)) for answer in answers])
 
 
 def _final(answer: str) -> str:
-    return extract_answer(answer) or answer if _STRICT_MARKER.search(answer) else answer
-
-
-def number_in(text: str) -> Quantity | None:
-    """Return the number that an answer is: what it starts with, what stands behind its last "=", or the only number in it."""
-    text = undressed(text)
-    read = quantity(text)
-    if read is not None and read.is_clean:
-        return read
-    if "=" in text:
-        read = quantity(text.rpartition("=")[2])
-        return read if read is not None and read.is_clean else None
-    if read is not None:
-        return None
-    if not _WORDS_AND_ONE_NUMBER.fullmatch(text):
-        return None
-    found = list(_TRAILING_NUMBER.finditer(text, 0, 500))
-    return quantity(text[found[0].start() :]) if len(found) == 1 else None
+    if not ("#" in answer or "\\" in answer or "<" in answer) or not _STRICT_MARKER.search(answer):
+        return answer
+    return extract_answer(answer) or answer
 
 
 def _same(given: str, answer: str, kind: Kind, rules: Rules) -> str:
     """Return on what ground two answers are the same; "" where they are not."""
-    if kind == "choice":
-        choices = [_CHOICE.match(undressed(text).strip(" $\\*_")) for text in (given, answer)]
-        letters = [(choice[1] or choice[2]).casefold() if choice else None for choice in choices]
-        if letters[0] is not None:
-            return "the same choice" if letters[0] == letters[1] else ""
+    if rules.kind in ("auto", "choice") and (wanted := reference_choice(undressed(answer))):
+        choice = chosen(undressed(given))
+        if choice is not None and choice.letters:
+            if choice.letters != wanted.letters:
+                return ""
+            contradicts = wanted.text and choice.text and _comparable(choice.text) != _comparable(wanted.text)
+            return "" if contradicts else "the same choice"
+        if wanted.text and _same_text(given, wanted.text):
+            return "the text of the same choice"
     if kind != "text" or rules.kind == "auto":
-        left, right = number_in(given), quantity(undressed(answer))
+        based = in_base(given), in_base(answer)
+        if any(based):
+            return "the same digits in one base" if _same_in_base(given, answer) else ""
+        left, right = _with_one_variable(given, answer)
         if left is not None and right is not None and right.is_clean:
             return "the same number" if _equal(left, right, rules) else ""
+        if _same_numbers(given, answer, rules):
+            return "the same numbers"
+    if rules.kind == "auto" and _same_verdict(given, answer):
+        return "the same verdict"
     return _same_text(given, answer)
+
+
+def _with_one_variable(given: str, answer: str) -> "tuple[Quantity | None, Quantity | None]":
+    """Return both as numbers, x = 5 as 5; a given y = 5 is no number where x is asked for."""
+    wanted, value = without_variable(undressed(answer))
+    name = without_variable(undressed(given))[0] if wanted else ""
+    return (None, None) if name and name != wanted else (number_in(given), amount(value))
+
+
+def _same_in_base(given: str, answer: str) -> bool:
+    """Return whether digits are equal and their bases too; a base that one side leaves out is that of the question."""
+    left, right = (in_base(text) or (undressed(text).strip().casefold(), "") for text in (given, answer))
+    return left[0] == right[0] and (left[1] == right[1] or not left[1])
+
+
+def _same_numbers(given: str, answer: str, rules: Rules) -> bool:
+    """Return whether two lists hold the same numbers in any order; "1,2", which may be a decimal, needs the other to show it."""
+    (left, left_shows), (right, right_shows) = numbers_in(given), numbers_in(answer)
+    if not left or len(left) != len(right) or not (left_shows or right_shows):
+        return False
+    pairs = zip(*(sorted(numbers, key=lambda number: number.value) for numbers in (left, right)), strict=True)
+    return all(_equal(one, other, rules) for one, other in pairs)
 
 
 def _equal(given: Quantity, answer: Quantity, rules: Rules) -> bool:
@@ -244,14 +218,39 @@ def _equal(given: Quantity, answer: Quantity, rules: Rules) -> bool:
     left, right = given.value, answer.value
     if rules.percent == "fraction":
         left, right = (read.value / 100 if read.unit == "%" else read.value for read in (given, answer))
-    if left == right or not (rules.absolute or rules.relative):
-        return left == right
-    return abs(left - right) <= max(rules.absolute, rules.relative * abs(right))
+    if left == right:
+        return True
+    if rules.absolute or rules.relative:
+        return abs(left - right) <= max(rules.absolute, rules.relative * abs(right))
+    return _is_printed_float(left, right) or _is_printed_float(right, left)
+
+
+def _is_printed_float(decimal: Fraction, fraction: Fraction) -> bool:
+    """Return whether one number is what a float prints of another that has no end as a decimal: 0.3333333333333333 of 1/3."""
+    if decimal.denominator < 10**12 or abs(decimal - fraction) > abs(fraction) / 10**15:
+        return False
+    rest = fraction.denominator
+    for factor in (2, 5):
+        while rest % factor == 0:
+            rest //= factor
+    return rest != 1
+
+
+def _comparable(text: str) -> str:
+    text = composed(normalised(undressed(text)))
+    return _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
 
 
 def _same_text(given: str, answer: str) -> str:
-    left, right = normalised(undressed(given)), normalised(undressed(answer))
+    left, right = _comparable(given), _comparable(answer)
     return "the same text" if left == right and (left or given.strip() == answer.strip()) else ""
+
+
+def _same_verdict(given: str, answer: str) -> bool:
+    """Return whether an answer says the yes, no, true or false that is wanted, gives at most a reason, and says nothing else."""
+    wanted, said = normalised(answer), normalised(given[:LONGEST_PHRASE])
+    found = _VERDICT.match(said) if wanted in _OPPOSITE else None
+    return bool(found and found[1] == wanted and not _UNSURE.search(_REASON.split(said[found.end() :], maxsplit=1)[0]))
 
 
 _MATHEMATICS = re.compile(r"[\\^_{}()\[\]=+*/]|sqrt|\bpi\b|π|√|∞")
@@ -260,6 +259,8 @@ _MATHEMATICS = re.compile(r"[\\^_{}()\[\]=+*/]|sqrt|\bpi\b|π|√|∞")
 def _is_mathematics(given: str, answer: str, kind: Kind) -> bool:
     """Return whether LaTeX could make the two the same where plain reading did not."""
     if kind == "choice" or (number_in(answer) is not None and number_in(given) is not None):
+        return False
+    if in_base(given) or in_base(answer):
         return False
     return "\\" in given or bool(_MATHEMATICS.search(answer))
 

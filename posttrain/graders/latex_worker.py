@@ -4,6 +4,7 @@ import json
 import logging
 import resource
 import sys
+from typing import Any
 
 MEMORY = 2 * 2**30
 """Bytes of address space; sympy itself takes a tenth."""
@@ -27,9 +28,22 @@ def are_equal(answer: str, given: str) -> bool:
     forms = (LatexExtractionConfig(),)  # its form for plain expressions goes through sympy's parser, which calls eval
     try:
         gold, target = (parse(f"${text.strip().strip('$')}$", forms, parsing_timeout=None) for text in (answer, given))
-        return bool(gold and target and verify(gold, target, float_rounding=12, timeout_seconds=None))
+        is_equal = gold and target and verify(gold, target, float_rounding=12, timeout_seconds=None)
+        return bool(is_equal) and not _differ_as_numbers(gold, target)
     except (Exception, RecursionError):  # sympy raises whatever it likes; the caller only asks whether they are equal
         return False
+
+
+def _differ_as_numbers(gold: list[Any], target: list[Any]) -> bool:
+    """Return whether both are single numbers that differ by more than rounding; math-verify rounds at the twelfth decimal.
+
+    Without it 2^-98 equals 2^-99, and every tiny number any other.
+    """
+    numbers = [parsed[0] for parsed in (gold, target)]
+    if not all(getattr(number, "is_number", False) and number.is_finite for number in numbers):
+        return False
+    left, right = (number.evalf(25) for number in numbers)
+    return bool(abs(left - right) > 1e-12 * max(abs(left), abs(right)))
 
 
 def _say(word: str) -> None:

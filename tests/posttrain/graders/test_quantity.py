@@ -65,7 +65,7 @@ from posttrain.graders.quantity import normalised_unit, quantity
         ("--5", None),
         ("-$-5", None),
         ("12:30", None),
-        ("2^3", None),
+        ("2^3", 8),
         ("1/2/3", None),
         ("3/4/2020", None),
         ("1 3/2", None),
