@@ -9,13 +9,15 @@ from types import TracebackType
 from typing import IO
 
 from posttrain.errors import DataError
-from posttrain.formats.items import Item
+from posttrain.formats.items import Item, shown
 from tasks.data import try_unlink, writing
 
 SHOWN = 10
 """Bad rows that are told with their reasons; the others are counted."""
 HOPELESS = 1_000
 """Bad rows after which the reading ends where not one good row was before them: then the format is wrong, not the rows."""
+FIELDS = 20
+"""Fields that are named, of those that are not read."""
 FIELD_NOTE = "a field that is not read: "
 """How a note begins that names a field; all such fields are told in one sentence."""
 
@@ -117,9 +119,10 @@ def _from_here(path: Path) -> Path:
 
 def sentences(notes: Counter[str]) -> Iterator[str]:
     """Yield what was noted about rows, with how many rows each note is about."""
-    fields = sorted(note.removeprefix(FIELD_NOTE) for note in notes if note.startswith(FIELD_NOTE))
+    fields = sorted(shown(note.removeprefix(FIELD_NOTE))[1:-1] for note in notes if note.startswith(FIELD_NOTE))
     for note, count in notes.most_common():
         if not note.startswith(FIELD_NOTE):
             yield f"{count:,} {'row' if count == 1 else 'rows'}: {note}"
     if fields:
-        yield f"fields that are not read: {', '.join(fields)}"
+        more = f" and {len(fields) - FIELDS} more" if len(fields) > FIELDS else ""
+        yield f"fields that are not read: {', '.join(fields[:FIELDS])}{more}"

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from posttrain.errors import DataError, PosttrainError, RequestError
 from posttrain.formats.items import Item
+from posttrain.formats.items import shown as quoted
 from tasks.containers import ARROW_FILE, ARROW_STREAM, PARQUET, head_of, plain_stream
 from tasks.tables import arrow_items, csv_items, parquet_items, saved_items
 
@@ -24,6 +25,9 @@ LONGEST_LINE = 64 * 1024 * 1024
 """Bytes of a line, at most."""
 WRAPPERS = ("data", "rows", "examples", "instances", "records", "items", "train")
 """Fields in which a file that is one object keeps its rows."""
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Endings that say nothing of what is inside."""
 
 _ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"\s*")
@@ -70,10 +74,10 @@ def _rows_of_text(stream: IO[bytes], path: Path, shown: str) -> Iterator[Item]:
     if opening[:3] == b"\xef\xbb\xbf":
         stream.read(3)
         opening = opening[3:]
-    name = path.name.casefold()
+    suffixes = [suffix.casefold() for suffix in path.suffixes if suffix.casefold() not in PACKED]
     first = opening.lstrip()[:1]
-    if first != b"{" and (delimiter := next((mark for ending, mark in ((".csv", ","), (".tsv", "\t")) if ending in name), "")):
-        return csv_items(stream, delimiter, longest=LONGEST_LINE, shown=shown)
+    if first != b"{" and suffixes and suffixes[-1] in DELIMITERS:
+        return csv_items(stream, DELIMITERS[suffixes[-1]], longest=LONGEST_LINE, shown=shown)
     if first == b"[":
         return _array(stream, shown)
     return _unwrapped(_objects_or_lines(stream, shown))
@@ -183,7 +187,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _RepeatedError(f"the field {next(name for name in names if names.count(name) > 1)} stands twice in one object")
+        raise _RepeatedError(
+            f"the field {quoted(next(name for name in names if names.count(name) > 1))} stands twice in one object"
+        )
     return fields
 
 

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from posttrain.errors import DataError, RequestError
 from posttrain.formats.items import Item
+from posttrain.formats.items import shown as quoted
 
 STRUCTURED = ("messages", "conversations", "chosen", "rejected", "prompt", "completion", "history", "choices", "options", "tools")
 """Columns of a csv file whose cell may hold JSON; any other cell is text, even one that begins with a bracket."""
@@ -61,7 +62,7 @@ def _decoded(opening: bytes, stream: IO[bytes], longest: int, shown: str) -> Ite
 def _header(names: list[str], delimiter: str, shown: str) -> list[str]:
     stripped = [name.strip() for name in names]
     wrong = "" if all(stripped) else "has a column without a name"
-    wrong = wrong or next((f"names the column {name} twice" for name in stripped if stripped.count(name) > 1), "")
+    wrong = wrong or next((f"names the column {quoted(name)} twice" for name in stripped if stripped.count(name) > 1), "")
     if wrong or not stripped:
         raise DataError(
             f"{shown} line 1 {wrong or 'is empty'}. The first line must name each column once, "

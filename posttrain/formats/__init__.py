@@ -34,6 +34,10 @@ from posttrain.records import ANY_RECORD, Message, Prompt, Question, Record, Tex
 
 LOOKED_AT = 20
 """Rows, at most, from which the format is guessed where nobody named it."""
+HINTED = 10
+"""Bad rows for which another format is looked for; no more of them are told."""
+MOST_NOTES = 100
+"""Different notes that are kept: rows with names of their own making must not fill the memory."""
 
 BadRow = Callable[[Item, DataError], None]
 
@@ -55,9 +59,9 @@ def read(
     """
     form = format_named(form)
     seen: set[str] = set()
-    item = None
+    item, bad = None, 0
     for item in items:
-        item.hint = suggestion
+        item.hint = suggestion if bad < HINTED else None
         try:
             record = record_of(form, item)
             if form == "records":
@@ -68,11 +72,12 @@ def read(
             if on_bad is None:
                 raise
             on_bad(item, error)
+            bad += 1
             continue
         if isinstance(record, Question) and not record.answers:
             item.note("a question that has nothing to check an answer against")
         if notes is not None:
-            notes.update(item.notes)
+            notes.update({note: count for note, count in item.notes.items() if note in notes or len(notes) < MOST_NOTES})
         yield record
     if item is None:
         raise DataError("there is not one row to import. Check that the file is the one you meant and was written to its end")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic_core import from_json
 
-from posttrain.formats.items import Item, as_list, is_nothing
+from posttrain.formats.items import Item, as_list, is_nothing, shown
 from posttrain.records import Message
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -104,7 +104,7 @@ def _part(item: Item, field: str, part: Any) -> str:
         return text
     if part.get("type") in ("reasoning", "thinking") and isinstance(text, str):
         return _thought(text)
-    return item.fail(f"{field} is of type {part.get('type')}, and only text can be learnt here")
+    return item.fail(f"{field} is of type {shown(part.get('type'))}, and only text can be learnt here")
 
 
 def _reasoning(item: Item, field: str, turn: Mapping[str, Any]) -> str:

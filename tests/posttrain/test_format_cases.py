@@ -380,7 +380,7 @@ def test_a_refusal_is_what_the_assistant_said():
         ({"messages": chat(("user", "q"), ("assistant", "a"), images=["x"])}, r"messages\[1\] holds images"),
         (
             {"messages": chat(("user", [{"type": "image_url", "image_url": {"url": "x"}}]))},
-            r"messages\[0\]\.content\[0\] is of type image_url, and only text can be learnt here",
+            r"messages\[0\]\.content\[0\] is of type 'image_url', and only text can be learnt here",
         ),
     ],
 )

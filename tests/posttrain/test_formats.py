@@ -274,7 +274,7 @@ def test_our_own_form_is_taken_as_it_is():
         (
             "openai",
             {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
-            "messages[0].content[0] is of type image, and only text can be learnt here",
+            "messages[0].content[0] is of type 'image', and only text can be learnt here",
         ),
         (
             "records",
@@ -315,16 +315,20 @@ def test_rows_are_read_one_at_a_time():
     assert next(read("trl", items())).text == "first"
 
 
+KEYS = (
+    "role content from value text tool_calls function_call reasoning_content refusal name arguments function type weight label "
+    "ground_truth target answer_start"
+)
+SPOKEN = st.sampled_from(["user", "assistant", "gpt", "human", "function_call", "tool", "text", "1", "true"])
 json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text("a#4é:\n ", max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "text"]), inner)
-    ),
+    st.none() | st.booleans() | st.floats() | st.integers() | SPOKEN | st.text("a#4é:\n {[\\", max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS.split()), inner),
     max_leaves=8,
 )
 NAMES = (
     "question answer Body Question Equation Answer instruction input output history system conversations chosen rejected prompt "
-    "completion label messages text preferred_output kind id"
+    "completion label messages text preferred_output kind id problem solution choices answer_cot answer_value tools images score "
+    "low high margin score_chosen score_rejected rejected_response reward_model target context response correct"
 )
 fields = st.sampled_from(NAMES.split())
 

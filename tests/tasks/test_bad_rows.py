@@ -104,6 +104,14 @@ def test_what_an_import_left_aside_is_said(places, no_dvc):
     )
 
 
+def test_names_of_fields_reach_the_terminal_harmless_and_few(places, no_dvc):
+    rows = [{"text": "t", "a\x1b[2J": 1}, *({"text": "t", f"z{number:03}": 1} for number in range(500))]
+    report = skipping(places, "\n".join(map(json.dumps, rows)), format="trl")
+    (told,) = report.notes
+    assert told.startswith(r"fields that are not read: a\x1b[2J, z000, z001, ")
+    assert told.endswith(", z018 and 80 more")
+
+
 def test_a_mapping_goes_with_the_import(places, no_dvc):
     (places.root / "in.csv").write_text("The question,stars\nHow?,2\n")
     columns = "prompt='The question' answer=stars"

@@ -157,6 +157,7 @@ def test_a_folder_that_is_not_clear_is_refused(tmp_path, file, message):
         ("in.csv", b'question,answer\n"Two, or\nthree?",7\nq,\n'),
         ("in.csv", b'\xef\xbb\xbfquestion;answer\r\n"Two, or\nthree?";7\r\nq;\r\n'),
         ("in.tsv", b'question\tanswer\n"Two, or\nthree?"\t7\nq\t\n'),
+        ("in.v2.CSV", b'question,answer\n"Two, or\nthree?",7\nq,\n'),
         ("in.csv.gz", gzip.compress(b'question,answer\n"Two, or\nthree?",7\n\nq,\n')),
     ],
 )
@@ -181,7 +182,7 @@ def test_a_row_with_another_number_of_cells_is_the_rows_fault(tmp_path):
     [
         (
             b"a,a\n1,2\n",
-            "in.csv line 1 names the column a twice. The first line must name each column once, with ',' between them",
+            "in.csv line 1 names the column 'a' twice. The first line must name each column once, with ',' between them",
         ),
         (
             b"a,\n1,2\n",
@@ -224,8 +225,8 @@ def test_a_wrapper_is_only_unwrapped_where_it_is_all_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        (b'{"a": 1, "a": 2}', "the field a stands twice in one object"),
-        (b'{"a": {"b": 1, "b": 1}}', "the field b stands twice in one object"),
+        (b'{"a": 1, "a": 2}', "the field 'a' stands twice in one object"),
+        (b'{"a": {"b": 1, "b": 1}}', "the field 'b' stands twice in one object"),
         (b'{"a": "x\0\0"}', "NUL bytes stand in the line, as after a crash or on a full disk"),
         (b'{"a": ' + b"[" * 100_000, "the JSON is nested too deeply"),
         (b'{"a": 1}{"a": 2}', "broken JSON at column 9 (trailing characters); each line must be one whole JSON object"),
@@ -263,12 +264,14 @@ def test_utf_16_is_called_by_its_name_with_and_without_its_mark(tmp_path, data):
     assert refused(tmp_path, data).startswith("in.jsonl is UTF-16, not UTF-8. Save it as UTF-8: iconv -f UTF-16")
 
 
-@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
-def test_one_line_of_gigabytes_in_a_small_file_takes_little_memory(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "opening"), [("in.jsonl", b'{"text": "'), ("in.jsonl", b'{"text": "a"}\n{"text": "'), ("in.csv", b"text\n")]
+)
+def test_one_line_of_gigabytes_in_a_small_file_takes_little_memory(tmp_path, monkeypatch, name, opening):
     monkeypatch.setattr(rows, "LONGEST_LINE", 1 << 20)
     path = tmp_path / f"{name}.gz"
     with gzip.open(path, "wb", compresslevel=1) as stream:
-        stream.write(b'{"text": "' if name == "in.jsonl" else b"text\n")
+        stream.write(opening)
         for _ in range(200):
             stream.write(b"x" * (1 << 20))
     tracemalloc.start()
