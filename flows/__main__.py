@@ -21,6 +21,7 @@ from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.config import Config, merge
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
+from posttrain.printable import printable
 from tasks.places import Places
 
 LEAST_FREE_MB = 500
@@ -29,7 +30,7 @@ LEAST_FREE_MB = 500
 
 def say(line: str) -> None:
     """Print one line for the user beside progress bars."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def configuration(places: Places, overrides: Sequence[str]) -> Config:
@@ -144,18 +145,21 @@ def run_validate(places: Places, words: Sequence[str]) -> None:
     from flows.validation import validate_dataset
 
     for line in validate_dataset(places, config, say):
-        print(line)
+        print(printable(line))
 
 
 def run_grade(places: Places, words: Sequence[str]) -> None:
-    """Grade a file of completions without any model: GRADER, FILE and OUT."""
+    """Grade a file of completions without any model: GRADER and FILE, OUT and FORCE."""
     given = dict(word.partition("=")[::2] for word in words)
     for name in ("grader", "file"):
         if not given.get(name):
             raise RequestError(f"grade needs {name.upper()}: make grade GRADER=answer FILE=samples.jsonl")
     from tasks.grade import grade_file, print_report
 
-    print_report(grade_file(places, grader=given["grader"], file=given["file"], out=given.get("out", "")))
+    if given.get("force", "") not in ("", "0", "1"):
+        raise RequestError(f"FORCE must be 1 (replace the file that OUT names) or 0, got {given['force']}")
+    is_forced = given.get("force") == "1"
+    print_report(grade_file(places, grader=given["grader"], file=given["file"], out=given.get("out", ""), force=is_forced))
 
 
 def run_ui(places: Places, words: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posttrain.errors import RequestError, did_you_mean
+from posttrain.printable import printable
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def check(*, goals: str, venv: str, variables: Iterable[str]) -> None:
     refuse_goals(wanted, given)
     refuse_variables(given, wanted)
     for line in notes_of_unread(given, wanted, os.environ):
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 # --- behind `python -m flows` -----------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print("\n\n".join(help_of(word) for word in words) or overview())
     except RequestError as error:
-        print(f"request: {error}", file=sys.stderr)
+        print(printable(f"request: {error}"), file=sys.stderr)
         print("refused")
         return error.exit_code
     return 0

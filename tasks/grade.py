@@ -8,6 +8,7 @@ A line is a JSON object in one of two forms, either with an optional `label` (ri
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +23,7 @@ from posttrain.errors import DataError, RequestError
 from posttrain.graders import Grade, Grader, Sample, build_grader
 from posttrain.graders.interface import nearest, shortened
 from posttrain.graders.tally import Tally
+from posttrain.printable import printable
 from posttrain.statistics import Interval
 from tasks.grader_files import read_grader
 from tasks.places import Places
@@ -29,6 +31,8 @@ from tasks.stage import storage_errors
 
 BATCH = 512
 """Completions in memory at once."""
+LONGEST_LINE = 16 * 2**20
+"""Bytes of a line, at most."""
 DISAGREEMENTS = 5
 """How many are printed; the audit table has them all."""
 RIGHT_FROM = 0.5
@@ -55,7 +59,7 @@ class Report:
     disagreements: list[tuple[Line, Grade]] = field(default_factory=list)
 
 
-def grade_file(places: Places, *, grader: str, file: str, out: str = "") -> Report:
+def grade_file(places: Places, *, grader: str, file: str, out: str = "", force: bool = False) -> Report:
     """Grade a file and write the audit table, a JSON object a line, which appears only once it is whole.
 
     Args:
@@ -63,19 +67,16 @@ def grade_file(places: Places, *, grader: str, file: str, out: str = "") -> Repo
         grader: a built-in grader's name, or the path of a JSON file of settings.
         file: JSON lines.
         out: where the audit table goes; "" for `reports/grades/<name of the file>.jsonl`.
+        force: a file that `out` names may be replaced.
 
     Raises:
-        RequestError: there is no such grader or file, or the grader itself is wrong.
+        RequestError: there is no such grader or file, the grader itself is wrong, or `out` may not be written.
         DataError: the file is empty, or a line is broken or lacks a field.
         StorageError: the audit table cannot be written.
     """
     built = load_grader(grader)
     source = Path(file)
-    audit = Path(out) if out else places.reports / "grades" / f"{source.stem}.jsonl"
-    if audit.resolve() == source.resolve():
-        raise RequestError(f"the audit table would overwrite {source}: give another OUT")
-    if audit.is_dir():
-        raise RequestError(f"OUT must name a file, got the folder {audit}")
+    audit = _place_of(out, source, force=force) if out else places.reports / "grades" / f"{source.stem}.jsonl"
     report = Report(grader=grader, file=source, audit=audit)
     lines = read_lines(source)
     batch = list(islice(lines, BATCH))
@@ -85,7 +86,8 @@ def grade_file(places: Places, *, grader: str, file: str, out: str = "") -> Repo
     with storage_errors("the audit table", audit.parent):
         audit.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with part.open("w", encoding="utf-8") as table:
+            # half a character of a foreign text cannot be encoded; it is written out, as everything else is as it stood
+            with part.open("w", encoding="utf-8", errors="backslashreplace") as table:
                 while batch:
                     _grade(batch, built, report, table)
                     batch = list(islice(lines, BATCH))
@@ -93,6 +95,25 @@ def grade_file(places: Places, *, grader: str, file: str, out: str = "") -> Repo
         finally:
             part.unlink(missing_ok=True)
     return report
+
+
+def _place_of(out: str, source: Path, *, force: bool) -> Path:
+    """Return where the audit table goes: what OUT names, behind links, unless something is there that it must not replace."""
+    try:
+        audit = Path(out).resolve()
+        there = audit.stat() if audit.exists() else None
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, links in a circle
+        raise RequestError(f"OUT={shortened(out, 60)} names no file: {error}") from None
+    if there is None:
+        return audit
+    if not stat.S_ISREG(there.st_mode):
+        kind = "a folder" if stat.S_ISDIR(there.st_mode) else "a device, pipe or socket"
+        raise RequestError(f"OUT must name a regular file, got {out}, which is {kind}. Name another, or leave OUT out")
+    if source.exists() and os.path.samestat(there, source.stat()):
+        raise RequestError(f"the audit table would overwrite {source}: give another OUT")
+    if not force:
+        raise RequestError(f"OUT={out} is there already, and would be replaced. Name another file, or allow it: FORCE=1")
+    return audit
 
 
 def load_grader(name: str) -> Grader:
@@ -116,7 +137,9 @@ def read_lines(path: Path) -> Iterator[Line]:
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}. FILE names a file of JSON lines") from None
     with stream:
-        for number, raw in enumerate(stream, 1):
+        for number, raw in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
+            if len(raw) > LONGEST_LINE:
+                _fail(path, number, f"is longer than {LONGEST_LINE // 2**20} MB")
             if raw.strip():
                 yield _read(raw, path, number)
 
@@ -185,9 +208,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Print what grading came to: the mean score, shares with intervals, agreement with labels, the first disagreements."""
     console = console or Console(highlight=False)
     tally = report.tally
-    table = Table(
-        box=None, padding=(0, 2, 0, 0), title=f"{report.file} by {report.grader}", title_justify="left", show_header=False
-    )
+    title = Text(printable(f"{report.file} by {report.grader}"))
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", show_header=False)
     table.add_row("completions", f"{tally.count:,}")
     table.add_row("mean score", _interval(tally.mean_score(), scale=1, digits=3) or "one completion has no spread")
     for name, part in (("right", tally.right), ("partly paid", tally.partial), ("nothing extracted", tally.unextracted)):
@@ -198,8 +220,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         _add_agreement(table, tally)
     console.print(table)
     for line, grade in report.disagreements:
-        console.print(Text(_disagreement(line, grade)))
-    console.print(Text(f"every decision: {report.audit}"), soft_wrap=True)
+        console.print(Text(printable(_disagreement(line, grade))))
+    console.print(Text(printable(f"every decision: {report.audit}")), soft_wrap=True)
 
 
 def _add_agreement(table: Table, tally: Tally) -> None:

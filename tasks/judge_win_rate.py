@@ -15,7 +15,8 @@ from posttrain.sections import JudgeSettings, ModelSettings
 from posttrain.statistics import win_rate
 from tasks.judge import SUMMARY, open_judge
 from tasks.judge_files import read_form
-from tasks.judge_pairs import Answered, Pair, asked, gold_of
+from tasks.judge_pairs import Answered, asked
+from tasks.pairs import Pair, gold_of
 from tasks.records import PROBLEMS, read_rows, write_rows
 from tasks.stage import Log, Outcome
 
@@ -126,7 +127,14 @@ def _pair(ours: Mapping[str, Any], theirs: Mapping[str, Any], model_uri: str, st
     is_finished = {first: ours["greedy"]["is_finished"], second: theirs["greedy"]["is_finished"]}
     gold = gold_of(question, is_finished, build_grader("answer"))
     return Pair(
-        question=question, first=first, second=second, gold=gold(first, second), first_model=model_uri, second_model=start_uri
+        question=question,
+        first=first,
+        second=second,
+        gold=gold(first, second),
+        first_model=model_uri,
+        second_model=start_uri,
+        first_finished=is_finished[first],
+        second_finished=is_finished[second],
     )
 
 

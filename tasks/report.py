@@ -11,6 +11,7 @@ from rich.text import Text
 
 from posttrain.audit_report import audit_rows
 from posttrain.errors import StorageError
+from posttrain.printable import printable
 from posttrain.report import has_audit_picture, headline, render_markdown, result_rows, stage_rows
 from tasks.report_files import write_files
 from tasks.unchecked_picture import draw_unchecked
@@ -42,9 +43,9 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
         console.print()
     console.print(Text(headline(report)), soft_wrap=True)
     for note in report["notes"]:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+        console.print(Text(printable(f"note: {note}")), soft_wrap=True)
     for warning in report["warnings"]:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+        console.print(Text(printable(f"warning: {warning}"), style="yellow"), soft_wrap=True)
     console.print()
     places = [
         ("model", f"{report['model']['uri']}  ({report['champion']['why']})"),
@@ -55,7 +56,7 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
     ]
     for name, text in places:
         # one line each, however long: an address that is broken in two cannot be clicked
-        console.print(Text(f"{name:<11}{text}"), soft_wrap=True)
+        console.print(Text(printable(f"{name:<11}{text}")), soft_wrap=True)
 
 
 def write_report(
@@ -195,5 +196,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Seque
     for place, name in enumerate(head):
         table.add_column(Text(name), justify="right" if place in numbers else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table

@@ -3,14 +3,20 @@
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.__main__ import main
+from posttrain.errors import PosttrainError
+from posttrain.printable import printable
 from tasks import grade as subject
 from tasks.grade import grade_file, print_report
 from tasks.places import Places
@@ -204,7 +210,7 @@ def test_a_line_that_is_no_utf_8(root, capsys):
             ("grader=answer", "file=good.jsonl", "out=good.jsonl"),
             "request: the audit table would overwrite good.jsonl: give another OUT",
         ),
-        (("grader=answer", "file=good.jsonl", "out=."), "request: OUT must name a file, got the folder ."),
+        (("grader=answer", "file=good.jsonl", "out=."), "request: OUT must name a regular file, got ., which is a folder"),
     ],
 )
 def test_refusals(root, capsys, words, message):
@@ -245,3 +251,117 @@ def test_the_verb_imports_no_network(root):
     done = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("[]\n")
+
+
+# --- what OUT may name ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def samples(root):
+    return str(write(root / "samples.jsonl", LINES))
+
+
+def test_a_file_that_is_there_is_replaced_only_where_that_is_allowed(root, capsys, samples):
+    kept = root / "mine.txt"
+    kept.write_text("of mine")
+    code, said = refused(capsys, "grader=answer", f"file={samples}", "out=mine.txt")
+    assert code == 2 and said == (
+        "request: OUT=mine.txt is there already, and would be replaced. Name another file, or allow it: FORCE=1\n"
+    )
+    assert kept.read_text() == "of mine" and not list(root.glob(".*.part"))
+    assert main(["grade", "grader=answer", f"file={samples}", "out=mine.txt", "force=1"]) == 0
+    assert len(kept.read_text().splitlines()) == 4
+
+
+def test_a_link_to_a_file_stays_a_link_and_its_file_is_what_is_guarded(root, capsys, samples):
+    (root / "real.txt").write_text("of mine")
+    (root / "link.txt").symlink_to("real.txt")
+    assert refused(capsys, "grader=answer", f"file={samples}", "out=link.txt")[0] == 2
+    assert main(["grade", "grader=answer", f"file={samples}", "out=link.txt", "force=1"]) == 0
+    assert (root / "link.txt").is_symlink() and len((root / "real.txt").read_text().splitlines()) == 4
+
+
+def test_a_pipe_or_a_device_is_never_replaced(root, capsys, samples):
+    """As root a rename over /dev/null succeeds, and every program of the machine writes into a file from then on."""
+    os.mkfifo(root / "pipe")
+    (root / "to a pipe").symlink_to("pipe")
+    for out in ("pipe", "to a pipe"):
+        code, said = refused(capsys, "grader=answer", f"file={samples}", f"out={out}", "force=1")
+        assert code == 2 and said.startswith(
+            f"request: OUT must name a regular file, got {out}, which is a device, pipe or socket."
+        )
+    assert stat.S_ISFIFO((root / "pipe").stat().st_mode)
+
+
+def test_the_file_itself_under_another_name_is_not_overwritten(root, capsys, samples):
+    os.link(samples, root / "other.jsonl")
+    code, said = refused(capsys, "grader=answer", f"file={samples}", "out=other.jsonl", "force=1")
+    assert code == 2 and "the audit table would overwrite" in said
+    assert len((root / "samples.jsonl").read_text().splitlines()) == len(LINES)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("a" * 300, "names no file: "), ("a\0b", "names no file: "), (".", "which is a folder")]
+)
+def test_a_name_that_no_file_can_have_is_told(root, capsys, samples, out, said):
+    code, told = refused(capsys, "grader=answer", f"file={samples}", f"out={out}", "force=1")
+    assert code == 2 and said in told
+
+
+def test_force_is_yes_or_no(root, capsys, samples):
+    assert refused(capsys, "grader=answer", f"file={samples}", "force=please") == (
+        2,
+        "request: FORCE must be 1 (replace the file that OUT names) or 0, got please\n",
+    )
+
+
+# --- foreign text ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_of_gigabytes_is_refused_before_it_is_read_whole(root, capsys, monkeypatch):
+    monkeypatch.setattr(subject, "LONGEST_LINE", 2**20)
+    (root / "long.jsonl").write_bytes(b'{"completion": "' + b"x" * 2**22)
+    code, said = refused(capsys, "grader=answer", "file=long.jsonl")
+    assert (code, said) == (2, "data: long.jsonl line 1: is longer than 1 MB. Correct or drop the line\n")
+
+
+def test_neither_a_files_name_nor_what_is_in_it_commands_the_terminal(root):
+    name = "a[red]\x1b[2J\u202e.jsonl"
+    lines = [{"completion": "Answer: \x1b[31m5\x1b[0m [bold]\ud800", "answers": ["7\r\x1b[1A"], "label": True}]
+    write(root / name, lines)
+    text = told(grade_file(Places(root), grader="answer", file=name))
+    assert "\x1b" not in text and "\r" not in text and "\u202e" not in text
+    assert "a[red]\\x1b[2J\\u202e.jsonl by answer" in text and text.encode()
+
+
+ODD = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["\ud800", "\x1b[2J", "[/bold]", "Answer: 5", "$\\frac{1}{2}$", "1e999", "\0", "[red]"]),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.none(),
+    st.booleans(),
+)
+VALUE = st.recursive(ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3))
+ROW = st.one_of(
+    VALUE,
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("completion", "answers", "label", "item", "sample"), VALUE)),
+    st.fixed_dictionaries({"completion": st.text(max_size=12), "answers": st.lists(ODD, max_size=3)}, optional={"label": VALUE}),
+    st.fixed_dictionaries({"sample": st.fixed_dictionaries({"output_text": ODD}), "item": VALUE}, optional={"label": VALUE}),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(ROW, min_size=1, max_size=3), st.binary(max_size=6), st.booleans())
+def test_no_file_brings_a_traceback(rows, junk, is_cut):
+    """The whole command, from bytes to what is printed: either a table or one sentence."""
+    with tempfile.TemporaryDirectory() as scratch:
+        body = "\n".join(json.dumps(row) for row in rows).encode()
+        path = Path(scratch, "x.jsonl")
+        path.write_bytes(body + junk if is_cut else body)
+        try:
+            report = grade_file(Places(Path(scratch)), grader="answer", file=str(path))
+        except PosttrainError as error:
+            assert printable(str(error)).encode()
+        else:
+            assert told(report).encode() and report.audit.read_bytes()
