@@ -258,7 +258,19 @@ def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
         told.append(
             f"PPO was rewarded by {proxy_name(config, feedback)} on training questions; nothing held out decided anything"
         )
+        told += _questions_of_ppo(stages)
     return told
+
+
+def _questions_of_ppo(stages: Stages) -> list[str]:
+    """Return how many questions PPO asked, where some were kept from it."""
+    figures = next((stage.artifact.metrics for stage in stages.done if stage.name == "ppo"), {})
+    if not figures.get("questions_kept_for_labels"):
+        return []
+    return [
+        f"PPO asked {figures['questions']:,.0f} training questions; {figures['questions_kept_for_labels']:,.0f} are kept for samples "
+        "and labels, under every method alike (sample.question_share)"
+    ]
 
 
 def notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
