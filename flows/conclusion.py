@@ -268,8 +268,8 @@ def _questions_of_ppo(stages: Stages) -> list[str]:
     if not figures.get("questions_kept_for_labels"):
         return []
     return [
-        f"PPO asked {figures['questions']:,.0f} training questions; {figures['questions_kept_for_labels']:,.0f} are kept for samples "
-        "and labels, under every method alike (sample.question_share)"
+        f"PPO asked {figures['questions']:,.0f} training questions; {figures['questions_kept_for_labels']:,.0f} are kept for "
+        "samples and labels, under every method alike (sample.question_share)"
     ]
 
 
