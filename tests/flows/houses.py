@@ -53,7 +53,11 @@ def command(house: Path, *words: str) -> subprocess.Popen[str]:
 
 def run(house: Path, *words: str, code: int = 0) -> str:
     process = command(house, *words)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # else it goes on, and the tests after it meet what it makes
+        raise
     assert process.returncode == code, err
     assert "Traceback" not in err
     if words[0] == "pipeline" and code == 0:
