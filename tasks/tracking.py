@@ -192,17 +192,21 @@ class Ledger:
         self.client.log_artifact(run_id, str(file), folder)
 
     @plain_errors
-    def finish_pipeline(self, run_id: str, *, metrics: Mapping[str, float | None], tags: Mapping[str, str] | None = None) -> None:
+    def finish_pipeline(
+        self, run_id: str, *, metrics: Mapping[str, float | None], tags: Mapping[str, str] | None = None, verdict: str = ""
+    ) -> None:
         """Log the pipeline's metrics and close its run. None is undefined and left out, and so is what the run holds already.
 
         Args:
             run_id: of the parent.
             metrics: by the names of docs: `eval/accuracy`, `cost/labels`, …
             tags: what is known only now, such as `posttrain.stage_key` of the last stage or `posttrain.cached`.
+            verdict: what came out; the run's description begins with it.
         """
-        logged = self.client.get_run(run_id).data.metrics
-        new = {name: value for name, value in metrics.items() if value is not None and logged.get(name) != value}
-        self._log(run_id, metrics=[(name, value, 0) for name, value in new.items()], tags=tags or {})
+        run = self.client.get_run(run_id).data
+        new = {name: value for name, value in metrics.items() if value is not None and run.metrics.get(name) != value}
+        note = {"mlflow.note.content": f"{verdict}\n\n{run.tags.get('mlflow.note.content', '')}"} if verdict else {}
+        self._log(run_id, metrics=[(name, value, 0) for name, value in new.items()], tags={**(tags or {}), **note})
         self.client.set_terminated(run_id, "FINISHED")
 
     @plain_errors

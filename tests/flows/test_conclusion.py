@@ -11,6 +11,7 @@ from flows.conclusion import hacking, pipeline_metrics, unheard
 from flows.feedback import Feedback
 from flows.pipeline import found_since
 from posttrain.config import merge
+from posttrain.report import Gain
 from tasks.records import write_rows
 
 
@@ -57,7 +58,8 @@ def test_costs_are_those_of_training_each_stage_once() -> None:
             done("evaluate-ppo", evaluated_tokens=1e6, peak_rss_mb=70.0),
         ]
     )
-    told = pipeline_metrics(stages, SimpleNamespace(metrics={"accuracy_gain": 0.3}))  # type: ignore[arg-type]
+    final: Any = SimpleNamespace(metrics={"accuracy": 0.9})
+    told = pipeline_metrics(stages, final, Gain("dpo", "sft", 0.3, 0.2, 0.4))
     assert {name: value for name, value in told.items() if name.startswith("cost/")} == {
         "cost/train_seconds": 3.0,
         "cost/generated_tokens": 10.0,
@@ -68,7 +70,9 @@ def test_costs_are_those_of_training_each_stage_once() -> None:
         "cost/labels": 9.0,
         "cost/peak_rss_mb": 70.0,
     }
-    assert told["eval/accuracy_gain"] == 0.3 and told["eval/accuracy_gain_low"] is None
+    gain = [told[f"eval/accuracy_gain{end}"] for end in ("", "_low", "_high")]
+    assert gain == [0.3, 0.2, 0.4]
+    assert pipeline_metrics(stages, final, None)["eval/accuracy_gain_low"] is None
 
 
 @pytest.mark.parametrize(("error", "warned"), [(0.03, True), (0.2, False), (None, True)])
