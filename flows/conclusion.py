@@ -13,7 +13,8 @@ from flows.stages import Stages
 from posttrain.config import Config, stages_of
 from posttrain.errors import ContractError
 from posttrain.monitor import divergence
-from posttrain.report import build_report
+from posttrain.report import Gain, build_report, gain_of, headline
+from posttrain.statistics import INTERVALS_COVER
 from posttrain.unchecked_report import FIGURES
 from tasks.dvc import DatasetVersion
 from tasks.records import PROBLEMS, read_rows
@@ -25,6 +26,7 @@ from tasks.tracking import Ledger
 TRAINING = ("sft", "sample", "judge", "label", "reward_model", "dpo", "ppo")
 COSTS = ("train_seconds", "generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops", "labels")
 """Of a stage's costs, those that are added up over the stages in `TRAINING`."""
+GAIN = (("", "estimate"), ("_low", "low"), ("_high", "high"))
 SHOWN_SAMPLES = 50
 JUDGE_SUMMARY = "judge.json"
 """Of the stages `judge-<model>`: what is known of the judge."""
@@ -68,7 +70,9 @@ def conclude(
     if final != compared_with:
         check_answers(results[final], results[compared_with], name=final, start=compared_with)
     verdicts = outcomes.verdicts
-    metrics = pipeline_metrics(stages, results[final], verdicts.get(final))
+    figures = {name: model_figures(result, verdicts.get(name)) for name, result in results.items()}
+    gain = gain_of(figures, compared_with=compared_with)
+    metrics = pipeline_metrics(stages, results[final], gain, verdicts.get(final))
     tags = {
         "posttrain.method": config.method,
         "posttrain.seed": str(config.seed),
@@ -104,7 +108,7 @@ def conclude(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         stages=[stage.as_row() for stage in stages.done],
         metrics=metrics,
-        models={name: model_figures(result, verdicts.get(name)) for name, result in results.items()},
+        models=figures,
         compared_with=compared_with,
         model={"uri": registered.uri, "name": registered.name, "version": registered.version, "path": registered.path},
         mlflow={
@@ -134,6 +138,7 @@ def conclude(
             "posttrain.stage_key": models[final].key,
             "posttrain.cached": str(all(stage.cached for stage in stages.done)).lower(),
         },
+        verdict=f"**{headline(report)}**\n\n{INTERVALS_COVER}.",
     )
     return report
 
@@ -163,7 +168,9 @@ def registered_model(ledger: Ledger, **how: Any) -> RegisteredModel:
     return register(ledger, **how)
 
 
-def pipeline_metrics(stages: Stages, final: Artifact, verdict: Artifact | None = None) -> dict[str, float | None]:
+def pipeline_metrics(
+    stages: Stages, final: Artifact, gain: Gain | None, verdict: Artifact | None = None
+) -> dict[str, float | None]:
     """Return the figures that every method reports; costs are what computing took, now or when it was cached."""
 
     def total(cost: str) -> float:
@@ -176,9 +183,6 @@ def pipeline_metrics(stages: Stages, final: Artifact, verdict: Artifact | None =
         "accuracy_sampled",
         "accuracy_sampled_low",
         "accuracy_sampled_high",
-        "accuracy_gain",
-        "accuracy_gain_low",
-        "accuracy_gain_high",
         "win_rate",
         "win_rate_low",
         "win_rate_high",
@@ -189,6 +193,7 @@ def pipeline_metrics(stages: Stages, final: Artifact, verdict: Artifact | None =
     return {
         **{f"eval/{name}": final.metrics.get(name) for name in names},
         **{f"eval/{name}": value for name, value in {**final.metrics, **_metrics(verdict)}.items() if name in UNCHECKED},
+        **{f"eval/accuracy_gain{end}": gain and getattr(gain, name) for end, name in GAIN},
         **{f"cost/{name}": total(name) for name in COSTS},
         "cost/peak_rss_mb": max(stage.artifact.costs["peak_rss_mb"] for stage in stages.done),
     }

@@ -1,11 +1,12 @@
 """What a pipeline tells: one dict for machines (`reports/latest.json`), and the same as Markdown for people."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from posttrain.audit_report import audit_rows
 from posttrain.errors import ContractError
+from posttrain.statistics import INTERVALS_COVER
 from posttrain.unchecked_report import unchecked_headline, unchecked_rows
 
 NO_PROMOTION = {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
@@ -37,6 +38,9 @@ PARENT_METRICS = (
 )
 """Every pipeline reports these, whatever its method, so that runs compare; None where one is undefined."""
 
+NAMES = {"sft": "SFT", "reft": "ReFT", "rlhf": "RLHF", "rlaif": "RLAIF", "dpo": "DPO", "ppo": "PPO", "base": "the base"}
+"""Models as people call them."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -50,6 +54,42 @@ class Row:
     is_share: bool
 
 
+@dataclass(frozen=True)
+class Gain:
+    """How much more of the same held-out questions a model answers right, greedily, than the one that it started from.
+
+    Attributes:
+        model: which one.
+        over: what it is compared with.
+        estimate: difference of the two accuracies.
+        low: of the 95 % interval of the paired difference.
+        high: of the same.
+    """
+
+    model: str
+    over: str
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def points(self) -> str:
+        """The gain and its interval in points: "+32.8 [29.6, 35.9]"."""
+        estimate, low, high = (100 * value + 0.0 for value in (self.estimate, self.low, self.high))
+        return f"{estimate:+.1f} [{low:.1f}, {high:.1f}]"
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says: the gain lies above 0, below it, or nobody knows."""
+        number, _, interval = self.points.partition(" ")
+        told, name, over = f"{number} points {interval}", _name(self.model), _name(self.over)
+        if self.low > 0:
+            return f"{name} helped: {told} over {over}, same questions"
+        if self.high < 0:
+            return f"{name} did harm: {told} against {over}, same questions"
+        return f"{name} and {over} are not told apart: {told}, same questions"
+
+
 ROWS = (
     Row("accuracy", "accuracy, greedy (%)", is_share=True),
     Row("accuracy_sampled", "accuracy, sampled (%)", is_share=True),
@@ -58,6 +98,28 @@ ROWS = (
     Row("response_tokens", "response tokens", is_share=False),
     Row("finished", "ended with EOS (%)", is_share=True),
 )
+
+
+def gain_of(models: Mapping[str, Mapping[str, Any]], *, compared_with: str) -> Gain | None:
+    """Return the last model's gain over the one that it started from; None without answers to check against.
+
+    SFT is what the others are compared with, so its own gain, over the base, is what the base lacks.
+
+    Args:
+        models: as in `build_report`, each with `accuracy_gain` over `compared_with` where there is one.
+        compared_with: one of them.
+    """
+    *before, final = models
+    is_reference = final == compared_with
+    if is_reference and not before:
+        return None
+    over = before[-1] if is_reference else compared_with
+    found = models[over if is_reference else final].get("accuracy_gain")
+    if found is None:
+        return None
+    if is_reference:
+        return Gain(final, over, estimate=-found["estimate"], low=-found["high"], high=-found["low"])
+    return Gain(final, over, **{name: found[name] for name in ("estimate", "low", "high")})
 
 
 def build_report(
@@ -92,7 +154,7 @@ def build_report(
         stages: in order, each {name, key, cached, seconds, run_id}; seconds is what computing it cost, now or once.
         metrics: those of `PARENT_METRICS`; None where undefined.
         models: in order `base`, `sft` where there is one, then the method's: each {accuracy, accuracy_sampled,
-            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}.
+            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}, and `accuracy_gain` over `compared_with`.
         compared_with: the model that win rate and KL are taken against: the one that the method started from.
         model: {uri, name, version, path} of the registered version.
         mlflow: {run_id, experiment_id, compare_url}.
@@ -110,6 +172,7 @@ def build_report(
             f"a pipeline must report every metric of PARENT_METRICS (posttrain/report.py); missing: {', '.join(missing)}. "
             "Give None where one is undefined"
         )
+    gain = gain_of(models, compared_with=compared_with)
     return {
         "pipeline_id": pipeline_id,
         "method": method,
@@ -122,6 +185,7 @@ def build_report(
         "metrics": dict(metrics),
         "models": {name: dict(values) for name, values in models.items()},
         "compared_with": compared_with,
+        "gain": None if gain is None else asdict(gain),
         "model": dict(model),
         "champion": dict(NO_PROMOTION),
         "mlflow": dict(mlflow),
@@ -141,7 +205,12 @@ def result_rows(report: Mapping[str, Any]) -> list[list[str]]:
     rows = [
         [row.label.format(start=start), *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS
     ]
-    return [row for row in rows if any(cell != "–" for cell in row[1:])] + unchecked_rows(report)
+    rows = [row for row in rows if any(cell != "–" for cell in row[1:])] + unchecked_rows(report)
+    if not report["gain"]:
+        return rows
+    gain = Gain(**report["gain"])
+    over = {"base": "base"}.get(gain.over, _name(gain.over))
+    return [[f"gain over {over} (points)", *(gain.points if name == gain.model else "–" for name in report["models"])], *rows]
 
 
 def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:
@@ -153,17 +222,12 @@ def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:
 
 
 def headline(report: Mapping[str, Any]) -> str:
-    """Say in one sentence what the final model's greedy accuracy is, and that of the model before it."""
-    names = list(report["models"])
-    final, before = names[-1], names[max(0, len(names) - 2)]
-    after, start = (report["models"][name]["accuracy"] for name in (final, before))
-    if after is None or start is None:
+    """Say in one sentence whether the method helped: its paired gain over the model that it started from."""
+    if not report["gain"]:
         return unchecked_headline(report)
-    return (
-        f"{final} answers {_share(after['estimate'])} of the held-out questions right "
-        f"(95 % interval {_share(after['low'])} to {_share(after['high'])}); "
-        f"{before} {_share(start['estimate'])} ({_share(start['low'])} to {_share(start['high'])})."
-    )
+    gain = Gain(**report["gain"])
+    before, after = (report["models"][name]["accuracy"]["estimate"] for name in (gain.over, gain.model))
+    return f"{gain.verdict}: {_share(before)} right before, {_share(after)} after."
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -173,11 +237,11 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         "",
         headline(report),
         "",
-        f"![accuracy and training curves]({report['pipeline_id']}.png)",
+        f"![accuracy, paired gain and training curves]({report['pipeline_id']}.png)",
         "",
         *_table(["", *report["models"]], result_rows(report)),
         "",
-        "In brackets: 95 % intervals. KL is that of a whole response.",
+        f"In brackets: {INTERVALS_COVER}. The gain is paired, question by question. KL is that of a whole response.",
         "",
         *_audit_lines(report),
         "## Stages",
@@ -224,6 +288,10 @@ def _cell(value: Mapping[str, float] | float | None, *, is_share: bool) -> str:
         estimate, low, high = (f"{scale * value[name]:{form}}" for name in ("estimate", "low", "high"))
         return f"{estimate} [{low}–{high}]"
     return f"{scale * value:{form}}"
+
+
+def _name(model: str) -> str:
+    return NAMES.get(model, model)
 
 
 def _share(value: float) -> str:

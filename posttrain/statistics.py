@@ -19,10 +19,10 @@ from scipy.stats import norm, t
 Array = NDArray[np.float64]
 
 INTERVALS_COVER = (
-    "95 % intervals cover the choice of held-out questions only: training again with another seed, or on another machine or "
-    "number of threads, moves a result by several points more (README.md has figures)"
+    "95 % intervals cover the choice of held-out questions only, not training: another seed, machine or number of threads moves "
+    "a result by several points more (figures: README.md)"
 )
-"""What stands wherever an interval does."""
+"""What stands wherever a model's interval does."""
 FEW, RARE = 3, 0.1
 """Successes, or failures, up to which Wilson's interval is corrected, and the share that they may have."""
 DIFFERING = 10

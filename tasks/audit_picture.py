@@ -93,7 +93,7 @@ def _on_one_scale(axes: "Axes", drawing: Drawing, scales: tuple[Scale, Scale]) -
     right.set_yticks(range(0, 101, 20))  # the axis goes on, shares do not
     return (
         f"proxy: {drawing.proxy_name}; gold: a program that knows the answers, never trained on. Both in deviations within a "
-        "question among the starting model's samples. Dots: updates; lines: moving average; bands: 95 %. "
+        "question among the starting model's samples. Dots: updates; lines: moving average; bands: 95 %, over questions. "
         "Best-of-n's √KL is an upper bound."
     )
 

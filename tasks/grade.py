@@ -219,6 +219,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     if tally.labelled:
         _add_agreement(table, tally)
     console.print(table)
+    console.print(Text("in brackets: 95 % intervals over the lines, each taken for a question of its own", style="dim"))
     for line, grade in report.disagreements:
         console.print(Text(printable(_disagreement(line, grade))))
     console.print(Text(printable(f"every decision: {report.audit}")), soft_wrap=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +13,8 @@ from rich.text import Text
 from posttrain.audit_report import audit_rows
 from posttrain.errors import StorageError
 from posttrain.printable import printable
-from posttrain.report import has_audit_picture, headline, render_markdown, result_rows, stage_rows
+from posttrain.report import Gain, has_audit_picture, headline, render_markdown, result_rows, stage_rows
+from posttrain.statistics import INTERVALS_COVER
 from tasks.report_files import write_files
 from tasks.unchecked_picture import draw_unchecked
 
@@ -26,6 +28,8 @@ GREEDY, SAMPLED, LINE = "#0072B2", "#E69F00", "#333333"
 AUDIT_PICTURE = "audit.png"
 """Of the stage `audit`, in its artifact."""
 MOST_CURVES = 2
+CAPTION = 130
+"""Characters in a line of the picture's caption."""
 
 
 def print_report(report: Mapping[str, Any], *, console: Console | None = None) -> None:
@@ -36,7 +40,7 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
     console.print(_table(["stage", "", "cost", "key"], stage_rows(report), numbers=(2,)))
     console.print()
     console.print(_table(["held-out questions", *report["models"]], result_rows(report), numbers=range(1, 9)))
-    console.print(Text("in brackets: 95 % intervals", style="dim"))
+    console.print(Text(f"in brackets: {INTERVALS_COVER}", style="dim"))
     console.print()
     for heading, rows in audit_rows(report.get("audit", {})).items():
         console.print(_table([heading, ""], rows, numbers=(1,)))
@@ -105,7 +109,7 @@ def write_report(
 
 
 def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
-    """Draw the accuracy of each model with its 95 % interval, beside the curve of each training stage; returns a PNG."""
+    """Draw accuracy and paired gain, and below them the curve of each training stage; returns a PNG."""
     from io import BytesIO
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -113,53 +117,74 @@ def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
 
     drawn = {stage: curve for stage, curve in curves.items() if any("loss" in row or "ppo/reward" in row for row in curve)}
     drawn = dict(list(drawn.items())[-MOST_CURVES:])
-    figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10, 7 if drawn else 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    heights = [2 if "ppo/reward" in curve[0] else 1 for curve in drawn.values()] or [1]
-    grid = figure.add_gridspec(len(heights), 2 if drawn else 1, width_ratios=[3, 2] if drawn else [1], height_ratios=heights)
+    above, *below = figure.subfigures(2, 1, height_ratios=[3, 2]).tolist() if drawn else [figure]
     if any(values.get("accuracy") for values in report["models"].values()):
-        _draw_accuracy(figure.add_subplot(grid[:, 0]), report["models"])
+        left, right = above.subplots(1, 2, width_ratios=[1, 1])
+        _draw_accuracy(left, report["models"])
+        _draw_gain(right, report)
     else:
-        draw_unchecked(figure.add_subplot(grid[:, 0]), report, colour=GREEDY, line=LINE)
-    for place, (stage, curve) in enumerate(drawn.items()):
-        axes = figure.add_subplot(grid[place, 1])
-        if "ppo/reward" in curve[0]:
-            _draw_ppo(axes, stage, curve)
-        else:
-            _draw_loss(axes, stage, curve, is_last=place == len(drawn) - 1)
+        draw_unchecked(above.subplots(), report, colour=GREEDY, line=LINE)
+    for part in below:
+        for axes, (stage, curve) in zip(part.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
+            if "ppo/reward" in curve[0]:
+                _draw_ppo(axes, stage, curve)
+            else:
+                _draw_loss(axes, stage, curve)
     figure.suptitle(f"{report['method']} on {report['dataset']}, seed {report['seed']}", fontsize=13)
+    figure.supxlabel(fill(INTERVALS_COVER, CAPTION), fontsize=8.5, color=LINE)
     png = BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
 
 
 def _draw_accuracy(axes: "Axes", models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw each model's accuracy without an interval of its own: models are compared by the gain, which is paired."""
     kinds = (("accuracy", "greedy", GREEDY, -0.2, ""), ("accuracy_sampled", "sampled", SAMPLED, 0.2, "///"))
     for key, label, colour, shift, hatch in kinds:
-        known = [(place, values[key]) for place, values in enumerate(models.values()) if values.get(key) is not None]
-        shares = [100 * interval["estimate"] for _, interval in known]
-        below = [100 * (interval["estimate"] - interval["low"]) for _, interval in known]
-        above = [100 * (interval["high"] - interval["estimate"]) for _, interval in known]
-        where = [place + shift for place, _ in known]
+        known = [
+            (place + shift, 100 * values[key]["estimate"]) for place, values in enumerate(models.values()) if values.get(key)
+        ]
+        where, shares = [place for place, _ in known], [share for _, share in known]
         axes.bar(where, shares, width=0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
-        axes.errorbar(where, shares, yerr=[below, above], fmt="none", ecolor=LINE, capsize=4, elinewidth=1.4)
-        for place, share, margin in zip(where, shares, above, strict=True):
-            axes.annotate(f"{share:.1f}", (place, share + margin), (0, 3), textcoords="offset points", ha="center", fontsize=10)
+        for place, share in known:
+            axes.annotate(f"{share:.1f}", (place, share), (0, 3), textcoords="offset points", ha="center", fontsize=10)
     axes.set_xticks(range(len(models)), list(models), fontsize=11)
     axes.set_ylabel("right answers, %")
     axes.set_ylim(0, min(112.0, axes.get_ylim()[1] * 1.08))
-    axes.set_title("held-out questions, 95 % intervals", fontsize=11)
+    axes.set_title("held-out questions", fontsize=11)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_loss(axes: "Axes", stage: str, curve: Curve, *, is_last: bool) -> None:
+def _draw_gain(axes: "Axes", report: Mapping[str, Any]) -> None:
+    """Draw the paired gain with its interval beside the line of no gain."""
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.set_yticks([])
+    if not report["gain"]:
+        axes.set_title("no answers, so no gain", fontsize=11)
+        axes.set_xticks([])
+        return
+    gain = Gain(**report["gain"])
+    estimate, low, high = (100 * value for value in (gain.estimate, gain.low, gain.high))
+    axes.errorbar([estimate], [0], xerr=[[estimate - low], [high - estimate]], fmt="o", color=GREEDY, ecolor=LINE, capsize=5)
+    axes.annotate(gain.points, (estimate, 0), (0, 10), textcoords="offset points", ha="center", fontsize=11)
+    axes.axvline(0, color=LINE, linewidth=0.8, linestyle=":")
+    axes.annotate("no gain", (0, -0.9), (4, 0), textcoords="offset points", fontsize=9, color=LINE)
+    reach = 1.35 * max(abs(low), abs(high))
+    axes.set_xlim(min(-0.25 * reach, 1.35 * low), max(0.25 * reach, 1.35 * high))
+    axes.set_ylim(-1, 1)
+    axes.set_xlabel("points of greedy accuracy, paired by question")
+    axes.set_title(fill(gain.verdict, 46), fontsize=11)
+
+
+def _draw_loss(axes: "Axes", stage: str, curve: Curve) -> None:
     points = [(row["step"], row["loss"]) for row in curve if "loss" in row]
     axes.plot([step for step, _ in points], [loss for _, loss in points], color=GREEDY, linewidth=1.5)
     axes.set_title(f"{stage}: training loss", fontsize=11)
     axes.tick_params(labelsize=9)
-    if is_last:
-        axes.set_xlabel("step")
+    axes.set_xlabel("step", fontsize=9)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 

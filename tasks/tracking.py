@@ -194,23 +194,27 @@ class Ledger:
         self.client.log_artifact(run_id, str(file), folder)
 
     @plain_errors
-    def finish_pipeline(self, run_id: str, *, metrics: Mapping[str, float | None], tags: Mapping[str, str] | None = None) -> None:
+    def finish_pipeline(
+        self, run_id: str, *, metrics: Mapping[str, float | None], tags: Mapping[str, str] | None = None, verdict: str = ""
+    ) -> None:
         """Log the pipeline's metrics and close its run. None is undefined and left out, and so is what the run holds already.
 
         Args:
             run_id: of the parent.
             metrics: by the names of docs: `eval/accuracy`, `cost/labels`, …
             tags: what is known only now, such as `posttrain.stage_key` of the last stage or `posttrain.cached`.
+            verdict: what came out; the run's description begins with it.
         """
         run = self.client.get_run(run_id).data
         new = {name: value for name, value in metrics.items() if value is not None and run.metrics.get(name) != value}
         pipeline_id = run.tags.get("posttrain.pipeline_id", "")
-        note = {"mlflow.note.content": finished(run.tags.get("mlflow.note.content", ""), pipeline_id)}
-        has_report = (self.places.reports / f"{pipeline_id}.md").is_file()
+        note = run.tags.get("mlflow.note.content", "")
+        if (self.places.reports / f"{pipeline_id}.md").is_file():
+            note = finished(note, pipeline_id)
         self._log(
             run_id,
             metrics=[(name, value, 0) for name, value in new.items()],
-            tags={**(tags or {}), **(note if has_report else {})},
+            tags={**(tags or {}), "mlflow.note.content": f"{verdict}\n\n{note}" if verdict else note},
         )
         self.client.set_terminated(run_id, "FINISHED")
 

@@ -12,6 +12,7 @@ from flows.conclusion import hacking, model_figures, notes_on_quality, pipeline_
 from flows.feedback import Feedback
 from flows.pipeline import found_since
 from posttrain.config import merge
+from posttrain.report import Gain
 from tasks.records import write_rows
 
 
@@ -93,11 +94,11 @@ def test_only_where_nothing_at_all_says_how_good_answers_are_is_that_warned_of(t
 def test_figures_that_need_no_answer_reach_report_and_ledger_where_they_are_defined(tmp_path: Path) -> None:
     stages: Any = SimpleNamespace(done=[SimpleNamespace(name="sft", artifact=SimpleNamespace(costs={"peak_rss_mb": 1.0}))])
     final, given = told_of("reference_loss", "preference_accuracy"), verdict(tmp_path, "judge_win_rate")
-    metrics = pipeline_metrics(stages, final, given)
+    metrics = pipeline_metrics(stages, final, None, given)
     for name in ("reference_loss", "preference_accuracy", "judge_win_rate"):
         assert [metrics[f"eval/{name}{bound}"] for bound in ("", "_low", "_high")] == [0.5] * 3
     assert metrics["eval/accuracy"] is None and "eval/reference_loss_change" not in metrics
-    bare = pipeline_metrics(stages, told_of("accuracy"))
+    bare = pipeline_metrics(stages, told_of("accuracy"), None)
     assert bare["eval/accuracy"] == 0.5 and not any("judge" in name or "reference" in name for name in bare)
     assert model_figures(final, given)["judge_win_rate"] == {"estimate": 0.5, "low": 0.5, "high": 0.5}
     assert "judge_win_rate" not in model_figures(final)
@@ -118,7 +119,8 @@ def test_costs_are_those_of_training_each_stage_once() -> None:
             done("evaluate-ppo", evaluated_tokens=1e6, peak_rss_mb=70.0),
         ]
     )
-    told = pipeline_metrics(stages, SimpleNamespace(metrics={"accuracy_gain": 0.3}))  # type: ignore[arg-type]
+    final: Any = SimpleNamespace(metrics={"accuracy": 0.9})
+    told = pipeline_metrics(stages, final, Gain("dpo", "sft", 0.3, 0.2, 0.4))
     assert {name: value for name, value in told.items() if name.startswith("cost/")} == {
         "cost/train_seconds": 3.0,
         "cost/generated_tokens": 10.0,
@@ -129,7 +131,9 @@ def test_costs_are_those_of_training_each_stage_once() -> None:
         "cost/labels": 9.0,
         "cost/peak_rss_mb": 70.0,
     }
-    assert told["eval/accuracy_gain"] == 0.3 and told["eval/accuracy_gain_low"] is None
+    gain = [told[f"eval/accuracy_gain{end}"] for end in ("", "_low", "_high")]
+    assert gain == [0.3, 0.2, 0.4]
+    assert pipeline_metrics(stages, final, None)["eval/accuracy_gain_low"] is None
 
 
 @pytest.mark.parametrize(("error", "warned"), [(0.03, True), (0.2, False), (None, True)])

@@ -9,12 +9,14 @@ from posttrain.errors import ContractError
 from posttrain.report import (
     PARENT_METRICS,
     build_report,
+    gain_of,
     has_audit_picture,
     headline,
     render_markdown,
     result_rows,
     stage_rows,
 )
+from posttrain.statistics import INTERVALS_COVER
 
 
 def share(estimate: float) -> dict[str, float]:
@@ -39,7 +41,14 @@ def facts(**changes: Any) -> dict[str, Any]:
         "models": {
             "base": {**accuracy, "accuracy": share(0.25), "accuracy_sampled": share(0.2), "kl": None},
             "sft": {**accuracy, "accuracy": share(0.46), "accuracy_sampled": share(0.43)},
-            "dpo": {**accuracy, "accuracy": share(0.91), "accuracy_sampled": share(0.88), "win_rate": share(0.72), "kl": 3.414},
+            "dpo": {
+                **accuracy,
+                "accuracy": share(0.91),
+                "accuracy_sampled": share(0.88),
+                "accuracy_gain": share(0.45),
+                "win_rate": share(0.72),
+                "kl": 3.414,
+            },
         },
         "compared_with": "sft",
         "model": {"uri": "models:/posttrain-world/1", "name": "posttrain-world", "version": "1", "path": "/store/m-1"},
@@ -76,18 +85,64 @@ def test_stages_in_words() -> None:
     ]
 
 
-def test_the_headline_compares_with_sft_or_else_with_the_base() -> None:
-    assert headline(build_report(**facts())) == (
-        "dpo answers 91.0 % of the held-out questions right (95 % interval 88.0 % to 94.0 %); sft 46.0 % (43.0 % to 49.0 %)."
+def test_the_headline_is_the_paired_gain_over_the_start() -> None:
+    report = build_report(**facts())
+    assert headline(report) == (
+        "DPO helped: +45.0 points [42.0, 48.0] over SFT, same questions: 46.0 % right before, 91.0 % after."
     )
-    only = {name: values for name, values in facts()["models"].items() if name != "dpo"}
-    assert headline(build_report(**facts(models=only, method="sft"))).endswith("; base 25.0 % (22.0 % to 28.0 %).")
+    assert report["gain"] == {"model": "dpo", "over": "sft", "estimate": 0.45, "low": 0.45 - 0.03, "high": 0.45 + 0.03}
+    assert result_rows(report)[0] == ["gain over SFT (points)", "–", "–", "+45.0 [42.0, 48.0]"]
+
+
+def with_gain(low: float, high: float, **changes: Any) -> dict[str, Any]:
+    models = facts()["models"]
+    models["dpo"]["accuracy_gain"] = {"estimate": (low + high) / 2, "low": low, "high": high}
+    return build_report(**facts(models=models, **changes))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.001, 0.021, "DPO helped: +1.1 points [0.1, 2.1] over SFT, same questions"),
+        (-0.01, 0.03, "DPO and SFT are not told apart: +1.0 points [-1.0, 3.0], same questions"),
+        (0.0, 0.02, "DPO and SFT are not told apart: +1.0 points [0.0, 2.0], same questions"),
+        (-0.02, 0.0, "DPO and SFT are not told apart: -1.0 points [-2.0, 0.0], same questions"),
+        (-0.05, -0.01, "DPO did harm: -3.0 points [-5.0, -1.0] against SFT, same questions"),
+    ],
+)
+def test_only_an_interval_beside_0_is_a_verdict(low: float, high: float, words: str) -> None:
+    assert headline(with_gain(low, high)) == f"{words}: 46.0 % right before, 91.0 % after."
+
+
+def test_sft_is_compared_with_the_base_though_the_base_was_measured_beside_it() -> None:
+    """The evaluations of METHOD=sft are taken against SFT, so the base has the gain, and SFT what the base lacks."""
+    models = {name: values for name, values in facts()["models"].items() if name != "dpo"}
+    models["base"]["accuracy_gain"] = {"estimate": -0.21, "low": -0.25, "high": -0.18}
+    models["sft"]["accuracy_gain"] = {"estimate": 0.0, "low": 0.0, "high": 0.0}
+    report = build_report(**facts(models=models, method="sft"))
+    assert headline(report) == (
+        "SFT helped: +21.0 points [18.0, 25.0] over the base, same questions: 25.0 % right before, 46.0 % after."
+    )
+    assert result_rows(report)[0] == ["gain over base (points)", "–", "+21.0 [18.0, 25.0]"]
+
+
+def test_without_answers_there_is_no_gain_and_no_verdict() -> None:
+    models = {name: {**values, "accuracy": None} for name, values in facts()["models"].items()}
+    del models["dpo"]["accuracy_gain"]
+    report = build_report(**facts(models=models))
+    assert report["gain"] is None
+    assert headline(report) == (
+        "dpo has no figure of quality: the held-out questions have neither answers nor completions to compare with."
+    )
+    assert "gain" not in result_rows(report)[0][0]
+    assert gain_of({"base": models["base"]}, compared_with="base") is None, "nothing was trained"
 
 
 def test_markdown_has_every_part() -> None:
     page = render_markdown(build_report(**facts(warnings=["2 rows | quarantined"])))
     assert "| accuracy, greedy (%) | 25.0 [22.0–28.0] | 46.0 [43.0–49.0] | 91.0 [88.0–94.0] |" in page
-    assert "![accuracy and training curves](p1.png)" in page
+    assert "![accuracy, paired gain and training curves](p1.png)" in page
+    assert f"In brackets: {INTERVALS_COVER}. The gain is paired" in page and "not training" in INTERVALS_COVER
     assert "- Model: `models:/posttrain-world/1` in `/store/m-1`" in page
     assert "## Notes\n\n- labels came from simulated annotators" in page
     assert "## Warnings\n\n- 2 rows | quarantined\n" in page

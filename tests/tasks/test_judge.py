@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from models.load import load_model, load_tokenizer
+from models.size import size_of
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.labels import Label
 from posttrain.records import Question
@@ -149,6 +150,9 @@ def test_budgets_are_kept(tmp_path, tiny_world, samples):
 def test_prices_are_counted(tmp_path, tiny_world, samples):
     outcome, _, told = labelled(tmp_path, tiny_world, samples, price_prompt=1e6)
     assert outcome.costs["judge"] == told["cost"] == told["usage"]["prompt_tokens"]
+    weights = size_of(load_model(str(tiny_world.base / "model"), ModelSettings(), on=torch.device("cpu"))).weights
+    assert outcome.costs["forward_tokens"] == told["usage"]["prompt_tokens"] > 0
+    assert outcome.costs["flops"] == 2 * weights * outcome.costs["forward_tokens"]
 
 
 def test_questions_without_answers_have_no_gold(tmp_path, tiny_world):

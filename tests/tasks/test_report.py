@@ -22,6 +22,7 @@ def share(estimate: float) -> dict[str, float]:
 def report(**changes: Any) -> dict[str, Any]:
     rest = {"kl": 0.0, "response_tokens": 29.0, "finished": 0.995, "win_rate": None}
     values = {name: {**rest, "accuracy": share(0.4), "accuracy_sampled": share(0.3)} for name in ("base", "sft", "dpo")}
+    values["dpo"]["accuracy_gain"] = share(0.1)
     facts: dict[str, Any] = {
         "pipeline_id": "20261121-020000-dpo-world-0",
         "method": "dpo",
@@ -49,7 +50,12 @@ def test_the_terminal_gets_all_of_it_within_eighty_columns() -> None:
     out = StringIO()
     print_report(report(), console=Console(file=out, width=80))
     text = out.getvalue()
-    assert "accuracy, greedy (%)   40.0 [37.0–43.0]  40.0 [37.0–43.0]  40.0 [37.0–43.0]" in text
+    assert "accuracy, greedy (%)    40.0 [37.0–43.0]  40.0 [37.0–43.0]   40.0 [37.0–43.0]" in text
+    assert ["gain", "over", "SFT", "(points)", "–", "–", "+10.0", "[7.0,", "13.0]"] in [
+        line.split() for line in text.splitlines()
+    ]
+    assert "DPO helped: +10.0 points [7.0, 13.0] over SFT, same questions: 40.0 % right before, 40.0 % after." in text
+    assert "in brackets: 95 % intervals cover the choice of held-out questions only, not" in text
     assert "dpo    reused  31.2 s  bbbbbbbbbbbb" in text
     assert "note: labels came from simulated [annotators]" in text and "warning: 2 rows were quarantined" in text
     assert "\n           http://127.0.0.1:5000/#/compare-runs?runs=" + "x" * 99 + "\n" in text
@@ -57,7 +63,7 @@ def test_the_terminal_gets_all_of_it_within_eighty_columns() -> None:
     broken = [
         line
         for line in text.splitlines()
-        if len(line) > 80 and not line.startswith(("model ", "    ", "note: ", "warning: ", "dpo answers"))
+        if len(line) > 80 and not line.startswith(("model ", "    ", "note: ", "warning: ", "DPO helped"))
     ]
     assert broken == []
 
@@ -66,7 +72,7 @@ def test_the_files(tmp_path: Path) -> None:
     files = write_report(report(), tmp_path / "reports", curves=CURVES)
     assert json.loads(files["json"].read_text()) == report() == json.loads(files["latest"].read_text())
     assert files["markdown"].read_text().startswith("# dpo on world, seed 0\n")
-    assert imread(BytesIO(files["picture"].read_bytes())).shape == (660, 1500, 4)
+    assert imread(BytesIO(files["picture"].read_bytes())).shape == (1050, 1500, 4)
     assert {file.name for file in (tmp_path / "reports").iterdir()} == {
         "latest.json",
         *(f"20261121-020000-dpo-world-0.{suffix}" for suffix in ("json", "md", "png")),
@@ -78,6 +84,17 @@ def test_a_picture_without_curves_and_with_an_undefined_value() -> None:
     values["base"]["accuracy_sampled"] = None
     assert picture(report(models=values), curves={}) != picture(report(), curves={})
     assert picture(report(), curves={}) != picture(report(), curves=CURVES)
+    del values["dpo"]["accuracy_gain"]
+    assert picture(report(models=values), curves={}).startswith(b"\x89PNG"), "without answers there is no gain to draw"
+
+
+def test_the_picture_shows_the_paired_gain_and_no_interval_of_a_single_model() -> None:
+    before = picture(report(), curves={})
+    values = report()["models"]
+    values["sft"]["accuracy"] |= {"low": 0.1, "high": 0.9}
+    assert picture(report(models=values), curves={}) == before
+    values["dpo"]["accuracy_gain"] |= {"low": -0.2}
+    assert picture(report(models=values), curves={}) != before
 
 
 def test_without_accuracy_the_picture_shows_the_first_figure_that_there_is() -> None:
@@ -143,7 +160,7 @@ def test_the_audit_is_told_within_eighty_columns_and_its_picture_lies_beside_the
         ["two", "annotators", "agree", "(%)", "90.0", "[88.0–92.0]"]
     ]
     assert ".md, .json, .png, -audit.png\n" in text
-    told = text[text.index("labels of sim") : text.index("dpo answers")]
+    told = text[text.index("labels of sim") : text.index("DPO helped")]
     assert max(map(len, told.splitlines())) <= 80
     files = write_report(report(audit=AUDIT), tmp_path / "reports", audit_picture=drawn)
     assert files["audit"].read_bytes() == b"a picture"

@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from models.load import load_tokenizer
 from models.reward import centre_of, load_reward_model, score_texts
+from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.labels import Label
 from posttrain.sections import ModelSettings, RewardModelSettings
@@ -91,7 +92,12 @@ def test_a_preference_that_can_be_told_is_learnt_and_everything_is_written(tiny_
     assert told["left_out"] == 0 and told["demonstrations"] == 32
     assert "agreement" not in told
     assert told["steps"] == len(curve) == 6 and curve[-1][0] == 6
-    assert outcome.costs["train_seconds"] > 0 and outcome.costs["trained_tokens"] > 0
+    costs = outcome.costs
+    assert costs["train_seconds"] > 0 and costs["trained_tokens"] > 0
+    # the demonstrations and the held-out responses are read, and learnt from by nobody
+    size = size_of(*load_reward_model(out / "model", on="cpu")).weights
+    assert costs["flops"] == 6 * size * costs["trained_tokens"] + 2 * size * costs["forward_tokens"]
+    assert 0 < costs["forward_tokens"] < costs["trained_tokens"]
     learnt = json.loads((out / "trained_on.json").read_text())
     rows = list(read_rows(out / "pairs.jsonl"))
     assert len(learnt) == 14 and {row["question"] for row in rows} == {label.question for label in labels} - set(learnt)

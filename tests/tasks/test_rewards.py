@@ -9,6 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from models.load import load_tokenizer, prompt_text
+from models.size import size_of
+from posttrain.compute import reading
 from posttrain.errors import RequestError
 from posttrain.graders import Grade
 from tasks.reward_sources import reward_source
@@ -145,6 +147,8 @@ def test_a_model_scores_prompt_and_completion_together(tiny_world, tmp_path):
         ids = reader(prompt + text + reader.eos_token, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             assert value == pytest.approx(model(ids).logits.item(), abs=1e-6)
+    texts = [prompt + text + reader.eos_token for text in ("Answer: 7", "3 + 4 = 7. Answer: 7")]
+    assert told.compute == reading(size_of(model), sum(map(len, reader(texts)["input_ids"])))
     (tmp_path / "model" / "extra.txt").write_text("another")
     assert source(named.name).digest != named.digest
 

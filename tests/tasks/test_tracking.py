@@ -436,3 +436,10 @@ def test_the_same_ledger_through_a_server(ledger: Ledger, server: str, tmp_path:
     again = register(remote, run_id=start(remote), **asked)
     assert (again.version, again.is_new, again.path) == ("1", False, model.path)
     assert [file.name for file in Path(model.path).parent.iterdir()] == ["1"]
+
+
+def test_the_description_of_a_pipeline_begins_with_what_came_out(ledger: Ledger) -> None:
+    run_id = start(ledger)
+    before = ledger.client.get_run(run_id).data.tags["mlflow.note.content"]
+    ledger.finish_pipeline(run_id, metrics={}, verdict="**DPO helped**")
+    assert ledger.client.get_run(run_id).data.tags["mlflow.note.content"] == f"**DPO helped**\n\n{before}"
