@@ -126,11 +126,17 @@ def _accuracy(run: Run, *, final: bool) -> str:
         return f"{100 * run['models']['base']['accuracy']['estimate']:.1f}"
     found = final_model(run)
     text = f"{100 * found['accuracy']['estimate']:.1f}"
-    # SFT is what its own pipeline compares with, so the gain that it has over the base is not in its report
-    if run["method"] == "sft":
-        return text
-    gain = {name: 100 * value for name, value in found["accuracy_gain"].items()}
+    gain = {name: 100 * value for name, value in _gain(run).items()}
     return f"{text} ({gain['estimate']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}])"
+
+
+def _gain(run: Run) -> dict[str, float]:
+    """Return the paired gain over the model that a method started from; SFT's, over the base, is what the base lacks."""
+    if run["method"] != "sft":
+        found: dict[str, float] = final_model(run)["accuracy_gain"]
+        return found
+    lacking = run["models"]["base"]["accuracy_gain"]
+    return {"estimate": -lacking["estimate"], "low": -lacking["high"], "high": -lacking["low"]}
 
 
 SHOWN_COSTS = ("labels", "generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops")
