@@ -84,8 +84,8 @@ def a_tar():
     [
         (a_zip(), "a zip archive"),
         (a_tar(), "a tar archive"),
-        (gzip.compress(a_tar()), "a tar archive inside gzip"),
-        (gzip.compress(gzip.compress(LINES)), "gzip inside gzip"),
+        (gzip.compress(a_tar(), mtime=0), "a tar archive inside gzip"),
+        (gzip.compress(gzip.compress(LINES, mtime=0), mtime=0), "gzip inside gzip"),
         (bz2.compress(a_zip()), "a zip archive (or an Excel or Word file, which is one) inside bzip2"),
         (b"SQLite format 3\0" + bytes(90), "a SQLite database"),
         (pickle.dumps(TEXTS), "a pickle, which could run code"),
@@ -105,7 +105,7 @@ def test_a_container_without_rows_is_called_by_its_name(tmp_path, data, name):
 
 def test_parquet_inside_gzip_is_called_by_its_name(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(TEXTS), tmp_path / "t.parquet")
-    assert "is parquet inside gzip" in refused(tmp_path, gzip.compress((tmp_path / "t.parquet").read_bytes()))
+    assert "is parquet inside gzip" in refused(tmp_path, gzip.compress((tmp_path / "t.parquet").read_bytes(), mtime=0))
 
 
 @pytest.mark.parametrize("name", ["in.parquet", "in.jsonl"])
@@ -158,7 +158,7 @@ def test_a_folder_that_is_not_clear_is_refused(tmp_path, file, message):
         ("in.csv", b'\xef\xbb\xbfquestion;answer\r\n"Two, or\nthree?";7\r\nq;\r\n'),
         ("in.tsv", b'question\tanswer\n"Two, or\nthree?"\t7\nq\t\n'),
         ("in.v2.CSV", b'question,answer\n"Two, or\nthree?",7\nq,\n'),
-        ("in.csv.gz", gzip.compress(b'question,answer\n"Two, or\nthree?",7\n\nq,\n')),
+        ("in.csv.gz", gzip.compress(b'question,answer\n"Two, or\nthree?",7\n\nq,\n', mtime=0)),
     ],
 )
 def test_tables_of_text_are_read(tmp_path, name, data):
