@@ -23,8 +23,8 @@ class FullLedger:
     def log(self, step, metrics):
         pass
 
-    def fail(self, message):
-        self.told.append(message)
+    def fail(self, message, *, status):
+        self.told.append((message, status))
         raise StorageError("the MLflow store refused a request: database or disk is full")
 
 
@@ -52,10 +52,17 @@ def test_a_full_disk_is_told_as_the_stages_own(stage, tmp_path):
     error, told = stage(OSError(errno.ENOSPC, "No space left on device"))
     assert isinstance(error, StorageError)
     assert str(error).startswith(f"stage base: the disk is full ({tmp_path / '.posttrain' / 'stages'}). ")
-    assert told == [str(error)]
+    assert told == [(str(error), "FAILED")]
 
 
 def test_an_interruption_stays_one(stage):
     error, told = stage(KeyboardInterrupt())
     assert isinstance(error, KeyboardInterrupt)
-    assert told == ["KeyboardInterrupt"]
+    assert told == [("interrupted (Ctrl-C, a signal, or a terminal that was closed). Finished stages are kept", "KILLED")]
+
+
+def test_a_fault_of_ours_is_called_one(stage):
+    _, told = stage(ZeroDivisionError("division by zero"))
+    ((message, status),) = told
+    assert status == "FAILED"
+    assert message.startswith("ZeroDivisionError: division by zero. We did not expect that")
