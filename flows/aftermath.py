@@ -100,7 +100,7 @@ def _in_prefect(places: Places, notes: Sequence[Note]) -> None:
 @contextmanager
 def _server(places: Places) -> Iterator[None]:
     """Have Prefect's server: the one that runs, or one that is gone after the block."""
-    from flows.server import end, starting_server
+    from flows.server import starting_server
 
     was_named = "PREFECT_API_URL" in os.environ
     with starting_server(places) as started:
@@ -111,7 +111,7 @@ def _server(places: Places) -> Iterator[None]:
         if not was_named:
             os.environ.pop("PREFECT_API_URL", None)
         if started:
-            end(started)
+            started.end()
 
 
 def _crash(client: Any, tag: str, command: str) -> None:

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -33,8 +34,22 @@ LONGEST_ANSWER = 10.0
 PORT = 4200
 
 
+@dataclass(frozen=True)
+class Ephemeral:
+    """A server that ends with this process, or before it."""
+
+    server: subprocess.Popen[bytes]
+    shell: subprocess.Popen[bytes]
+
+    def end(self) -> None:
+        """End it now, and first the shell that would end whatever has its process id by then."""
+        self.shell.kill()
+        self.shell.wait()
+        end(self.server)
+
+
 @contextmanager
-def starting_server(places: Places) -> Iterator[subprocess.Popen[bytes] | None]:
+def starting_server(places: Places) -> Iterator[Ephemeral | None]:
     """Have a server that answers by the end of the block, whose imports meanwhile take as long as its start.
 
     It is the one that PREFECT_API_URL names, else an ephemeral one that ends with this process. Prefect would start one by
@@ -57,8 +72,8 @@ def starting_server(places: Places) -> Iterator[subprocess.Popen[bytes] | None]:
         os.environ["PREFECT_API_URL"] = address = f"http://127.0.0.1:{port}/api"
         with uninterrupted():
             server = _start(port, log, PREFECT_UI_ENABLED="0", PREFECT__SERVER_EPHEMERAL="1")
-            _end_with_us(server)
-        yield server
+            ours = Ephemeral(server, _end_with_us(server))
+        yield ours
         _wait_until_it_answers(address, server, log=log.name)
         has_answered(places)
 
@@ -92,17 +107,21 @@ def _one_at_a_time(places: Places) -> Iterator[Path]:
         yield home
 
 
-def _end_with_us(server: subprocess.Popen[bytes]) -> None:
+def _end_with_us(server: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
     """See to it that a server ends when this process does, even if it is killed with -9.
 
     A shell waits for the end of a pipe whose other end only we hold. It is never closed here: the system does it, however we end.
+
+    Returns:
+        The shell.
     """
     atexit.register(server.terminate)
     ours_ends, _kept_open = os.pipe()
     quiet = subprocess.DEVNULL
     command = ["sh", "-c", f"read _; kill {server.pid}"]
-    subprocess.Popen(command, stdin=ours_ends, stdout=quiet, stderr=quiet, start_new_session=True)
+    shell = subprocess.Popen(command, stdin=ours_ends, stdout=quiet, stderr=quiet, start_new_session=True)
     os.close(ours_ends)
+    return shell
 
 
 def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes] | None, *, log: str) -> None:
@@ -187,3 +206,4 @@ def end(server: psutil.Process | subprocess.Popen[bytes]) -> None:
         server.wait(LONGEST_END)
     except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
         server.kill()
+        server.wait(LONGEST_END)

@@ -234,6 +234,28 @@ def test_a_nearly_full_disk_is_refused_before_anything_starts(root, monkeypatch,
     )
 
 
+@pytest.mark.parametrize("name", [".posttrain", "mlflow/store", "reports", "data", ".dvc/cache"])
+def test_every_disk_that_is_written_is_looked_at(root, monkeypatch, capsys, name):
+    for folder in ("data", ".dvc/cache"):
+        (root / folder).mkdir(parents=True)
+
+    def usage(path):
+        return type("Usage", (), {"free": (10 if path == root / name else 5_000) * 2**20})
+
+    real, disks = Path.stat, {name: number for number, name in enumerate((".posttrain", "mlflow/store", "reports", "data"))}
+
+    def on_a_disk_of_its_own(self, **how):
+        state = real(self, **how)
+        number = disks.get(str(self.relative_to(root)), 99) if self.is_relative_to(root) else 0
+        return os.stat_result([*state[:2], number, *state[3:10]])
+
+    monkeypatch.setattr(subject.shutil, "disk_usage", usage)
+    monkeypatch.setattr(Path, "stat", on_a_disk_of_its_own)
+    assert main(["pipeline"]) == 2
+    told = f"disk: {root / name}: 10 MB are free, at least 500 MB are needed. Make room, then run again\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_anything_starts(root, monkeypatch, capsys):
     def refuse(self, data):
         raise PermissionError(13, "Permission denied")

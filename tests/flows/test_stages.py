@@ -63,7 +63,14 @@ def test_a_full_disk_is_told_as_the_stages_own(stage, tmp_path):
 def test_an_interruption_stays_one(stage):
     error, told = stage(KeyboardInterrupt())
     assert isinstance(error, KeyboardInterrupt)
-    assert [status for _, status in told] == ["KILLED"]
+    assert told == [("interrupted (Ctrl-C, a signal, or a terminal that was closed). Finished stages are kept", "KILLED")]
+
+
+def test_a_fault_of_ours_is_called_one(stage):
+    _, told = stage(ZeroDivisionError("division by zero"))
+    ((message, status),) = told
+    assert status == "FAILED"
+    assert message.startswith("ZeroDivisionError: division by zero. We did not expect that")
 
 
 # --- what is told of stages -------------------------------------------------------------------------------------------

@@ -369,7 +369,7 @@ def test_many_keys_are_looked_up(tmp_path):
 def test_a_damaged_cache_is_told(tmp_path):
     (tmp_path / "judge.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(
-        StorageError, match=r"the cache of the judge's answers \(.*judge\.sqlite\) is no SQLite database\. .* put it aside"
+        StorageError, match=r"^the cache of the judge's answers \(.*judge\.sqlite\) is no SQLite database\. Lost: "
     ):
         ReplyCache(tmp_path)
 
