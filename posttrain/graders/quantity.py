@@ -115,13 +115,15 @@ def _read(text: str) -> Quantity | None:
     found = _QUANTITY.match(text)
     if found is None or found.end() > LONGEST_NUMBER:
         return None
-    value = _value(found)
-    return None if value is None else _with_unit(value, found, text[found.end() :])
+    number = _value(found)
+    return None if number is None else _with_unit(number, found, text[found.end() :])
 
 
 def _with_unit(value: Fraction, found: "re.Match[str]", behind: str) -> Quantity:
+    currency = _currency(found) if found["currency"] or found["code"] else ""
+    if not behind:
+        return Quantity(value, currency, True)
     rest = _SENTENCE.split(behind, maxsplit=1)[0]
-    currency = _currency(found)
     if scale := _SCALE.match(rest) or (_SHORT_SCALE_OF_MONEY if currency else _SHORT_SCALE).match(rest):
         value, rest = value * _SCALES[scale[1].lower()], rest[scale.end() :]
     percent = _PERCENT.match(rest)
@@ -161,7 +163,9 @@ def _value(found: "re.Match[str]") -> Fraction | None:
     value: Fraction | None
     if found["whole"]:
         above, below = int(found["above"]), int(found["below"])
-        value = int(found["whole"]) + Fraction(above, below) if above < below else None
+        value = Fraction(int(found["whole"]) * below + above, below) if above < below else None
+    elif found.lastgroup == "number":  # nothing behind it: no power, no divisor
+        value = _decimal(found["number"], found["apart"])
     else:
         value = _scaled(_decimal(found["number"], found["apart"]), found)
         if value is not None and found["divisor"]:

@@ -15,7 +15,7 @@ from rapidfuzz import fuzz, utils
 from rapidfuzz.distance import LCSseq
 
 from posttrain.errors import RequestError
-from posttrain.graders.answer import extract_answer
+from posttrain.graders.extraction import extract_answer
 from posttrain.graders.interface import Grade, Sample, shortened
 from posttrain.graders.templates import Template, Unreadable, output_json
 
