@@ -1,6 +1,6 @@
 """Texts that make careless patterns slow: fragments repeated to a length, between beginnings and endings that ask to be read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 FRAGMENTS = (
     *(" ", "\t", "\n", " \n", "\u00a0", "\u200b", "\u0301", "\u0316\u0300", "é", "\uff11", "\ud800", "\0"),
@@ -74,9 +74,9 @@ ANSWERS = (("7.5",), ("B",), ("Paris",), ("\\frac{\\sqrt{3}}{2}",))
 """Right answers of each kind: a number, a choice, text, mathematics."""
 
 
-def hostile_texts(size: int) -> Iterator[tuple[str, str]]:
-    """Yield (name, text) for each fragment repeated to `size` characters with each beginning and ending."""
+def hostile_texts(size: int, around: Sequence[tuple[str, str]] = AROUND) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) for each fragment repeated to `size` characters between each beginning and its ending."""
     for fragment in FRAGMENTS:
         body = (fragment * (size // len(fragment) + 1))[:size]
-        for before, behind in AROUND:
+        for before, behind in around:
             yield f"{before!r} + {fragment!r} to {size:,} + {behind!r}", before + body + behind

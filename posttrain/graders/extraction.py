@@ -26,6 +26,8 @@ MOST_MARKERS = 50
 """Markers that are looked at, from the last one."""
 
 _REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>|\[(/?)think\]", re.IGNORECASE)
+MOST_TAGS = 200
+"""Beginnings and ends of reasoning; a text with more has no answer."""
 _OPENS_EARLY = 2_000
 """Characters at the beginning of a completion in which its reasoning may open; the end is read in any case."""
 _MARKER = re.compile(
@@ -96,9 +98,12 @@ def spoken(completion: str) -> str | None:
     is_cut = len(completion) > LONGEST_READ
     if "<" in text or "[" in text or is_cut:
         opens_early = is_cut and any(not (tag[1] or tag[2]) for tag in _REASONING.finditer(completion, 0, _OPENS_EARLY))
+        tags = list(_REASONING.finditer(text))
+        if len(tags) > MOST_TAGS:
+            return None
         kept: list[str] = []
         at, is_inside = 0, opens_early
-        for tag in _REASONING.finditer(text):
+        for tag in tags:
             if tag[1] or tag[2]:
                 kept, at, is_inside = kept if is_inside else [], tag.end(), False
             elif not is_inside:

@@ -23,7 +23,7 @@ LONGEST_TEXT = 20_000
 """Characters of a text whose similarity is measured; more is cut and flagged. BLEU takes 20 ms for them."""
 PATTERN_SECONDS = 1.0
 """Time that a pattern may take on one completion."""
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w++")
 
 Words = Sequence[str]
 
