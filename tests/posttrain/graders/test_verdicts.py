@@ -231,8 +231,9 @@ RIGHT = {
 }
 WRONG = {
     "money": [("Answer: €15", "$15"), ("Answer: A$15", "$15"), ("Answer: 60 cents", "$0.60")],
-    "scales": [("so they sold 4 million cups", "4"), ("Answer: 15k", "15"), ("Answer: 2 dozen", "24"), ("Answer: 300 K", "300000")],
-    "signs": [("#### -8", "8"), ("hence it fell by \N{EN DASH}0.75", "0.75"), ("Answer: \N{HYPHEN}64", "64"), ("Answer: (6)", "-6")],
+    "scales": [("so they sold 4 million cups", "4"), ("Answer: 15k", "15"), ("Answer: 2 dozen", "24")],
+    "signs": [("#### -8", "8"), ("hence it fell by \N{EN DASH}0.75", "0.75"), ("Answer: \N{HYPHEN}64", "64")],
+    "kelvin and accounting": [("Answer: 300 K", "300000"), ("Answer: (6)", "-6")],
     "markers": [
         ("Answer: ", "6"),
         ("6+3=9\n#### 9\n\nQuestion: Bo has 3 hats and 5 caps. How many?\nAnswer: 3+5=8\n#### 8", "8"),

