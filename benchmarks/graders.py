@@ -3,24 +3,31 @@
 Prints answers and programs a second, mean ± standard deviation of five repetitions, by the clock and by this process's own
 CPU time (a shared machine shows in the difference). With `folder`, which holds gsm8k/ and svamp/ as published, it also marks
 every GSM8K solution against itself (right) and against another answer (wrong), and runs every SVAMP equation as a program.
-Exit code 1 where one of those comes out otherwise.
+Where gsm8k/ also holds the authors' example_model_solutions.jsonl, their marks are compared with ours.
+
+`python -m benchmarks.graders hostile` prints the worst time and memory that one text of `benchmarks.hostile_texts` takes.
+Exit code 1 where a verdict comes out otherwise, or a text takes more than `MOST_SECONDS` or `MOST_BYTES`.
 """
 
 import json
 import random
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.hostile_texts import ANSWERS, hostile_texts
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.graders.compose import Formula
 
 REPETITIONS = 5
-ANSWERS, PROGRAMS = 20_000, 2_000
+COUNT, PROGRAMS = 20_000, 2_000
+MOST_SECONDS, MOST_BYTES = 0.05, 50_000_000
+"""What one text may cost a grader."""
 STYLES: tuple[Callable[[int], str], ...] = (
     str,
     lambda number: f"{number:,}",
@@ -69,7 +76,7 @@ def timed(grader: Grader, make: Callable[[int, int], list[Sample]], count: int) 
 
 def at_once(seed: int) -> float:
     """Return answers a second of one process while another does the same."""
-    samples, grader = answer_samples(ANSWERS, seed), build_grader("answer")
+    samples, grader = answer_samples(COUNT, seed), build_grader("answer")
     started = time.perf_counter()
     grader.grade(samples)
     return len(samples) / (time.perf_counter() - started)
@@ -108,6 +115,22 @@ def gsm8k(folder: Path) -> bool:
     return itself == whole == len(solutions) and other == 0
 
 
+def authors_marks(folder: Path) -> bool:
+    """Mark the solutions that GSM8K's authors marked by hand; return whether all marks agree, or there are none."""
+    path = folder / "gsm8k" / "example_model_solutions.jsonl"
+    if not path.is_file():
+        return True
+    grader, count, agreeing = build_grader("answer"), 0, 0
+    for row in rows(path):
+        answer = row["ground_truth"].rpartition("A:")[2].strip()
+        marked = [value for value in row.values() if isinstance(value, dict)]
+        grades = grader.grade([Sample(value["solution"], {"answers": (answer,)}) for value in marked])
+        agreeing += sum(grade.is_right == value["is_correct"] for grade, value in zip(grades, marked, strict=True))
+        count += len(marked)
+    print(f"GSM8K's authors' marks of model solutions: {agreeing:,} of {count:,} agree", flush=True)
+    return agreeing == count
+
+
 def svamp(folder: Path) -> bool:
     """Run every equation as a program; return whether each that gives the problem's answer is right, and no other."""
     problems = json.loads((folder / "svamp" / "SVAMP.json").read_text(encoding="utf-8"))
@@ -134,9 +157,70 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
+WITH_ANSWERS: dict[str, dict[str, Any]] = {"answer": {"type": "answer", "latex": False}}
+"""Mathematics has a time limit of its own, `latex_seconds`, and a process of its own."""
+OUTPUT, JSON_FIELD = "{{sample.output_text}}", "{{sample.output_json.answer}}"
+WITHOUT_ANSWERS: dict[str, dict[str, Any]] = {
+    "string_check": {"type": "string_check", "input": OUTPUT, "reference": "seven", "operation": "ilike"},
+    "string_check, JSON": {"type": "string_check", "input": JSON_FIELD, "reference": "seven", "operation": "eq"},
+    "format": {"type": "format", "ends_with_answer": True, "is_json": True, "contains": ["seven"], "score": "share"},
+    **{
+        f"text_similarity, {metric}": {
+            "type": "text_similarity",
+            "input": OUTPUT,
+            "reference": OUTPUT,
+            "evaluation_metric": metric,
+        }
+        for metric in ("fuzzy_match", "bleu", "gleu", "rouge_5", "rouge_l")
+    },
+}
+
+
+def hostile() -> bool:
+    """Print each grader's worst text in time and in memory; return whether all stay within the limits."""
+    is_within = True
+    for name, spec in {**WITH_ANSWERS, **WITHOUT_ANSWERS}.items():
+        grader = build_grader(spec)
+        records = [{"answers": answers} for answers in ANSWERS] if name in WITH_ANSWERS else [{}]
+        slowest, largest = (0.0, ""), (0, "")
+        for size in (20_000, 200_000):
+            for text_name, text in hostile_texts(size):
+                for record in records:
+                    slowest = max(slowest, (cost(grader, Sample(text, record)), text_name))
+                if size > 20_000:
+                    largest = max(largest, (memory(grader, Sample(text, records[0])), text_name))
+        is_within &= slowest[0] <= MOST_SECONDS and largest[0] <= MOST_BYTES
+        print(f"{name:<28} at most {slowest[0] * 1e3:5.1f} ms: {slowest[1]}", flush=True)
+        print(f"{'':<28} at most {largest[0] / 1e6:5.1f} MB: {largest[1]}", flush=True)
+    return is_within
+
+
+def cost(grader: Grader, sample: Sample) -> float:
+    """Return the CPU seconds that one grade takes; one that is over the limit is taken again, since machines are shared."""
+    seconds = MOST_SECONDS + 1
+    for _ in range(3):
+        started = time.process_time()
+        grader.grade([sample])
+        seconds = min(seconds, time.process_time() - started)
+        if seconds <= MOST_SECONDS:
+            break
+    return seconds
+
+
+def memory(grader: Grader, sample: Sample) -> int:
+    """Return the bytes that one grade takes at its peak, beyond the text itself."""
+    tracemalloc.start()
+    grader.grade([sample])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run everything; return the exit code."""
-    wall, cpu = timed(build_grader("answer"), answer_samples, ANSWERS)
+    """Run everything, or what `arguments` asks for; return the exit code."""
+    if list(arguments) == ["hostile"]:
+        return 0 if hostile() else 1
+    wall, cpu = timed(build_grader("answer"), answer_samples, COUNT)
     told("plain answers, one process", wall)
     told("plain answers, one process, by CPU time", cpu)
     told("plain answers, two processes", two_processes(), 20_000)
@@ -144,7 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     told("programs, two workers", wall, 1_000)
     wall, _ = timed(build_grader({"type": "program", "workers": 1}), program_samples, PROGRAMS)
     told("programs, one worker", wall)
-    return 0 if all(check(Path(folder)) for folder in arguments[:1] for check in (gsm8k, svamp)) else 1
+    return 0 if all(check(Path(folder)) for folder in arguments[:1] for check in (gsm8k, authors_marks, svamp)) else 1
 
 
 if __name__ == "__main__":

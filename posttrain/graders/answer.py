@@ -130,11 +130,12 @@ def judge(
         return Verdict(False, None, answers, reason="no answer found", errors=("sample_parse_error",))
     kind = _kind_of(answers) if rules.kind == "auto" else rules.kind
     extracted = plain_characters(extracted)
-    is_numeric = kind == "number" and number_in(extracted) is not None
+    number = number_in(extracted)
+    is_numeric = kind == "number" and number is not None
     troubles: list[str] = []
     for answer in answers:
-        why = _same(extracted, answer, kind, rules)
-        if not why and same_mathematics and _is_mathematics(extracted, answer, kind):
+        why = _same(extracted, number, answer, kind, rules)
+        if not why and same_mathematics and _is_mathematics(extracted, number, answer, kind):
             is_same, trouble = same_mathematics(answer, extracted)
             why = "the same mathematics" if is_same else ""
             troubles += [trouble] if trouble else []
@@ -148,10 +149,10 @@ def judge(
 @lru_cache(maxsize=8_192)
 def _kind_of(answers: tuple[str, ...]) -> Kind:
     """Return what a list of answers is: choices, numbers, else text."""
-    if all(reference_choice(answer) for answer in answers):
-        return "choice"
     reads = [quantity(undressed(answer)) for answer in answers]
-    return "number" if all(read is not None and read.is_clean for read in reads) else "text"
+    if all(read is not None and read.is_clean for read in reads):
+        return "number"
+    return "choice" if all(reference_choice(answer) for answer in answers) else "text"
 
 
 def final_answers(answers: Sequence[str]) -> tuple[str, ...]:
@@ -165,9 +166,9 @@ def _final(answer: str) -> str:
     return extract_answer(answer) or answer
 
 
-def _same(given: str, answer: str, kind: Kind, rules: Rules) -> str:
-    """Return on what ground two answers are the same; "" where they are not."""
-    if rules.kind in ("auto", "choice") and (wanted := reference_choice(undressed(answer))):
+def _same(given: str, number: Quantity | None, answer: str, kind: Kind, rules: Rules) -> str:
+    """Return on what ground an answer, and the number that it is, are the wanted one; "" where they are not."""
+    if kind != "number" and rules.kind in ("auto", "choice") and (wanted := reference_choice(undressed(answer))):
         choice = chosen(undressed(given))
         if choice is not None and choice.letters:
             if choice.letters != wanted.letters:
@@ -177,12 +178,11 @@ def _same(given: str, answer: str, kind: Kind, rules: Rules) -> str:
         if wanted.text and _same_text(given, wanted.text):
             return "the text of the same choice"
     if kind != "text" or rules.kind == "auto":
-        based = in_base(given), in_base(answer)
-        if any(based):
+        if in_base(given) or in_base(answer):
             return "the same digits in one base" if _same_in_base(given, answer) else ""
-        left, right = _with_one_variable(given, answer)
-        if left is not None and right is not None and right.is_clean:
-            return "the same number" if _equal(left, right, rules) else ""
+        wanted_number = _number_of(answer, given)
+        if number is not None and wanted_number is not None and wanted_number.is_clean:
+            return "the same number" if _equal(number, wanted_number, rules) else ""
         if _same_numbers(given, answer, rules):
             return "the same numbers"
     if rules.kind == "auto" and _same_verdict(given, answer):
@@ -190,11 +190,15 @@ def _same(given: str, answer: str, kind: Kind, rules: Rules) -> str:
     return _same_text(given, answer)
 
 
-def _with_one_variable(given: str, answer: str) -> "tuple[Quantity | None, Quantity | None]":
-    """Return both as numbers, x = 5 as 5; a given y = 5 is no number where x is asked for."""
-    wanted, value = without_variable(undressed(answer))
-    name = without_variable(undressed(given))[0] if wanted else ""
-    return (None, None) if name and name != wanted else (number_in(given), amount(value))
+def _number_of(answer: str, given: str) -> Quantity | None:
+    """Return the number that an answer of the data is, 5 for x = 5; None where it is none, or is that of another variable."""
+    text = undressed(answer)
+    if "=" in text:
+        wanted, text = without_variable(text)
+        name = without_variable(undressed(given))[0] if wanted else ""
+        if name not in ("", wanted):
+            return None
+    return amount(text)
 
 
 def _same_in_base(given: str, answer: str) -> bool:
@@ -256,9 +260,9 @@ def _same_verdict(given: str, answer: str) -> bool:
 _MATHEMATICS = re.compile(r"[\\^_{}()\[\]=+*/]|sqrt|\bpi\b|π|√|∞")
 
 
-def _is_mathematics(given: str, answer: str, kind: Kind) -> bool:
+def _is_mathematics(given: str, number: Quantity | None, answer: str, kind: Kind) -> bool:
     """Return whether LaTeX could make the two the same where plain reading did not."""
-    if kind == "choice" or (number_in(answer) is not None and number_in(given) is not None):
+    if kind == "choice" or (number is not None and number_in(answer) is not None):
         return False
     if in_base(given) or in_base(answer):
         return False

@@ -47,6 +47,7 @@ _REFERENCE = re.compile(
     r"\s{0,9}+(?:[(\[{]([A-J])[)\]}][.:]?|([A-J])[)\]}:.]|([A-J])(?=\s{0,9}+$))(?:\s{1,9}+(\S.{0,400}+)|\s{0,9}+)", re.DOTALL
 )
 _REFERENCES = re.compile(r"[A-J](?:\s{0,3}+(?:,|;|&|and)\s{0,3}+[A-J]){1,9}+")
+_CAPITAL = re.compile("[A-J]")
 _RUN = re.compile(r"[A-J]{2,10}+")
 
 
@@ -66,7 +67,7 @@ def reference_choice(answer: str) -> Choice | None:
         is_species = text[:1].islower() and found[2] is not None and answer[1:2] == "."  # E. coli
         return None if is_species else Choice(frozenset(found[1] or found[2] or found[3]), text)
     if _REFERENCES.fullmatch(answer):
-        return Choice(frozenset(re.findall("[A-J]", answer)))
+        return Choice(frozenset(_CAPITAL.findall(answer)))
     if _RUN.fullmatch(answer) and list(answer) == sorted(set(answer)):
         return Choice(frozenset(answer))
     return None

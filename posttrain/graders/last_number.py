@@ -24,7 +24,7 @@ _MONEY = re.compile(
 _JOINING = re.compile(r"[-+*/×x÷·^<>≤≥±]|\*\*|\\times|\\cdot|\\div|\\pm")
 """A word that makes one expression of what stands on both sides of it."""
 _ENDS_JOINING = re.compile(r"(?:[-+*/×÷·^<>≤≥±]|\\times|\\cdot|\\div|\\pm)$")
-_RESETS = re.compile(r".*(?:<?[=-]>|[=→⇒≈~]|(?<=[^\W\d]):)", re.DOTALL)
+_RESETS = re.compile(r"<?[=-]>|[=→⇒≈~]|(?<=[^\W\d]):")
 """What a result stands behind within one word: x=14, total:14, →14."""
 _THOUSANDS = re.compile(r"\d{3}(?!\d)(?![-/:^]\d)")
 _GROUP = re.compile(r"[-+$€£¥₹(*_]{0,6}+\d{1,3}")
@@ -40,6 +40,7 @@ _UNIT = re.compile(r"\s([^\W\d_]{1,12}+)\b")
 _MATHEMATICS = re.compile(r"[\\^_={}]|^[-+]?[\d.,]{1,30}+$")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _DELIMITED = re.compile(r"\\[()\[\]]")
+_PARTS = re.compile(r"[,;()\[\]]")
 _EDGES = "*_`\"'“”‘’«»,;:!?"
 
 
@@ -84,8 +85,8 @@ def _in_line(line: str, at: int) -> tuple[str, int]:
     first = _begins(words, last)
     begin = words[first].start()
     text = line[begin : words[last].end()]
-    if reset := _RESETS.match(text):
-        begin, text = begin + reset.end(), text[reset.end() :]
+    if resets := list(_RESETS.finditer(text)):
+        begin, text = begin + resets[-1].end(), text[resets[-1].end() :]
     if _JOINING.fullmatch(text.partition(" ")[0]) and not _SIGN.fullmatch(text.partition(" ")[0]):
         return text, begin
     bare = _without_edges(text)
@@ -160,7 +161,7 @@ def _without_edges(text: str) -> str:
                 text = text[:-1]
             if text.startswith(opening) and closing not in text and {"(": "]", "[": ")"}[opening] not in text:
                 text = text[1:]
-            if text.startswith(opening) and text.endswith(closing) and not re.search(r"[,;()\[\]]", text[1:-1]):
+            if text.startswith(opening) and text.endswith(closing) and not _PARTS.search(text[1:-1]):
                 text = text[1:-1]
         if text == before:
             break

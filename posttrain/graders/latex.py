@@ -20,8 +20,10 @@ START_SECONDS = 120.0
 
 _COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from posttrain.graders.latex_worker import serve; serve()"
 _ROOT = __file__.rpartition("/posttrain/")[0]
+_POWER = r"(?:\^|\*\*)"
 _LONG_POWER = re.compile(
-    r"(?:\^|\*\*)\s*\{?\s*-?\d{4,}|\d{30,}|!\s*!|\d{4,}\s*!|(?:\^|\*\*)[^+\-=,]{0,40}(?:\^|\*\*)[^+\-=,]{0,40}(?:\^|\*\*)"
+    rf"{_POWER}\s{{0,9}}+\{{?\s{{0,9}}+-?\d{{4}}|\d{{30}}|!\s{{0,9}}+!|(?<!\d)\d{{4,400}}+\s{{0,9}}+!"
+    rf"|(?:{_POWER}(?:[^-+=,^*]|\*(?!\*)){{0,40}}+){{3}}"  # a tower, or a product, of three powers
 )
 _OPENS, _CLOSES = "{([", "})]"
 
@@ -46,6 +48,7 @@ class LatexComparison:
         self._seconds = seconds
         self._process: subprocess.Popen[str] | None = None
         self._finalizer: Any = None
+        self._has_answered = False
         self._lock = threading.Lock()
 
     def __call__(self, answer: str, given: str) -> tuple[bool, str]:
@@ -54,23 +57,33 @@ class LatexComparison:
         Raises:
             RuntimeError: math-verify cannot be started.
         """
-        trouble = too_wild(given)
+        trouble = too_wild(given) or too_wild(answer)
         if trouble:
             return False, trouble
         with self._lock:
-            process = self._process if self._process and self._process.poll() is None else self._start()
-            try:
-                assert process.stdin is not None
-                process.stdin.write(json.dumps([answer[:LONGEST], given]) + "\n")
-                process.stdin.flush()
-                reply = _line(process, self._seconds)
-            except BrokenPipeError:
-                reply = ""
-            if reply is None or not reply:
-                self._finalizer()
+            has_answered = self._has_answered
+            reply = self._asked(answer, given)
+            if reply == "" and has_answered:  # what earlier questions left in its memory must not decide this one
+                reply = self._asked(answer, given)
+            if not reply:
                 why = f"stopped after {self._seconds:g} s" if reply is None else "it used too much memory"
                 return False, f"the mathematics could not be compared: {why}"
         return reply.strip() == "equal", ""
+
+    def _asked(self, answer: str, given: str) -> str | None:
+        """Return the reply of the process, "" where it ended over the question, None where it was stopped."""
+        process = self._process if self._process and self._process.poll() is None else self._start()
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps([answer, given]) + "\n")
+            process.stdin.flush()
+            reply = _line(process, self._seconds)
+        except BrokenPipeError:
+            reply = ""
+        self._has_answered = bool(reply)
+        if not reply:
+            self._finalizer()
+        return reply
 
     def _start(self) -> "subprocess.Popen[str]":
         process = subprocess.Popen(

@@ -6,15 +6,19 @@ import resource
 import sys
 from typing import Any
 
-MEMORY = 2 * 2**30
-"""Bytes of address space; sympy itself takes a tenth."""
+MEMORY = 50_000_000
+"""Bytes that a question may take beyond what sympy itself holds (Linux; elsewhere only the address space can be limited)."""
+ADDRESS_SPACE = 2 * 2**30
 
 
 def serve() -> None:
     """Read `["answer", "given"]` a line, write "equal" or "different"."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     logging.disable()
     are_equal("x+1", "1+x")  # builds the parser, which takes longer than most questions
+    if sys.platform == "linux":
+        limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + MEMORY
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     _say("ready")
     for line in sys.stdin:
         answer, given = json.loads(line)
@@ -30,6 +34,8 @@ def are_equal(answer: str, given: str) -> bool:
         gold, target = (parse(f"${text.strip().strip('$')}$", forms, parsing_timeout=None) for text in (answer, given))
         is_equal = gold and target and verify(gold, target, float_rounding=12, timeout_seconds=None)
         return bool(is_equal) and not _differ_as_numbers(gold, target)
+    except MemoryError:
+        raise SystemExit(1) from None  # the caller sees that this process has ended, and starts another
     except (Exception, RecursionError):  # sympy raises whatever it likes; the caller only asks whether they are equal
         return False
 

@@ -16,7 +16,7 @@ _PHRASE = re.compile(r"[\w\s.,:;'\"!?$€£¥%/≈~*-]++")
 _DENIES = re.compile(r"\b(?:not|no|never|neither|nor|or)\b|n't\b", re.IGNORECASE)
 _BOUNDS = re.compile(
     r"\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|other|rather)\sthan|at\s(?:least|most)|(?:up|close|next)\sto|over|under|above|below"
-    r"|between|beyond|within|exceeds|minimum\sof|maximum\sof|almost\snever)\s(?:\w{1,12}\s)?$",
+    r"|between|beyond|within|exceeds|minimum\sof|maximum\sof|almost\snever)\s(?:\w{1,12}+\s)?$",
     re.IGNORECASE,
 )
 """What makes the number behind it a bound: "at least 12" is not 12."""
@@ -36,6 +36,7 @@ _WORDS = {word: value for value, word in enumerate(f"{_ONES} {_TEENS}".split())}
 _WORDS |= {word: 10 * value for value, word in enumerate(_TENS.split(), 2)}
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _WORD = re.compile(r"[\s-]{0,3}+([a-z]{2,12}+)(?![\w'’])", re.IGNORECASE)
+_LATIN = re.compile(r"[a-z]{2,12}+")
 _PART_OF = re.compile(r"\s{0,3}+(?:of|or|and|more|less|to|by|by|third|half|quarter|st|nd|rd|th)\b|[^\s.,!]", re.IGNORECASE)
 
 
@@ -109,7 +110,7 @@ def in_words(text: str) -> Quantity | None:
 
 
 def _counts(text: str) -> bool:
-    return any(word in _WORDS or word in _SCALES for word in re.findall(r"[a-z]{2,12}", text.casefold()))
+    return any(word in _WORDS or word in _SCALES for word in _LATIN.findall(text.casefold()))
 
 
 def without_variable(text: str) -> tuple[str, str]:

@@ -26,14 +26,14 @@ _GLYPH = re.compile(f"[{GLYPHS}]")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 
 _GROUPED = r"""
-    [1-9]\d{0,2}+(?:,\d{3})++(?:\.\d++)?                                     # 1,234.5
+    [1-9]\d{0,2}+(?:,\d{3}){1,133}+(?:\.\d++)?                                     # 1,234.5
   | [1-9]\d?(?:,\d{2}(?=,)){1,99}+,\d{3}(?:\.\d++)?                        # 12,34,567
   | [1-9]\d{0,2}+(?:\.\d{3}){2,99}+(?:,\d++)?                                # 1.234.567
   | [1-9]\d{0,2}+(?:\.\d{3}){1,99}+,\d++                                     # 1.234,5
   | [1-9]\d{0,2}+(?P<apart>[ _'’\u00a0\u2009\u202f])\d{3}(?:(?P=apart)\d{3}){0,99}+(?:[.,]\d++)?   # 1 234 567.8
 """
 _PLAIN = r"\d++\.\d++ | \d++ | \.\d++"
-_DECIMAL_COMMA = r"0,\d++ | \d++,(?:\d{4,400}+|\d{1,2}+(?!\d))"
+_DECIMAL_COMMA = r"0,\d++ | \d{1,400}+,(?:\d{4,400}+|\d{1,2}+(?!\d))"
 _IS_DECIMAL_COMMA = re.compile(_DECIMAL_COMMA, re.VERBOSE)
 _TIMES = r"\s{0,9}+(?:[x×*·]|\\times|\\cdot)\s{0,9}+10"
 _POWER = r"\s{0,9}+(?:\^|\*\*)\s{0,9}+[{(]?\s{0,9}+"
@@ -50,7 +50,7 @@ _QUANTITY = re.compile(
           | {_POWER}(?P<own_power>[-+]?\d++)\s{{0,9}}+[}})]?                                                          # 2^10
           | (?P<own_raised>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]++)
           | (?P<factorial>!)(?=\s{{0,9}}+\Z) )?
-        (?: \s{{0,9}}+/\s{{0,9}}+ (?P<divisor>\d{{1,3}}+(?:,\d{{3}})++(?:\.\d++)? | \d++(?:\.\d++)?) )?
+        (?: \s{{0,9}}+/\s{{0,9}}+ (?P<divisor>\d{{1,3}}+(?:,\d{{3}}){{1,133}}+(?:\.\d++)? | \d++(?:\.\d++)?) )?
     )
     (?![\d:/^]|[.,]\d|\s{{0,9}}+/\s{{0,9}}+\d|!\s{{0,9}}+!)
     """,
@@ -115,13 +115,15 @@ def _read(text: str) -> Quantity | None:
     found = _QUANTITY.match(text)
     if found is None or found.end() > LONGEST_NUMBER:
         return None
-    value = _value(found)
-    return None if value is None else _with_unit(value, found, text[found.end() :])
+    number = _value(found)
+    return None if number is None else _with_unit(number, found, text[found.end() :])
 
 
 def _with_unit(value: Fraction, found: "re.Match[str]", behind: str) -> Quantity:
+    currency = _currency(found) if found["currency"] or found["code"] else ""
+    if not behind:
+        return Quantity(value, currency, True)
     rest = _SENTENCE.split(behind, maxsplit=1)[0]
-    currency = _currency(found)
     if scale := _SCALE.match(rest) or (_SHORT_SCALE_OF_MONEY if currency else _SHORT_SCALE).match(rest):
         value, rest = value * _SCALES[scale[1].lower()], rest[scale.end() :]
     percent = _PERCENT.match(rest)
@@ -161,7 +163,9 @@ def _value(found: "re.Match[str]") -> Fraction | None:
     value: Fraction | None
     if found["whole"]:
         above, below = int(found["above"]), int(found["below"])
-        value = int(found["whole"]) + Fraction(above, below) if above < below else None
+        value = Fraction(int(found["whole"]) * below + above, below) if above < below else None
+    elif found.lastgroup == "number":  # nothing behind it: no power, no divisor
+        value = _decimal(found["number"], found["apart"])
     else:
         value = _scaled(_decimal(found["number"], found["apart"]), found)
         if value is not None and found["divisor"]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticSerializationError, to_json
 
 from posttrain.errors import RequestError
-from posttrain.graders.answer import Kind
+from posttrain.graders.extraction import Kind
 from posttrain.graders.interface import nearest
 from posttrain.graders.sandbox import Limits
 from posttrain.graders.text import METRICS

@@ -10,8 +10,8 @@ from posttrain.errors import RequestError
 from posttrain.graders.interface import Sample, nearest
 
 SAMPLE_FIELDS = ("output_text", "output_json", "choices")
-LONGEST_JSON = 1_000_000
-"""Characters of a completion that is read as JSON."""
+LONGEST_JSON = 200_000
+"""Characters of a completion that is read as JSON: what holds nothing but brackets makes a hundred bytes of each."""
 
 _SLOT = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _PATH = re.compile(r"(item|sample)((?:\.[A-Za-z_][\w-]*|\[\d+\]|\[\"[^\"\]]+\"\]|\['[^'\]]+'\])+)")

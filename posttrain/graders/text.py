@@ -15,15 +15,15 @@ from rapidfuzz import fuzz, utils
 from rapidfuzz.distance import LCSseq
 
 from posttrain.errors import RequestError
-from posttrain.graders.answer import extract_answer
+from posttrain.graders.extraction import extract_answer
 from posttrain.graders.interface import Grade, Sample, shortened
 from posttrain.graders.templates import Template, Unreadable, output_json
 
-LONGEST_TEXT = 50_000
-"""Characters of a text whose similarity is measured; more is cut and flagged."""
+LONGEST_TEXT = 20_000
+"""Characters of a text whose similarity is measured; more is cut and flagged. BLEU takes 20 ms for them."""
 PATTERN_SECONDS = 1.0
 """Time that a pattern may take on one completion."""
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w++")
 
 Words = Sequence[str]
 

@@ -41,17 +41,15 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_hostile_text_is_graded_soon_and_wrong(name):
+def test_a_hostile_text_is_graded_wrong_in_little_memory(name):
+    """How long it takes is counted in test_work.py."""
     grader = build_grader({"type": "answer", "latex_seconds": 0.5})
     tracemalloc.start()
-    started = time.perf_counter()
     (found,) = grader.grade([Sample(TEXTS[name], {"answers": ["7.5"]})])
-    seconds = time.perf_counter() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (found.score, found.is_right) == (0.0, False)
     assert found.reason
-    assert seconds < 2, f"took {seconds:.1f} s"
     assert peak < 5 * TEN_MB
     assert len(str(found.as_row())) < 2_000
 
