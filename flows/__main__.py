@@ -209,8 +209,22 @@ def _prepare(places: Places, config: Config | None) -> None:
     from flows.environment import prepare
 
     prepare(places, is_tiny=config is not None and config.model.base == "tiny")
+    _settle_imports(places)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")
+
+
+def _settle_imports(places: Places) -> None:
+    """Complete, or take away, what an import left that was killed; a command that needs those data says itself why it cannot."""
+    if not any(places.data.glob("*/.incoming")):
+        return
+    from tasks.dvc import settle_imports
+
+    try:
+        for note in settle_imports(places):
+            say(note)
+    except PosttrainError as error:
+        say(str(error))
 
 
 def main(arguments: Sequence[str]) -> int:
