@@ -13,6 +13,7 @@ SPLIT_MODULES = (
     "posttrain/errors.py",
     "posttrain/records.py",
     "posttrain/roles.py",
+    "posttrain/shared_text.py",
     "posttrain/split.py",
     "tasks/data.py",
     "tasks/places.py",

@@ -17,7 +17,7 @@ from typing import Any
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from tasks.data import cannot_write, params_of
 from tasks.dataset_stage import write_stage_again
-from tasks.dvc_files import WORLD, check_files, read_lock, read_stages, read_version
+from tasks.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
 from tasks.locks import exclusive, import_lock
 from tasks.places import Places
 from tasks.swap import INCOMING, incoming, settle
@@ -261,11 +261,11 @@ def _is_stale(places: Places, stage: _Stage, lock: dict[str, Any], memory: Memor
         if lock.get("params", {}).get("params.yaml", {}).get(section) != params[section]:
             return True
     locked = {dep["path"]: dep.get("md5") for dep in lock.get("deps", [])}
-    return (
-        lock.get("cmd") != stage.told["cmd"]
-        or {out["path"] for out in lock.get("outs", [])} != set(stage.told["outs"])
-        or locked != {dep: memory.md5(places, dep) for dep in stage.told["deps"]}
-    )
+    is_stale = lock.get("cmd") != stage.told["cmd"] or locked != {dep: memory.md5(places, dep) for dep in stage.told["deps"]}
+    outs = {out["path"] for out in lock.get("outs", [])}
+    if not is_stale and (missing := sorted(outs - set(stage.told["outs"]))):
+        raise damaged(places, stage.file, f"its stage {stage.key} gave {missing[0]} too, from the same sources")
+    return is_stale or outs != set(stage.told["outs"])
 
 
 def _stage_of(places: Places, name: str) -> tuple[_Stage, list[str]]:
@@ -371,7 +371,7 @@ def _fetch_records(places: Places, folder: Path, *, force: bool = False) -> None
         raise DataError(
             f"{shown} is not here in the version that {shown}.dvc names, and neither DVC's cache nor its remote has it. Lost are "
             "these records; what was split from them is as it was. Run dvc push where the records are and dvc pull here, "
-            f"{again}. DVC said: {error}"
+            f"{again}. DVC said: {' '.join(str(error).split())}"
         ) from None
 
 

@@ -1,5 +1,6 @@
 """The small files in which DVC keeps versions. Of a damaged one is told what is lost, and which command sets it right."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tasks.places import Places
 SCHEMA = "2.0"
 """Of dvc.lock, in DVC 2 and 3."""
 WORLD = "world"
+_MD5 = re.compile("[0-9a-f]{32}")
 
 
 def read_stages(places: Places, file: Path) -> dict[str, Any]:
@@ -22,14 +24,19 @@ def read_stages(places: Places, file: Path) -> dict[str, Any]:
         return {}
     stages = told.get("stages")
     if not isinstance(stages, dict):
-        raise _damaged(places, file, "it has no stages")
-    for key, stage in stages.items():
-        if not isinstance(stage, dict) or not isinstance(stage.get("cmd"), str):
-            raise _damaged(places, file, f"its stage {key} has no command")
-        for field in ("deps", "outs"):
-            names = stage.get(field, [])
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise _damaged(places, file, f"the {field} of its stage {key} are no list of paths")
+        raise damaged(places, file, "it has no stages")
+    key = WORLD if file.parent == places.root else "split"
+    stage = stages.get(key)
+    if stage is None and key == WORLD:  # a project may do without the default world, and have stages of its own
+        return stages
+    if not isinstance(stage, dict) or not isinstance(stage.get("cmd"), str):
+        raise damaged(places, file, f"its stage {key} has no command")
+    for field in ("deps", "outs"):
+        names = stage.get(field)
+        if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise damaged(places, file, f"its stage {key} has no list of {field}")
+    if odd := [name for name in stage["outs"] if not name.endswith(".jsonl")]:
+        raise damaged(places, file, f"its stage {key} gives {odd[0]}, which is no .jsonl file")
     return stages
 
 
@@ -44,15 +51,18 @@ def read_lock(places: Places, file: Path, key: str) -> dict[str, Any]:
         return {}
     if told.get("schema") != SCHEMA:
         of = f"of schema {told['schema']}, and the DVC installed here reads {SCHEMA}" if "schema" in told else "without a schema"
-        raise _damaged(places, file, f"it is {of}")
+        raise damaged(places, file, f"it is {of}")
     stages = told.get("stages")
     stage = stages.get(key, {}) if isinstance(stages, dict) else None
-    if not isinstance(stage, dict):
-        raise _damaged(places, file, "it has no stages")
+    if not isinstance(stage, dict) or (stage and not isinstance(stage.get("cmd"), str)):
+        raise damaged(places, file, "it has no stages" if not isinstance(stage, dict) else f"its stage {key} has no command")
+    params = stage.get("params", {})
+    if not isinstance(params, dict) or not all(isinstance(section, dict) for section in params.values()):
+        raise damaged(places, file, f"the params of its stage {key} are cut off")
     for field in ("deps", "outs"):
         entries = stage.get(field, [])
         if not isinstance(entries, list) or not all(_has_version(entry) for entry in entries):
-            raise _damaged(places, file, f"an entry among its {field} has no path or no md5")
+            raise damaged(places, file, f"an entry among its {field} has no path or no md5")
     return stage
 
 
@@ -67,7 +77,7 @@ def read_version(places: Places, file: Path) -> str | None:
         return None
     outs = told.get("outs")
     if not isinstance(outs, list) or len(outs) != 1 or not _has_version(outs[0]):
-        raise _damaged(places, file, "it names no file with an md5")
+        raise damaged(places, file, "it names no file with an md5")
     return str(outs[0]["md5"])
 
 
@@ -87,9 +97,8 @@ def check_files(places: Places) -> None:
 def _mapping(places: Places, file: Path) -> dict[str, Any] | None:
     import yaml  # type: ignore[import-untyped]
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        told = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    try:  # by the loader in Python: the one in C dies of a file that nests too deeply, and takes the process with it
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -97,19 +106,23 @@ def _mapping(places: Places, file: Path) -> dict[str, Any] | None:
             f"{_shown(places, file)} cannot be read: {error.strerror or error}. Correct its permissions: chmod u+r"
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _damaged(places, file, " ".join(str(error).split()).replace(str(places.root) + "/", "")[:160]) from None
+        raise damaged(places, file, " ".join(str(error).split()).replace(str(places.root) + "/", "")[:160]) from None
     if told is None:
-        raise _damaged(places, file, "it is empty")
+        raise damaged(places, file, "it is empty")
     if not isinstance(told, dict):
-        raise _damaged(places, file, "it is not a mapping")
+        raise damaged(places, file, "it is not a mapping")
     return told
 
 
 def _has_version(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("md5"), str)
+    if not isinstance(entry, dict) or not isinstance(entry.get("size", 0), int):
+        return False
+    path, md5 = entry.get("path"), entry.get("md5")
+    return isinstance(path, str) and isinstance(md5, str) and _MD5.fullmatch(md5) is not None
 
 
-def _damaged(places: Places, file: Path, why: str) -> DataError:
+def damaged(places: Places, file: Path, why: str) -> DataError:
+    """Return the error that names the file, what is wrong with it, what is lost, and the command that sets it right."""
     return DataError(f"{_shown(places, file)} is not what DVC writes ({why}). {_remedy(places, file)}")
 
 

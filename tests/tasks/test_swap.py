@@ -404,6 +404,7 @@ else:
 """Die when the DVC command named first was started, and leave it running."""
 
 
+@pytest.mark.slow
 def test_dvc_that_outlives_a_killed_import_is_waited_for(places):
     import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
     version, before = bring_up_to_date(places, "mine"), state(places.data / "mine")
@@ -420,6 +421,7 @@ def test_dvc_that_outlives_a_killed_import_is_waited_for(places):
     assert "Data and pipelines are up to date" in dvc(places, "status", "data/mine/dvc.yaml").stdout
 
 
+@pytest.mark.slow
 def test_dvc_that_outlives_a_killed_make_data_is_waited_for(places):
     import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
     first = bring_up_to_date(places, "mine")
