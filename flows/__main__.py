@@ -114,12 +114,15 @@ def run_import(places: Places, words: Sequence[str]) -> None:
     _prepare(places, None)
     from tasks.dvc import bring_up_to_date
     from tasks.importing import import_file
+    from tasks.next_step import next_step, summary
 
     report = import_file(places, format=given["format"], file=given["file"], name=given["name"])
+    for note in report.notes:
+        say(note)
     version = bring_up_to_date(places, report.name)
     counts = ", ".join(f"{count:,} {kind}s" for kind, count in report.kinds.items())
-    print(f"{report.name}: {counts} in {report.path}, split into {', '.join(version.files)} (md5 {version.md5})")
-    print(f"next: make validate DATA={report.name}, then make pipeline METHOD=sft DATA={report.name}")
+    print(f"{report.name}: {counts} in {report.path}, {summary(version)}")
+    print(next_step(version))
 
 
 def run_validate(places: Places, words: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ def test_several_system_prompts_and_none_in_one_dataset():
 
 
 def test_a_template_within_a_template_takes_another_round(monkeypatch):
-    outer, inner = text(300, seed=3), text(200, seed=4)
+    outer, inner = text(600, seed=3), text(100, seed=4)
     records = plain([f"{outer} {question}" for question in own(60)] + [f"{outer} {inner} {one}" for one in own(120)[60:]])
     assert len(partition(records)) == 120
     monkeypatch.setattr("posttrain.split.LEVELS", 1)
