@@ -120,6 +120,7 @@ def run_import(places: Places, words: Sequence[str]) -> None:
     _prepare(places, None)
     from tasks.dvc import bring_up_to_date
     from tasks.importing import import_file
+    from tasks.next_step import next_step, summary
 
     report = import_file(
         places,
@@ -133,8 +134,8 @@ def run_import(places: Places, words: Sequence[str]) -> None:
         say(note)
     version = bring_up_to_date(places, report.name)
     counts = ", ".join(f"{count:,} {kind}s" for kind, count in report.kinds.items())
-    print(f"{report.name}: {counts} in {report.path}, split into {', '.join(version.files)} (md5 {version.md5})")
-    print(f"next: make validate DATA={report.name}, then make pipeline METHOD=sft DATA={report.name}")
+    print(f"{report.name}: {counts} in {report.path}, {summary(version)}")
+    print(next_step(version))
 
 
 def run_validate(places: Places, words: Sequence[str]) -> None:
@@ -217,8 +218,22 @@ def _prepare(places: Places, config: Config | None) -> None:
     from flows.environment import prepare
 
     prepare(places, is_tiny=config is not None and config.model.base == "tiny")
+    _settle_imports(places)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")
+
+
+def _settle_imports(places: Places) -> None:
+    """Complete, or take away, what an import left that was killed; a command that needs those data says itself why it cannot."""
+    if not any(places.data.glob("*/.incoming")):
+        return
+    from tasks.dvc import settle_imports
+
+    try:
+        for note in settle_imports(places):
+            say(note)
+    except PosttrainError as error:
+        say(str(error))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -35,8 +35,8 @@ FACTS: dict[str, tuple[str, str]] = {
     "unprintable_characters": ("int32", "control characters, NUL to U+009F without tab, line and page breaks"),
     "replacement_characters": ("int32", "U+FFFD and lone surrogates: what a wrong decoding left behind"),
     "mojibake_marks": ("int32", "places that look like UTF-8 read as Latin-1, such as Ã©"),
-    "prompt_tokens": ("int32", "tokens of the prompt, in the model in use"),
-    "total_tokens": ("int32", "tokens of the prompt and the longest completion, in the model in use"),
+    "prompt_tokens": ("int32", "tokens of the prompt in the model in use, with its chat template"),
+    "total_tokens": ("int32", "tokens of the prompt and the longest completion, with chat template and EOS"),
     "final_answer": ("object", "`right`, `wrong` or `missing`: the completion's answer against the row's own"),
     "chosen_is_rejected": ("bool", "chosen and rejected are the same text"),
     "margin": ("float64", "the margin as given; 0 where it is not a finite number"),
@@ -200,14 +200,27 @@ def opinions_of(record: Record) -> Iterator[tuple[int, int]]:
                 yield fingerprint(key, *sorted((better, worse))), 1 if better < worse else 2
 
 
-def token_facts(records: Sequence[Record], *, count_tokens: Callable[[list[str]], list[int]]) -> dict[str, list[int]]:
-    """Return `prompt_tokens` and `total_tokens` of each record; every different text is counted once."""
-    prompts = [plain(record.prompt) for record in records]  # type: ignore[attr-defined]  # never asked for Text
+def token_facts(
+    records: Sequence[Record],
+    *,
+    count_tokens: Callable[[list[str]], list[int]],
+    prompt_text: Callable[[Prompt], str] = plain,
+    end_tokens: int = 0,
+) -> dict[str, list[int]]:
+    """Return `prompt_tokens` and `total_tokens` of each record; every different text is counted once.
+
+    Args:
+        records: of any kind that has a prompt.
+        count_tokens: tokens of each text by itself, with those that the tokenizer puts around every text.
+        prompt_text: the text that stands before the completion, chat template and all.
+        end_tokens: what a completion has beyond its text: EOS, less the tokens that `count_tokens` puts around a text.
+    """
+    prompts = [prompt_text(record.prompt) for record in records]  # type: ignore[attr-defined]  # never asked for Text
     completions = [completions_of(record) for record in records]
     texts = list(dict.fromkeys([*prompts, *(text for row in completions for text in row)]))
     tokens = dict(zip(texts, count_tokens(texts), strict=True))
     prompt_tokens = [tokens[prompt] for prompt in prompts]
-    longest = [max((tokens[text] for text in row), default=0) for row in completions]
+    longest = [max((tokens[text] + end_tokens for text in row), default=0) for row in completions]
     totals = [prompt + most for prompt, most in zip(prompt_tokens, longest, strict=True)]
     return {"prompt_tokens": prompt_tokens, "total_tokens": totals}
 
@@ -265,6 +278,8 @@ class FactTable:
         count_tokens: Callable[[list[str]], list[int]],
         held_out: HeldOut,
         texts: Collection[str] = (),
+        prompt_text: Callable[[Prompt], str] = plain,
+        end_tokens: int = 0,
     ) -> None:
         """Begin an empty table.
 
@@ -273,10 +288,13 @@ class FactTable:
             count_tokens: tokens of each text in the model in use; not called for `Text`.
             held_out: what the rows must not repeat; empty for the held-out files themselves.
             texts: fields of the record to keep as they are, because a suite names them.
+            prompt_text: as `token_facts` has it.
+            end_tokens: likewise.
         """
         self.rows = 0
         self._is_text = kind is Text
         self._count_tokens, self._held_out, self._texts = count_tokens, held_out, texts
+        self._prompt_text, self._end_tokens = prompt_text, end_tokens
         self._chunks: dict[str, list[Column]] = {}
         self._prints: dict[str, list[Fingerprints]] = {name: [] for name in ("content", "prompt", "id", "label", "family")}
         self._opinions: list[NDArray[np.uint64]] = []
@@ -286,7 +304,9 @@ class FactTable:
         facts = [row_facts(record) for record in records]
         columns: dict[str, list[Any]] = {name: [row[name] for row in facts] for name in facts[0]} if facts else {}
         if not self._is_text:
-            columns |= token_facts(records, count_tokens=self._count_tokens)
+            columns |= token_facts(
+                records, count_tokens=self._count_tokens, prompt_text=self._prompt_text, end_tokens=self._end_tokens
+            )
             columns |= self._leaks(records)
             self._add_fingerprints(records)
         for name, values in columns.items():

@@ -24,6 +24,7 @@ from posttrain.chat import plain
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Question, Record, Text
 from posttrain.sections import SplitSettings
+from posttrain.shared_text import LEVELS, SharedText, crowds, leave_out_shared
 
 Hashes = NDArray[np.uint32]
 Rows = NDArray[np.int64]
@@ -94,8 +95,12 @@ def split(records: Iterable[Record], *, settings: SplitSettings) -> Split:
     taken in an order that the seed draws, as long as they fit into `settings.held_out` of the records. Texts take part,
     so that none of a held-out family stays in the corpus, but are never what is held out for.
 
+    Where a text that all rows share (a system prompt, a template) makes them nearly equal, what differs is compared instead
+    (`posttrain/shared_text.py`).
+
     Args:
-        records: read once; (records,).
+        records: a collection, or what gives the same records whenever it is iterated over: they are read once, and two times
+            more for each round in which shared text is left out. (records,).
         settings: shares, threshold and seed.
 
     Returns:
@@ -104,15 +109,39 @@ def split(records: Iterable[Record], *, settings: SplitSettings) -> Split:
     Raises:
         DataError: there are other records than texts, but all in one family, or every family is too large.
     """
-    prompts = _remember(records, rows_a_band=rows_a_band(settings.near_duplicate))
-    if not len(prompts.exact):
-        raise DataError("there is no record to split. Import the data again: make import")
-    family = _families(prompts, threshold=settings.near_duplicate)
+    prompts, family = _found(records, settings)
     is_held_out = _choose(family, prompts, settings) if not prompts.is_text.all() else np.zeros(len(family), dtype=np.bool_)
     order = np.lexsort((np.arange(len(family)), ~prompts.has_answer, prompts.is_text, prompts.exact))
     is_asked = np.zeros(len(family), dtype=np.bool_)
     is_asked[order] = np.r_[True, np.diff(prompts.exact[order]) != 0]
     return Split(family=family, is_held_out=is_held_out, is_asked=is_asked & ~prompts.is_text)
+
+
+def _found(records: Iterable[Record], settings: SplitSettings) -> tuple[_Prompts, NDArray[np.int32]]:
+    """Return what is remembered of the records, and their families; shared text is left out where it makes a crowd of them."""
+    if isinstance(records, Iterator):
+        raise ValueError("split reads the records several times: give it a list, not an iterator")
+    rows = rows_a_band(settings.near_duplicate)
+    prompts = _remember(records, rows_a_band=rows)
+    if not len(prompts.exact):
+        raise DataError("there is no record to split. Import the data again: make import")
+    family = _families(prompts, threshold=settings.near_duplicate)
+    shared, is_counted = SharedText(np.zeros(len(family), dtype=np.int32)), ~prompts.is_text
+    room = _room(int(is_counted.sum()), settings)
+
+    def hashes_of(wanted: set[int]) -> Iterator[tuple[int, Hashes]]:
+        for row, record in enumerate(records):
+            if row in wanted:
+                hashes, counts = shingle_hashes([normalised(prompt_text(record))])
+                yield row, shared.without(slice(row, row + 1), hashes, counts)[0]
+
+    for _ in range(LEVELS):
+        found = crowds(family, prompts.normal, is_counted, room=room)
+        if not leave_out_shared(shared, found, prompts.normal, hashes_of):
+            break
+        prompts = _remember(records, rows_a_band=rows, shared=shared)
+        family = _families(prompts, threshold=settings.near_duplicate)
+    return prompts, family
 
 
 def prompt_text(record: Record) -> str:
@@ -181,7 +210,7 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _remember(records: Iterable[Record], *, rows_a_band: int) -> _Prompts:
+def _remember(records: Iterable[Record], *, rows_a_band: int, shared: SharedText | None = None) -> _Prompts:
     """Read the records once, a batch at a time, and keep their hashes in buffers that grow in place."""
     width = PERMUTATIONS // rows_a_band
     buffers = {name: bytearray() for name in _KEPT}
@@ -190,6 +219,9 @@ def _remember(records: Iterable[Record], *, rows_a_band: int) -> _Prompts:
         texts = [prompt_text(record) for record in batch]
         normal = [normalised(text) for text in texts]
         hashes, counts = shingle_hashes(normal)
+        if shared is not None:
+            start = len(buffers["is_text"])  # a byte a record
+            hashes, counts = shared.without(slice(start, start + len(batch)), hashes, counts)
         sketches, sizes, kept = _sketches(hashes, counts)
         numbers = {
             "exact": [_digest(text) for text in texts],
@@ -321,13 +353,13 @@ def _choose(family: NDArray[np.int32], prompts: _Prompts, settings: SplitSetting
     if len(known) < 2:
         raise DataError(
             f"nothing can be held out: the dataset's {total} records with a prompt are one family (equal or nearly equal "
-            "prompts, or one family name). Import records with other prompts, or raise split.near_duplicate "
-            f"(now {settings.near_duplicate:g}) in params.yaml if they only look alike"
+            "prompts, or one family name), also by what differs between them. Import records with other prompts as well, or, "
+            "where they only look alike, give each a family of its own (FORMAT=records, field family)"
         )
     key = np.full(len(size), np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(key, family, prompts.normal)
     known = known[np.argsort(_seeded(key[known], settings.seed), kind="stable")]
-    target = min(max(1, round(settings.held_out * total)), settings.most_held_out)
+    target = _room(total, settings)
     taken: list[int] = []
     room = target
     for number in known.tolist():
@@ -344,6 +376,11 @@ def _choose(family: NDArray[np.int32], prompts: _Prompts, settings: SplitSetting
         )
     chosen = taken or [int(known[np.argmin(size[known])])]
     return np.isin(family, chosen)
+
+
+def _room(total: int, settings: SplitSettings) -> int:
+    """Return how many of `total` records are held out, if families fit."""
+    return min(max(1, round(settings.held_out * total)), settings.most_held_out)
 
 
 def _seeded(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

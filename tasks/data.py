@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +33,7 @@ def make_world(places: Places) -> None:
 
 
 def split_dataset(places: Places, name: str) -> None:
-    """Write the role files of `data/<name>/records.jsonl`, which is read twice: for the families, then for the rows.
+    """Write the role files of `data/<name>/records.jsonl`, which is read for the families first, then for the rows.
 
     Raises:
         DataError: a line is broken, or nothing can be held out (see `posttrain.split.split`).
@@ -42,7 +43,7 @@ def split_dataset(places: Places, name: str) -> None:
 
     source = places.data / name / "records.jsonl"
     kinds: Counter[str] = Counter()
-    parts = split(_counted(read_records(source), kinds), settings=settings_of(places).split)
+    parts = split(_Counted(source, kinds), settings=settings_of(places).split)
     sides = zip(parts.is_held_out.tolist(), parts.is_asked.tolist(), strict=True)
     with writing(source.parent, roles_of(kinds)) as files:
         for record, (is_held_out, is_asked) in zip(read_records(source), sides, strict=True):
@@ -179,10 +180,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _counted(records: Iterable[Record], kinds: Counter[str]) -> Iterator[Record]:
-    for record in records:
-        kinds[record.kind] += 1  # type: ignore[attr-defined]
-        yield record
+@dataclass(frozen=True)
+class _Counted:
+    """The records of a file, read anew whenever they are iterated over, and how many there are of each kind."""
+
+    path: Path
+    kinds: Counter[str]
+
+    def __iter__(self) -> Iterator[Record]:
+        self.kinds.clear()
+        for record in read_records(self.path):
+            self.kinds[record.kind] += 1  # type: ignore[attr-defined]
+            yield record
 
 
 if __name__ == "__main__":

@@ -4,22 +4,23 @@ One process at a time runs DVC (it refuses a second one), and none does when not
 files' digests say so in milliseconds. A file that was edited by hand is never lost: the edit becomes a version of its own.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from tasks.data import cannot_write, params_of
+from tasks.dataset_stage import write_stage_again
+from tasks.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
+from tasks.locks import exclusive, import_lock
 from tasks.places import Places
+from tasks.swap import INCOMING, incoming, settle
 
 _NOISE = (
     "Running stage",
@@ -67,21 +68,23 @@ def bring_up_to_date(places: Places, name: str) -> DatasetVersion:
     """Make the dataset's files if their sources changed (`dvc repro`), and return the version that lies there now.
 
     An output that was edited by hand is kept: as the new version if its sources are as they were (`dvc commit`), else as a
-    copy `<file>.edited-<md5>` beside the file that is made anew. Two processes may call this at the same time.
+    copy `<file>.edited-<md5>` beside the file that is made anew. Two processes may call this at the same time. An import of the
+    dataset that died is completed, or taken away, first.
 
     Raises:
         RequestError: there is no such dataset, or `params.yaml` lacks the section that the data depend on.
         DataError: a stage failed; the text holds what it said.
         StorageError: the disk refused.
     """
-    stage = _stage_of(places, name)
     with exclusive(places, "dvc"):
-        memory = _Memory.load(places)
+        memory = Memory.load(places)
         try:
-            notes = _made(places, stage, memory)
-            lock = _locked(stage)
+            notes = _settled(places, places.data / name)
+            stage, written = _stage_of(places, name)
+            notes += [*written, *_versioned_records(places, stage, memory), *_made(places, stage, memory)]
+            lock = _locked(places, stage)
             memory.left |= {out["path"]: out["md5"] for out in lock.get("outs", [])}
-            return _version(places, stage, lock, notes)
+            return _version(places, stage, lock, tuple(notes))
         finally:
             memory.save()
 
@@ -89,38 +92,33 @@ def bring_up_to_date(places: Places, name: str) -> DatasetVersion:
 def datasets_of(places: Places) -> list[str]:
     """Return the names of the datasets there are, the default world first."""
     found = sorted(file.parent.name for file in places.data.glob("*/dvc.yaml"))
-    return (["world"] if _stages(places.root / "dvc.yaml").get("world") else []) + found
+    return ([WORLD] if read_stages(places, places.root / "dvc.yaml").get(WORLD) else []) + found
 
 
-def add_file(places: Places, path: Path) -> None:
-    """Put a file into DVC's cache and under its care (`dvc add`); the caller holds the lock "dvc"."""
-    _ensure_repository(places)
-    _dvc(places, "add", str(path.relative_to(places.root)))
+def settle_imports(places: Places) -> tuple[str, ...]:
+    """Complete or take away what imports left that died, one line each; an import that is at work is left alone.
+
+    Raises:
+        DataError: what one left is damaged.
+        StorageError: the disk refused.
+    """
+    notes: list[str] = []
+    for left in sorted(places.data.glob(f"*/{INCOMING}")):
+        with exclusive(places, import_lock(left.parent.name), wait=False) as is_dead:
+            pass
+        if is_dead:
+            with exclusive(places, "dvc"):
+                notes += _settled(places, left.parent)
+    return tuple(notes)
 
 
-def retire(places: Places, name: str, roles: tuple[str, ...]) -> None:
-    """Take away the files of roles that a dataset no longer has; one that was edited by hand is renamed instead."""
-    for role, md5 in _roles(_locked(_Stage(name, places.data / name / "dvc.yaml", {}))).items():
-        path = places.data / name / f"{role}.jsonl"
-        if role in roles or not path.exists():
-            continue
-        if _md5(path) == md5:
-            path.unlink()
-        else:
-            path.rename(_edited_name(path, _md5(path)))
-
-
-@contextmanager
-def exclusive(places: Places, lock: str) -> Iterator[None]:
-    """Hold `<store>/<lock>.lock`, waiting while another process does; the system releases it when a process dies."""
-    try:
-        places.store.mkdir(parents=True, exist_ok=True)
-        handle = (places.store / f"{lock}.lock").open("w")
-    except OSError as error:
-        raise cannot_write(error, places.store) from None
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _settled(places: Places, folder: Path) -> list[str]:
+    """Settle one dataset, unless its import is at work; the caller holds the lock "dvc", without which none exchanges files."""
+    if not incoming(folder).exists():
+        return []
+    with exclusive(places, import_lock(folder.name), wait=False) as is_dead:
+        note = settle(folder) if is_dead else None
+    return [note] if note else []
 
 
 @dataclass(frozen=True)
@@ -133,11 +131,11 @@ class _Stage:
 
     @property
     def key(self) -> str:
-        return "world" if self.name == "world" else "split"
+        return "world" if self.name == WORLD else "split"
 
 
 @dataclass
-class _Memory:
+class Memory:
     """What is remembered between runs, in `<store>/dvc.json`.
 
     Attributes:
@@ -155,14 +153,20 @@ class _Memory:
     left: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, places: Places) -> "_Memory":
+    def load(cls, places: Places) -> "Memory":
+        """Return what is remembered; nothing where the file is missing or damaged."""
         path = places.store / "dvc.json"
         try:
-            return cls(path, **json.loads(path.read_text(encoding="utf-8")))
+            memory = cls(path, **json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return cls(path)
+        is_whole = isinstance(memory.making, list) and all(
+            isinstance(each, dict) for each in (memory.digests, memory.accepted, memory.left)
+        )
+        return memory if is_whole else cls(path)
 
     def save(self) -> None:
+        """Write it, as a whole or not at all."""
         part = self.path.with_suffix(".part")
         try:
             told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left")}
@@ -180,17 +184,19 @@ class _Memory:
         mark = [found.st_size, found.st_mtime_ns, found.st_ino]
         known = self.digests.get(path)
         if known is None or known[:3] != mark:
-            self.digests[path] = known = [*mark, _md5(places.root / path)]
+            self.digests[path] = known = [*mark, md5_of(places.root / path)]
         return str(known[3])
 
 
-def _made(places: Places, stage: _Stage, memory: _Memory) -> tuple[str, ...]:
+def _made(places: Places, stage: _Stage, memory: Memory) -> tuple[str, ...]:
     """Bring one stage up to date; return the notes."""
-    lock = _locked(stage)
+    is_cut_short = stage.name in memory.making
+    if is_cut_short:
+        _set_damaged_lock_aside(places, stage)
+    lock = _locked(places, stage)
     outs = [str(out) for out in stage.told["outs"]]
     locked = {out["path"]: out["md5"] for out in lock.get("outs", [])}
     now = {out: memory.md5(places, out) for out in outs}
-    is_cut_short = stage.name in memory.making
     if is_cut_short or _is_stale(places, stage, lock, memory):
         edited = {
             out: md5
@@ -200,26 +206,27 @@ def _made(places: Places, stage: _Stage, memory: _Memory) -> tuple[str, ...]:
         return _remade(places, stage, memory, edited)
     if now == locked:
         return ()
-    _ensure_repository(places)
+    ensure_repository(places)
+    check_files(places)
     other = {out: md5 for out, md5 in now.items() if md5 != locked[out]}
     edited = {out: md5 for out, md5 in other.items() if md5 and md5 != memory.left.get(out)}
     if fetched := [out for out in other if out not in edited]:
         # missing, or untouched since the last run while git moved dvc.lock to another commit: the files follow it
         try:
-            _dvc(places, "checkout", "--force", *fetched)
+            run_dvc(places, "checkout", "--force", *fetched)
         except PosttrainError:
             return _remade(places, stage, memory, edited)
     if edited:
-        _dvc(places, "commit", "--force", _target(places, stage))
+        run_dvc(places, "commit", "--force", _target(places, stage))
         memory.accepted |= edited
     return tuple(f"{out} was edited by hand; the edit is now version {md5[:8]} of it" for out, md5 in edited.items())
 
 
-def _remade(places: Places, stage: _Stage, memory: _Memory, edited: dict[str, str]) -> tuple[str, ...]:
+def _remade(places: Places, stage: _Stage, memory: Memory, edited: dict[str, str]) -> tuple[str, ...]:
     """Run the stage; copies of edited files stay where the stage made something else of them."""
-    _ensure_repository(places)
-    _fetch_records(places, stage)
-    copies = {out: _edited_name(places.root / out, md5) for out, md5 in edited.items()}
+    ensure_repository(places)
+    check_files(places)
+    copies = {out: edited_name(places.root / out, md5) for out, md5 in edited.items()}
     try:
         for out, copy in copies.items():
             shutil.copy2(places.root / out, copy)
@@ -227,7 +234,7 @@ def _remade(places: Places, stage: _Stage, memory: _Memory, edited: dict[str, st
         raise cannot_write(error, places.root) from None
     memory.making = [*memory.making, stage.name]
     memory.save()
-    _dvc(places, "repro", _target(places, stage))
+    run_dvc(places, "repro", _target(places, stage))
     memory.making = [name for name in memory.making if name != stage.name]
     notes = []
     for out, copy in copies.items():
@@ -242,7 +249,7 @@ def _remade(places: Places, stage: _Stage, memory: _Memory, edited: dict[str, st
     return tuple(notes)
 
 
-def _is_stale(places: Places, stage: _Stage, lock: dict[str, Any], memory: _Memory) -> bool:
+def _is_stale(places: Places, stage: _Stage, lock: dict[str, Any], memory: Memory) -> bool:
     """Return whether the stage would give something else now: its command, settings, sources or list of outputs changed."""
     params = params_of(places)
     for section in stage.told.get("params", []):
@@ -254,42 +261,72 @@ def _is_stale(places: Places, stage: _Stage, lock: dict[str, Any], memory: _Memo
         if lock.get("params", {}).get("params.yaml", {}).get(section) != params[section]:
             return True
     locked = {dep["path"]: dep.get("md5") for dep in lock.get("deps", [])}
-    return (
-        lock.get("cmd") != stage.told["cmd"]
-        or {out["path"] for out in lock.get("outs", [])} != set(stage.told["outs"])
-        or locked != {dep: memory.md5(places, dep) for dep in stage.told["deps"]}
-    )
+    is_stale = lock.get("cmd") != stage.told["cmd"] or locked != {dep: memory.md5(places, dep) for dep in stage.told["deps"]}
+    outs = {out["path"] for out in lock.get("outs", [])}
+    if not is_stale and (missing := sorted(outs - set(stage.told["outs"]))):
+        raise damaged(places, stage.file, f"its stage {stage.key} gave {missing[0]} too, from the same sources")
+    return is_stale or outs != set(stage.told["outs"])
 
 
-def _stage_of(places: Places, name: str) -> _Stage:
-    file = places.root / "dvc.yaml" if name == "world" else places.data / name / "dvc.yaml"
+def _stage_of(places: Places, name: str) -> tuple[_Stage, list[str]]:
+    """Return the dataset's stage, with what to say where its dvc.yaml was lost and had to be written again."""
+    file = places.root / "dvc.yaml" if name == WORLD else places.data / name / "dvc.yaml"
+    notes = []
+    if name != WORLD and not file.exists() and _has_records(file.parent):
+        _fetch_records(places, file.parent)
+        write_stage_again(places, name)
+        notes = [f"{file.relative_to(places.root)} was not there; it is written again, from the kinds of the records"]
     stage = _Stage(name, file, {})
-    told = _stages(file).get(stage.key)
+    told = read_stages(places, file).get(stage.key)
     if told is None:
         known = datasets_of(places)
         raise RequestError(
             f"there is no dataset {name}{did_you_mean(name, known)}; datasets are {', '.join(known) or 'none'}. "
             f"Bring one in: make import FORMAT=<format> FILE=<file> NAME={name}"
         )
-    return _Stage(name, file, told)
+    return _Stage(name, file, told), notes
 
 
-def _stages(file: Path) -> dict[str, Any]:
-    """Return the stages of a dvc.yaml or dvc.lock; {} where there is no such file."""
-    import yaml  # type: ignore[import-untyped]
+def _has_records(folder: Path) -> bool:
+    return (folder / "records.jsonl").exists() or (folder / "records.jsonl.dvc").exists()
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+def _versioned_records(places: Places, stage: _Stage, memory: Memory) -> list[str]:
+    """Bring an imported dataset's records and their `.dvc` file together; return what to say.
+
+    Records that nobody touched since the last run follow a `.dvc` file that git moved; a hand edit becomes the version.
+    """
+    if stage.name == WORLD:
+        return []
+    folder = places.data / stage.name
+    records = str((folder / "records.jsonl").relative_to(places.root))
+    version = read_version(places, folder / "records.jsonl.dvc")
+    _fetch_records(places, folder)
+    now, notes = memory.md5(places, records), []
+    if now != version:
+        ensure_repository(places)
+        check_files(places)
+        if version is not None and now == memory.left.get(records):
+            _fetch_records(places, folder, force=True)
+        else:
+            run_dvc(places, "add", records)
+            what = "was edited by hand; the edit is now" if version is not None else "had no .dvc file; it is now"
+            notes.append(f"{records} {what} version {str(now)[:8]} of it")
+    memory.left[records] = str(memory.md5(places, records))
+    return notes
+
+
+def _set_damaged_lock_aside(places: Places, stage: _Stage) -> None:
+    """Make room for a new dvc.lock, where DVC was killed while it wrote the last one."""
     try:
-        return (yaml.load(file.read_text(encoding="utf-8"), Loader=loader) or {}).get("stages") or {}
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{file} is not what DVC writes ({reason}). Restore it: git checkout {file}") from None
+        _locked(places, stage)
+    except DataError:
+        lock = stage.file.with_name("dvc.lock")
+        lock.replace(lock.with_name("dvc.lock.damaged"))
 
 
-def _locked(stage: _Stage) -> dict[str, Any]:
-    return dict(_stages(stage.file.with_name("dvc.lock")).get(stage.key) or {})
+def _locked(places: Places, stage: _Stage) -> dict[str, Any]:
+    return read_lock(places, stage.file.with_name("dvc.lock"), stage.key)
 
 
 def _roles(lock: dict[str, Any]) -> dict[str, str]:
@@ -306,47 +343,67 @@ def _target(places: Places, stage: _Stage) -> str:
     return f"{stage.file.relative_to(places.root)}:{stage.key}"
 
 
-def _fetch_records(places: Places, stage: _Stage) -> None:
-    """Get an imported dataset's records from DVC's cache or remote, where only their .dvc file is there (a fresh clone)."""
-    records = places.data / stage.name / "records.jsonl"
-    if stage.name == "world" or records.exists() or not records.with_name("records.jsonl.dvc").exists():
+def _fetch_records(places: Places, folder: Path, *, force: bool = False) -> None:
+    """Get an imported dataset's records from DVC's cache or remote, where only their .dvc file is there (a fresh clone).
+
+    Args:
+        places: of the repository.
+        folder: of the dataset.
+        force: also where other records are there; they stay if the right ones cannot be had.
+
+    Raises:
+        DataError: they are nowhere.
+    """
+    records = folder / "records.jsonl"
+    if records.exists() and not force:
         return
+    shown = records.relative_to(places.root)
+    again = f"or import the data again: make import FORMAT=… FILE=… NAME={folder.name}"
+    if not records.with_name("records.jsonl.dvc").exists():
+        raise DataError(
+            f"{shown} is not here, nor {shown}.dvc, which names its version. Restore it (git checkout {shown}.dvc), {again}"
+        )
+    ensure_repository(places)
+    check_files(places)
     try:
-        _dvc(places, "pull", str(records.relative_to(places.root)))
+        run_dvc(places, "pull", *(["--force"] if force else []), str(shown))
     except PosttrainError as error:
         raise DataError(
-            f"{records.relative_to(places.root)} is not here, and DVC could not fetch it. Run dvc pull where its remote can be "
-            f"reached, or import the data again: make import. DVC said: {error}"
+            f"{shown} is not here in the version that {shown}.dvc names, and neither DVC's cache nor its remote has it. Lost are "
+            "these records; what was split from them is as it was. Run dvc push where the records are and dvc pull here, "
+            f"{again}. DVC said: {' '.join(str(error).split())}"
         ) from None
 
 
-def _edited_name(path: Path, md5: str) -> Path:
+def edited_name(path: Path, md5: str) -> Path:
+    """Return the name under which a hand edit of a file is kept."""
     return path.with_name(f"{path.name}.edited-{md5[:8]}")
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """Return the md5 of a file's bytes, which is how DVC names them."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _ensure_repository(places: Places) -> None:
+def ensure_repository(places: Places) -> None:
     """Make DVC's folder where it is missing, and let DVC work without git where there is no git."""
     has_git = any((folder / ".git").exists() for folder in (places.root.resolve(), *places.root.resolve().parents))
     if not (places.root / ".dvc" / "config").exists():
         manner = [] if (places.root / ".git").exists() else ["--subdir"] if has_git else ["--no-scm"]
-        _dvc(places, "init", "--force", *manner)
+        run_dvc(places, "init", "--force", *manner)
         config = places.root / ".dvc" / "config"
         config.write_text(CONFIG + ("    no_scm = true\n" if "--no-scm" in manner else ""), encoding="utf-8")
         return
     local = places.root / ".dvc" / "config.local"
     told = [file.read_text() for file in (places.root / ".dvc" / "config", local) if file.exists()]
     if not has_git and not any("no_scm = true" in text.lower() for text in told):
-        _dvc(places, "config", "--local", "core.no_scm", "true")
+        run_dvc(places, "config", "--local", "core.no_scm", "true")
     if has_git and local.exists() and "no_scm = true" in local.read_text().lower():
-        _dvc(places, "config", "--local", "--unset", "core.no_scm")
+        run_dvc(places, "config", "--local", "--unset", "core.no_scm")
 
 
-def _dvc(places: Places, *arguments: str) -> str:
+def run_dvc(places: Places, *arguments: str) -> str:
     """Run DVC in the root, with this Python first in the path; return what it printed.
 
     Raises:
@@ -355,10 +412,13 @@ def _dvc(places: Places, *arguments: str) -> str:
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
+    if places.root.name == INCOMING:  # what DVC remembers of a passing copy of the project goes with it
+        environment["DVC_SITE_CACHE_DIR"] = str(places.root / ".dvc" / "site")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=places.root,
         env=environment,
+        close_fds=False,  # only the locks of `exclusive` can be inherited
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.load import load_tokenizer
+from models.load import load_tokenizer, prompt_text
 from posttrain.errors import DataError
 from posttrain.sections import ValidationSettings
 from tasks.stage import Log, Outcome, keep_findings
@@ -46,7 +46,15 @@ def pass_gate(
         return [len(ids) for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]]
 
     report = validate(
-        data, out, settings=settings, expectations=expectations, count_tokens=count_tokens, context=context, dataset=dataset
+        data,
+        out,
+        settings=settings,
+        expectations=expectations,
+        count_tokens=count_tokens,
+        context=context,
+        dataset=dataset,
+        prompt_text=lambda prompt: prompt_text(reader, prompt),
+        end_tokens=1 - count_tokens([""])[0],  # EOS; BOS and the like stand before the prompt only
     )
     keep_findings(out, REPORTS, at=findings)
     if not report.passed:

@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
+from posttrain.chat import plain
 from posttrain.checks import FactTable, HeldOut
 from posttrain.errors import DataError
-from posttrain.records import KIND_OF_ROLE, Record
+from posttrain.records import KIND_OF_ROLE, Prompt, Record
 from posttrain.sections import ValidationSettings
 from tasks.validation_page import page
 from tasks.validation_report import QUARANTINE, RoleReport, ValidationReport, as_json
@@ -36,6 +37,8 @@ def validate(
     count_tokens: Callable[[list[str]], list[int]],
     context: int,
     dataset: str,
+    prompt_text: Callable[[Prompt], str] = plain,
+    end_tokens: int = 0,
 ) -> ValidationReport:
     """Judge a dataset and write what may be used, what may not, and why.
 
@@ -48,6 +51,8 @@ def validate(
         count_tokens: tokens of each text in the model in use.
         context: tokens of prompt and completion together, at most.
         dataset: the dataset's name, for the page.
+        prompt_text: the text that stands before a completion in the model in use.
+        end_tokens: what a completion has beyond what `count_tokens` finds in its text (`posttrain.checks.token_facts`).
 
     Returns:
         The report; where its `passed` is False the caller raises `DataError(refusal(report))`.
@@ -59,11 +64,12 @@ def validate(
     parameters = {**settings.model_dump(), "context": context}
     kinds = {KIND_OF_ROLE[role].__name__.lower() for role in paths}
     suites = {kind: load_suite(expectations / f"{kind}.json", parameters=parameters) for kind in sorted(kinds)}
+    tokens = {"count_tokens": count_tokens, "prompt_text": prompt_text, "end_tokens": end_tokens}
     judge, held_out, reports = Judge(parameters=parameters), HeldOut(), {}
     with (out / QUARANTINE).open("wb") as quarantine:
         for role in sorted(paths, key=lambda role: role not in HELD_OUT):
             suite = suites[KIND_OF_ROLE[role].__name__.lower()]
-            table = _facts(paths[role], role, suite, count_tokens=count_tokens, held_out=held_out)
+            table = _facts(paths[role], role, suite, tokens=tokens, held_out=held_out)
             if role in HELD_OUT:
                 held_out = _joined(held_out, table.held_out(f"{role}.jsonl"))
             outcomes, reasons = judge.judge(table.columns(), suite) if table.rows else ([], {})
@@ -142,13 +148,11 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     return f"{name}: {says}" if name else says
 
 
-def _facts(
-    path: Path, role: str, suite: Sequence[Expectation], *, count_tokens: Callable[[list[str]], list[int]], held_out: HeldOut
-) -> FactTable:
+def _facts(path: Path, role: str, suite: Sequence[Expectation], *, tokens: Mapping[str, Any], held_out: HeldOut) -> FactTable:
     kind = KIND_OF_ROLE[role]
     texts = {name for expectation in suite for name in expectation.columns} & set(kind.model_fields) - {"margin", "completions"}
     secret = HeldOut() if role in HELD_OUT else held_out
-    table = FactTable(kind, count_tokens=count_tokens, held_out=secret, texts=sorted(texts))
+    table = FactTable(kind, held_out=secret, texts=sorted(texts), **tokens)
     for chunk in read_records(path, kind=kind):
         table.add(chunk)
     return table

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.importing import SPLIT_MODULES
+from tasks.dataset_stage import SPLIT_MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("posttrain", "models", "tasks", "flows")
@@ -133,7 +133,7 @@ def test_dvc_knows_the_code_of_the_world():
 
 def test_dvc_knows_the_code_of_a_split():
     missing = imported_by("tasks.data", "split_dataset") ^ set(SPLIT_MODULES)
-    assert not missing, f"SPLIT_MODULES of tasks/importing.py must be what the split imports; they differ in {sorted(missing)}"
+    assert not missing, f"SPLIT_MODULES (tasks/dataset_stage.py) must be what the split imports; they differ in {sorted(missing)}"
 
 
 def test_mlflow_is_the_package_and_not_our_folder():

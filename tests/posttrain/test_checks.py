@@ -126,6 +126,15 @@ def test_the_longest_completion_counts_and_equal_texts_are_counted_once():
     assert len(asked) == len(set(asked)) == 3
 
 
+def test_the_prompt_is_counted_as_the_model_reads_it_and_every_completion_ends():
+    counted = token_facts(
+        [preference(1, "a b c", "a")], count_tokens=words, prompt_text=lambda _: "user : q ! bot :", end_tokens=1
+    )
+    assert counted == {"prompt_tokens": [6], "total_tokens": [6 + 3 + 1]}
+    question = Question(id="1", prompt="q", answers=("4",))
+    assert token_facts([question], count_tokens=words, end_tokens=1) == {"prompt_tokens": [1], "total_tokens": [1]}
+
+
 def test_a_corpus_is_never_tokenised():
     table = FactTable(Text, count_tokens=lambda texts: pytest.fail("tokenised"), held_out=HeldOut())
     table.add([Text(id="1", text="one"), Text(id="1", text="")])

@@ -208,8 +208,8 @@ def test_one_family_cannot_be_split(count):
         split(questions(*["the same prompt"] * count), settings=DEFAULT)
     assert str(caught.value) == (
         f"nothing can be held out: the dataset's {count} records with a prompt are one family (equal or nearly equal prompts, "
-        "or one family name). Import records with other prompts, or raise split.near_duplicate (now 0.8) in params.yaml "
-        "if they only look alike"
+        "or one family name), also by what differs between them. Import records with other prompts as well, or, where they only "
+        "look alike, give each a family of its own (FORMAT=records, field family)"
     )
 
 

@@ -27,4 +27,4 @@ def places(tmp_path, monkeypatch):
 @pytest.fixture
 def no_dvc(monkeypatch):
     """Leave DVC out where only the files matter."""
-    monkeypatch.setattr(versions, "_dvc", lambda *_: "")
+    monkeypatch.setattr(versions, "run_dvc", lambda *_: "")

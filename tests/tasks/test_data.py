@@ -12,11 +12,12 @@ import yaml
 
 from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.records import ANY_RECORD
-from tasks import data, importing, rows
+from tasks import data, rows
 from tasks import dvc as versions
 from tasks.data import make_world, read_records, split_dataset
+from tasks.dataset_stage import SPLIT_MODULES
 from tasks.dvc import bring_up_to_date
-from tasks.importing import SPLIT_MODULES, import_file
+from tasks.importing import import_file
 from tests.tasks.datasets import ROOT, gsm8k, importing_of, lines, state
 
 
@@ -132,13 +133,10 @@ def no_space(*_):
     raise OSError(errno.ENOSPC, "No space left on device", "data/mine/records.jsonl")
 
 
-@pytest.mark.parametrize("step", ["fsync", "add_file", "retire"])
-def test_a_full_disk_leaves_the_earlier_dataset(places, no_dvc, monkeypatch, step):
+def test_a_full_disk_leaves_the_earlier_dataset(places, no_dvc, monkeypatch):
     import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
     before = state(places.data / "mine")
-    monkeypatch.setattr(
-        *{"fsync": (os, "fsync"), "add_file": (importing, "add_file"), "retire": (importing, "retire")}[step], no_space
-    )
+    monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(StorageError) as caught:
         importing_of(places, '{"text": "a"}')
     assert str(caught.value) == (
@@ -147,19 +145,6 @@ def test_a_full_disk_leaves_the_earlier_dataset(places, no_dvc, monkeypatch, ste
     )
     assert state(places.data / "mine") == before
     assert not (places.data / "mine" / ".incoming").exists()
-
-
-def test_a_killed_import_leaves_the_earlier_dataset(places, no_dvc, monkeypatch):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    before = state(places.data / "mine")
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(importing, "add_file", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        importing_of(places, '{"text": "a"}')
-    assert state(places.data / "mine") == before
 
 
 def test_dvc_that_cannot_write_is_a_storage_error(places, monkeypatch):
@@ -279,31 +264,16 @@ def test_every_line_written_is_a_record(places, no_dvc):
 
 def test_dvc_is_told_whether_there_is_git(places, monkeypatch):
     calls = []
-    monkeypatch.setattr(versions, "_dvc", lambda _, *arguments: calls.append(arguments))
+    monkeypatch.setattr(versions, "run_dvc", lambda _, *arguments: calls.append(arguments))
     config = places.root / ".dvc" / "config"
-    versions._ensure_repository(places)
+    versions.ensure_repository(places)
     assert calls == []
     config.write_text(versions.CONFIG)  # a download of the repository, without its .git
-    versions._ensure_repository(places)
+    versions.ensure_repository(places)
     assert calls == [("config", "--local", "core.no_scm", "true")]
     config.with_name("config.local").write_text("[core]\n    no_scm = true\n")
-    versions._ensure_repository(places)
+    versions.ensure_repository(places)
     assert len(calls) == 1
     (places.root / ".git").mkdir()
-    versions._ensure_repository(places)
+    versions.ensure_repository(places)
     assert calls[1:] == [("config", "--local", "--unset", "core.no_scm")]
-
-
-def test_a_stale_role_that_was_edited_is_renamed_not_removed(places):
-    folder = places.data / "mine"
-    folder.mkdir(parents=True)
-    for role in ("corpus", "ratings", "rankings"):
-        (folder / f"{role}.jsonl").write_text(role)
-    outs = [
-        {"path": f"data/mine/{role}.jsonl", "md5": versions._md5(folder / f"{role}.jsonl")}
-        for role in ("corpus", "ratings", "rankings")
-    ]
-    (folder / "dvc.lock").write_text(yaml.safe_dump({"stages": {"split": {"outs": outs}}}))
-    (folder / "rankings.jsonl").write_text("edited")
-    versions.retire(places, "mine", ("corpus",))
-    assert sorted(path.name for path in folder.iterdir()) == ["corpus.jsonl", "dvc.lock", "rankings.jsonl.edited-683dc527"]

@@ -5,8 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
+from models.load import load_tokenizer, prompt_text
 from posttrain.errors import DataError
+from posttrain.records import Message
 from posttrain.sections import ValidationSettings
 from tasks.gate import REPORTS, pass_gate
 from tasks.validation_suite import suites_digest
@@ -51,6 +54,41 @@ def test_a_clean_dataset_passes_byte_for_byte(tmp_path, tiny_world, data):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     for name in REPORTS:
         assert (tmp_path / "findings" / "world" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("has_bos", [False, True])
+def test_the_template_and_eos_are_counted_and_bos_once(tmp_path, tiny_world, has_bos):
+    reader = load_tokenizer(tiny_world.tokenizer)
+    if has_bos:
+        bos = TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", reader.eos_token_id)])
+        reader.backend_tokenizer.post_processor = bos
+    reader.save_pretrained(tmp_path / "reader")
+    prompt = [{"role": "user", "content": "how many ?"}]
+    row = {"id": "1", "prompt": prompt, "completion": "four apples"}
+    data = tmp_path / "chat"
+    data.mkdir()
+    (data / "demonstrations.jsonl").write_text(json.dumps(row) + "\n")
+    whole = prompt_text(reader, (Message(role="user", content="how many ?"),)) + "four apples" + reader.eos_token
+    tokens = len(reader(whole)["input_ids"])
+    assert tokens > 1 + has_bos + len(reader("how many ?four apples", add_special_tokens=False)["input_ids"])
+
+    def judged(context, out):
+        (tmp_path / out).mkdir()
+        return pass_gate(
+            tmp_path / out,
+            lambda *_: None,
+            data=data,
+            dataset="chat",
+            tokenizer=tmp_path / "reader",
+            context=context,
+            settings=ValidationSettings(),
+            expectations=SUITES,
+            findings=tmp_path / "findings",
+        )
+
+    assert judged(tokens, "fits").metrics["quarantined"] == 0
+    with pytest.raises(DataError, match=f"prompt and completion have more than {tokens - 1} tokens together"):
+        judged(tokens - 1, "one_less")
 
 
 def test_a_few_bad_rows_are_put_aside(tmp_path, tiny_world, data):
