@@ -172,6 +172,8 @@ def main(words: list[str]) -> None:
                 if is_recorded:
                     results.keep(results.run_of(seed, method, report, seconds=seconds, loops=loops, peak=peak))
                     results.write()
+                    if (seed, method) == results.SHOWN:
+                        shutil.copyfile(root / "reports" / f"{report['pipeline_id']}.png", results.REPORT)
                 ratios += [seconds / loops] if method == methods[0] else []
                 cost.add_row(str(seed), method, f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
         again, seconds, _ = run(root, *settings_of(methods[-1], seeds[-1], more))

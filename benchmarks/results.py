@@ -16,6 +16,8 @@ from benchmarks.worlds import REPORTED
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PICTURE, README = ROOT / "docs" / "results.json", ROOT / "docs" / "results.png", ROOT / "README.md"
+REPORT = ROOT / "docs" / "report.png"
+"""Picture of one pipeline's report."""
 BEGIN, END = "<!-- results: made by benchmarks.pipeline -->\n", "<!-- end of results -->"
 METHODS = {
     "sft": "SFT",
@@ -27,6 +29,8 @@ METHODS = {
     "ppo": "PPO from base",
 }
 """In the order of the table; what a run was called, and what README calls it."""
+SHOWN = (REPORTED.seeds[0], "dpo")
+"""The run whose report's picture README shows."""
 DIGEST = "posttrain results sha256"
 """Name of the PNG's text that says which results it shows."""
 
