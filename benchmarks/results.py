@@ -29,6 +29,9 @@ METHODS = {
     "ppo": "PPO from base",
 }
 """In the order of the table; what a run was called, and what README calls it."""
+KEPT = ("accuracy", "accuracy_sampled", "accuracy_gain", "accuracy_sampled_gain", "win_rate", "kl")
+AUDITED = ("labels", "reward_model", "proxy")
+"""Figures of models, and parts of the audit, that are kept."""
 SHOWN = (REPORTED.seeds[0], "dpo")
 """The run whose report's picture README shows."""
 DIGEST = "posttrain results sha256"
@@ -45,10 +48,9 @@ def run_of(seed: int, method: str, report: Mapping[str, Any], *, seconds: float,
         "wall_seconds": round(seconds),
         "loop_seconds": round(loops),
         "peak_mb": round(peak),
-        "models": report["models"],
-        "audit": report.get("audit", {}),
+        "models": {name: {figure: found.get(figure) for figure in KEPT} for name, found in report["models"].items()},
+        "audit": {part: found for part, found in report.get("audit", {}).items() if part in AUDITED},
         "costs": {name.removeprefix("cost/"): value for name, value in report["metrics"].items() if name.startswith("cost/")},
-        "git_commit": report["git_commit"],
     }
 
 
