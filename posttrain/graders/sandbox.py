@@ -1,10 +1,10 @@
 """Untrusted Python, run by pydantic-monty: an interpreter of its own in worker processes, without files, network or clock."""
 
-import secrets
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -144,13 +144,14 @@ def MEASURE(value, left=None, deep={DEEPEST}, kind=type, size=len, number=int, t
         return ''
     return 'is no number, text or container of those'
 """
-"""Runs inside, before the program: its names are taken while they still mean what they should, and its own name is drawn anew
-each time, so that a program can neither change nor replace it."""
+"""Runs inside, before the program: its names are taken while they still mean what they should, and its own name is made
+of the program's digest, so that a program can neither change nor replace it."""
 
 
 def _measured(program: str, expression: str) -> str:
     """Return the source that runs a program and gives ("", value), or (what is wrong with the value, None)."""
-    name = f"m{secrets.token_hex(8)}"
+    # no program can hold its own digest
+    name = f"m{sha256(f'{program}/{expression}'.encode('utf-8', 'surrogatepass')).hexdigest()}"
     measure = _MEASURE.replace("MEASURE", name)
     return f"{measure}\n{program}\n{name}_value = {expression}\n{name}_trouble = {name}({name}_value)\n" + (
         f"({name}_trouble, None if {name}_trouble else {name}_value)"
