@@ -246,6 +246,7 @@ WRONG = {
         ("<think>Perhaps Answer: 96", "96"),
         ("Answer: 96</think>", "96"),
         ("<think>Answer: 96</think>", "96"),
+        ("Answer: 96 <think>no</think> hardly</think> I give up", "96"),
         ("<think>" + "hm " * 50_000 + "Answer: 96", "96"),
     ],
     "tags and JSON": [('{"answer": 96, "certainty": 0.8}', "0.8"), ("<answer></answer> 96", "96"), ('{"answer": [1, 2]}', "2")],
@@ -372,3 +373,9 @@ def test_wrong(completion, answer, grader):
     (found,) = grader.grade([Sample(completion, {"answers": [answer]})])
     assert not found.is_right, found
     assert found.reason
+
+
+def test_reasoning_that_does_not_end_is_told_apart_from_silence(grader):
+    cut, silent = grader.grade([Sample(text, {"answers": ["96"]}) for text in ("<think>Answer: 96", "I cannot tell")])
+    assert (cut.reason, silent.reason) == ("its reasoning does not end", "no answer found")
+    assert cut.errors == silent.errors == ("sample_parse_error",)
