@@ -93,8 +93,8 @@ def section(runs: Sequence[Run]) -> str:
         *_table(["", *(f"seed {seed}" for seed in seeds)], [_accuracies("base", seeds, by), *_method_rows(seeds, by)]),
         "",
         "An interval covers the choice of held-out questions and nothing else. Training noise comes on top: another seed, "
-        "machine or number of threads trains another model. The spread between seeds shows some of it; one commit and one seed, on "
-        "another machine or with another number of threads, moved SFT by 3 points, DPO by 2, RLHF by 7 and RLAIF by 9.",
+        "machine or number of threads trains another model. The spread between seeds shows some of it; one commit and one seed, "
+        "on another machine or with another number of threads, moved SFT by 3 points, DPO by 2, RLHF by 7 and RLAIF by 9.",
         "",
         "What feedback was worth, %: right about which of two samples is better, where one is (gold is a program that knows the "
         "answers). Annotators are simulated. How good the judge is was set (`judge.practice`, `judge.slip_share`), so that "
