@@ -176,7 +176,8 @@ def rewards(tmp_path, monkeypatch):
 )
 def test_a_reward_that_breaks_stops_the_run_and_names_the_best_checkpoint(tiny_world, tmp_path, monkeypatch, rewards, body, said):
     name, kept = rewards(body), tmp_path / "kept"
-    monkeypatch.setattr(ppo.Checkpoints, "best", lambda self: self.folder / "best.pt")
+    found = iter([None, kept / "best.pt"])  # none to go on from at the start, one at the end
+    monkeypatch.setattr(ppo.Checkpoints, "best", lambda self: next(found))
     with pytest.raises(ContractError) as error:
         train(tiny_world, tmp_path / "out", kept, reward=name, reward_seconds=0.2)
     assert said in str(error.value)
