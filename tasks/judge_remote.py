@@ -14,7 +14,8 @@ from posttrain.records import Prompt
 from posttrain.sections import JudgeSettings
 from tasks.judge_cache import ReplyCache, reply_key
 from tasks.judge_pairs import Written
-from tasks.judge_server import RefusedError, Reply, Server
+from tasks.judge_replies import Reply
+from tasks.judge_server import RefusedError, Server
 
 ANSWER_TOKENS = 8
 """Tokens of an answer without reasoning, at most: an option and a little around it."""
@@ -135,7 +136,7 @@ class ServerJudge:
         key = reply_key(
             judge=[self._server.address, self._settings.model], messages=messages, options=options, number=number, how=how
         )
-        if kept := self._cache.get([key]).get(key):
+        if (kept := self._cache.get([key]).get(key)) and _is_sound(kept):
             with self._lock:
                 self.usage = self.usage.plus(Usage(cached=1))
             return kept
@@ -170,6 +171,16 @@ class ServerJudge:
                         f"judge.base_url={self._server.address}: the server takes no {refusal.parameter}, with or without it"
                     ) from None
                 self._without |= {refusal.parameter}
+
+
+def _is_sound(kept: Mapping[str, Any]) -> bool:
+    """Return whether a reply of the cache can be read; one that was kept before replies were checked is asked for again."""
+    try:
+        for token, top in kept["positions"]:
+            Position(token, top)
+    except ValueError:
+        return False
+    return True
 
 
 def _accepted(how: Mapping[str, Any], without: frozenset[str]) -> dict[str, Any]:
