@@ -241,6 +241,9 @@ class JudgeSettings(Section):
     key_variable: str = ""
     """Environment variable that holds the key; it is never logged. Empty: OPENAI_API_KEY for OpenAI's own server, and no key for
     any other."""
+    must_be_listed: bool = True
+    """A server's list of models, where it has one, must hold `judge.model`. False for a server that answers to names beyond its
+    list (deployments, suffixes): one small question then tells whether it does."""
     misread_verbs: str = ""
     """Verbs of the tiny world that every reviewer misreads whom the default judge learns from, with commas between them: a
     prejudice, which no number of its labels mends. Empty: none."""

@@ -12,7 +12,7 @@ from posttrain.errors import RequestError
 from posttrain.judges import Inquiry, Opinion, Position, Usage, from_counts, from_positions
 from posttrain.records import Prompt
 from posttrain.sections import JudgeSettings
-from tasks.judge_cache import ReplyCache, reply_key
+from tasks.judge_cache import ReplyCache, judge_mark, reply_key
 from tasks.judge_pairs import Written
 from tasks.judge_replies import Reply
 from tasks.judge_server import RefusedError, Server
@@ -40,6 +40,7 @@ class ServerJudge:
         self._tells_logprobs = True
         self._without: frozenset[str] = frozenset()
         self._reserved = 0
+        self._is_marked = False
 
     def ask(self, inquiries: Sequence[Inquiry], *, advance: Callable[[int], None] = lambda replies: None) -> list[Opinion | None]:
         """Return an opinion each, None where `judge.budget` was spent before; equal inquiries are asked once.
@@ -137,6 +138,7 @@ class ServerJudge:
             judge=[self._server.address, self._settings.model], messages=messages, options=options, number=number, how=how
         )
         if (kept := self._cache.get([key]).get(key)) and _is_sound(kept):
+            self._keep({})
             with self._lock:
                 self.usage = self.usage.plus(Usage(cached=1))
             return kept
@@ -146,12 +148,21 @@ class ServerJudge:
             "positions": [[position.token, dict(position.top)] for position in reply.positions],
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._cache.put({key: told})
+        self._keep({key: told})
         with self._lock:
             self.usage = self.usage.plus(
                 Usage(asked=1, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
             )
         return told
+
+    def _keep(self, replies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put replies into the cache, and once the note that this judge has some there (`tasks/judge_check.py` looks for it)."""
+        if not self._is_marked:
+            noted = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
+            replies = {**replies, judge_mark(self._server.address, self._settings.model): noted}
+        if replies:
+            self._cache.put(replies)
+            self._is_marked = True
 
     def _asked(self, messages: Sequence[Mapping[str, str]], how: Mapping[str, Any]) -> Reply:
         """Return the server's reply, asked without the parameters that it refuses."""

@@ -39,6 +39,12 @@ class Reply:
     completion_tokens: int
 
 
+def printable(told: object) -> str:
+    """Return foreign text on one line, short, without what a terminal would obey."""
+    text = " ".join(str(told).split())
+    return "".join(one if one.isprintable() else "\ufffd" for one in text[:200]) + ("…" if len(text) > 200 else "")
+
+
 def read_body(body: bytes) -> Any:
     """Return the JSON of a body.
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from posttrain.errors import RequestError
 from posttrain.sections import JudgeSettings
-from tasks.judge_replies import ForeignReplyError, Reply, read_body, reply_of
+from tasks.judge_replies import ForeignReplyError, Reply, models_of, printable, read_body, reply_of
 from tasks.judge_wire import NoAnswerError, StatusError, Wire
 
 FIRST_PAUSE = 0.5
@@ -148,9 +148,8 @@ class Server:
             RefusedError: the server takes one of the optional parameters not at all.
             RequestError: it refuses the question, the key or the model, or does not answer however often it is asked.
         """
-        body = {"model": self._settings.model, **payload}
         try:
-            return self.patiently(lambda: reply_of(read_body(self._wire.complete(body))), payload=payload)
+            return self.reply(payload)
         except UnansweredError as error:
             remedy = "correct or change the server" if error.is_foreign else "see whether the server runs"
             raise RequestError(
@@ -159,7 +158,27 @@ class Server:
                 f"and the same command asks only for the rest: {remedy}, and say it again"
             ) from None
 
-    def patiently(self, ask: Callable[[], Told], *, payload: Mapping[str, Any], retries: int | None = None) -> Told:
+    def reply(self, payload: Mapping[str, Any]) -> Reply:
+        """Return the server's answer; as `complete`, but with UnansweredError for a server that does not answer."""
+        body = {"model": self._settings.model, **payload}
+        return self._patiently(lambda: reply_of(read_body(self._wire.complete(body))), payload=payload)
+
+    def models(self, *, retries: int) -> tuple[str, ...]:
+        """Return the names that the server lists; none where it has no list, or says no to whoever asks for it.
+
+        Raises:
+            UnansweredError: nothing answers there.
+        """
+
+        def ask() -> tuple[str, ...]:
+            try:
+                return models_of(read_body(self._wire.models()))
+            except (StatusError, ForeignReplyError):
+                return ()
+
+        return self._patiently(ask, payload={}, retries=retries)
+
+    def _patiently(self, ask: Callable[[], Told], *, payload: Mapping[str, Any], retries: int | None = None) -> Told:
         """Return what `ask` returns, tried again after a pause while the trouble may pass.
 
         Args:
@@ -231,10 +250,7 @@ class Server:
 
     def _safe(self, error: object) -> str:
         """Return an error's text on one line, short, without the key and without what a terminal would obey."""
-        text = " ".join(str(error).split())
-        text = text.replace(self._key, "***") if self._key else text
-        text = "".join(one if one.isprintable() else "\ufffd" for one in text[:201])
-        return text[:200] + ("…" if len(text) > 200 else "")
+        return printable(str(error).replace(self._key, "***") if self._key else error)
 
 
 def _told(error: StatusError) -> str:
