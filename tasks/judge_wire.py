@@ -77,7 +77,7 @@ class Wire:
                 event_hooks={"request": [self._prepare], "response": [self._inspect]},
             ),
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -106,14 +106,26 @@ class Wire:
         return self._ask(self._client.models.with_streaming_response.list)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections, and of requests that somebody no longer waits for."""
         with self._lock:
-            if self._loop and self._thread:
-                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-                self._loop.close()
+            loop, thread = self._loop, self._thread
             self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        if thread is threading.current_thread():  # the garbage collector, in the middle of a request: it cannot wait for itself
+            loop.call_soon(loop.stop)
+            return
+        asyncio.run_coroutine_threadsafe(self._finish(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    async def _finish(self) -> None:
+        unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._client.close()
 
     def _ask(self, request: Callable[[], Any]) -> bytes:
         import openai

@@ -3,7 +3,9 @@
 import gzip
 import itertools
 import json
+import threading
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from tasks.judge_cache import ReplyCache, reply_key
 from tasks.judge_remote import ServerJudge
 from tasks.judge_replies import ForeignReplyError, models_of, read_body, reply_of
 from tasks.judge_server import Server
+from tasks.judge_wire import Wire
 from tests.tasks.judge_servers import completion, faulty
 
 GOOD = (200, completion("A", logprobs={"A": -0.1, "B": -2.5}))
@@ -149,6 +152,28 @@ def endless(head, piece, *, pause=0.0):
 )
 def test_a_server_that_drips_has_one_deadline_for_all_of_an_answer(cache, behave):
     assert "the last time: no whole answer within 0.4 s (judge.timeout). " in refused(behave, cache, timeout=0.4)
+
+
+def test_closing_ends_what_is_under_way():
+    """A request that nobody waits for any more, as after Ctrl-C, neither holds the process nor is left behind in its loop."""
+    ended = threading.Event()
+    with faulty(lambda *_: "slow") as server:
+        wire = Wire(base_url=server.url, timeout=60)
+
+        def ask_for_ever():
+            try:
+                wire.complete({"model": "m", "messages": []})
+            except CancelledError:
+                ended.set()
+
+        thread = threading.Thread(target=ask_for_ever)
+        thread.start()
+        while not server.requests:
+            time.sleep(0.01)
+        wire.close()
+        thread.join(20)
+        assert ended.is_set()
+    assert "judge-wire" not in {one.name for one in threading.enumerate()}
 
 
 @pytest.mark.parametrize("status", ["200 OK", "500 Oh", "404 Not Found"])
