@@ -87,7 +87,8 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
             from flows.pipeline import check, pipeline
             from tasks.report import print_report
 
-            check(config, places)
+            for note in check(config, places):
+                say(note)
         settle(places, say)
         with accountable(places, config, words) as command:
             report = pipeline(config, places.root, say, command)

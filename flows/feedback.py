@@ -408,6 +408,19 @@ def check_judge_settings(config: Config, places: Places) -> None:
     judge_digest(settings, base_digest="")
 
 
+def check_judge_server(config: Config, places: Places) -> list[str]:
+    """Ask the judge's server for its model, where the judge is one, and return notes for the user.
+
+    Raises:
+        RequestError: it cannot be asked.
+    """
+    if config.judge.kind != "openai":
+        return []
+    from tasks.judge_check import check_server
+
+    return check_server(config.judge, cache=places.store / "judge")
+
+
 def _writer(start: Artifact) -> str:
     """Return the URI of the model that samples are drawn from."""
     return f"stage:{start.stage}/{start.key}"

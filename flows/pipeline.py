@@ -18,6 +18,7 @@ from flows.feedback import (
     Feedback,
     audited,
     check_feedback,
+    check_judge_server,
     check_judge_settings,
     compared_by_judge,
     gathered,
@@ -323,13 +324,14 @@ def git_commit(root: Path) -> str:
     return f"{commit}-dirty" if dirty else commit
 
 
-def check(config: Config, places: Places) -> None:
-    """Refuse before anything runs what can be seen to be wrong.
+def check(config: Config, places: Places) -> list[str]:
+    """Refuse before anything runs what can be seen to be wrong, and return notes for the user.
 
     Raises:
         RequestError: the base model, or the judge, that is asked for cannot be used.
     """
-    if is_learnt_from_judge(config) or config.evaluate.judge:
+    is_judged = is_learnt_from_judge(config) or config.evaluate.judge
+    if is_judged:
         check_judge_settings(config, places)
     if config.model.base != TINY:
         from models.load import check_base
@@ -341,3 +343,4 @@ def check(config: Config, places: Places) -> None:
     for name, tokens in longest.items():
         if tokens >= config.model.context:
             raise RequestError(f"{name} must be less than model.context ({config.model.context}), got {tokens}")
+    return check_judge_server(config, places) if is_judged else []

@@ -157,10 +157,20 @@ def _bare(text: str) -> str:
 
 @dataclass(frozen=True)
 class Position:
-    """One place in a server's reply: the token that it wrote, and the likeliest ones with their log-probabilities, nats."""
+    """One place in a server's reply: the token that it wrote, and the likeliest ones with their log-probabilities, nats.
+
+    Raises:
+        ValueError: a log-probability is above 0, or not finite.
+    """
 
     token: str
     top: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        """Refuse what no probability has: math.exp would make a weight of it that outweighs all others, or NaN."""
+        for token, logprob in self.top.items():
+            if not -math.inf < logprob <= 0:
+                raise ValueError(f"the log-probability of {token!r} must be finite and at most 0, got {logprob}")
 
 
 def from_positions(positions: Sequence[Position], options: Sequence[str]) -> Opinion:

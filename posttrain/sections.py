@@ -238,8 +238,12 @@ class JudgeSettings(Section):
     name that the server knows."""
     base_url: str = ""
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; it is never logged."""
+    key_variable: str = ""
+    """Environment variable that holds the key; it is never logged. Empty: OPENAI_API_KEY for OpenAI's own server, and no key for
+    any other."""
+    must_be_listed: bool = True
+    """A server's list of models, where it has one, must hold `judge.model`. False for a server that answers to names beyond its
+    list (deployments, suffixes): one small question then tells whether it does."""
     misread_verbs: str = ""
     """Verbs of the tiny world that every reviewer misreads whom the default judge learns from, with commas between them: a
     prejudice, which no number of its labels mends. Empty: none."""
@@ -266,7 +270,7 @@ class JudgeSettings(Section):
     requests_per_minute: WholeNumber = 0
     """To a server, at most; 0: no limit."""
     timeout: Positive = 60.0
-    """Seconds that a server may take to answer once."""
+    """Seconds that a server may take to answer once, from the connection to the last byte."""
     retries: WholeNumber = 6
     """Further attempts after no answer, 429 or 5xx, each after a longer pause."""
     budget: WholeNumber = 0

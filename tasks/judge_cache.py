@@ -26,6 +26,11 @@ def reply_key(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def judge_mark(address: str, model: str) -> str:
+    """Return the key under which it is noted that replies of this judge are kept; those of replies tell no judge."""
+    return reply_key(judge=[address, model], note="has answered")
+
+
 class ReplyCache:
     """Replies by key. Each `put` is on disk when it returns, so a killed process loses only what it was waiting for.
 

@@ -12,9 +12,10 @@ from posttrain.errors import RequestError
 from posttrain.judges import Inquiry, Opinion, Position, Usage, from_counts, from_positions
 from posttrain.records import Prompt
 from posttrain.sections import JudgeSettings
-from tasks.judge_cache import ReplyCache, reply_key
+from tasks.judge_cache import ReplyCache, judge_mark, reply_key
 from tasks.judge_pairs import Written
-from tasks.judge_server import RefusedError, Reply, Server
+from tasks.judge_replies import Reply
+from tasks.judge_server import RefusedError, Server
 
 ANSWER_TOKENS = 8
 """Tokens of an answer without reasoning, at most: an option and a little around it."""
@@ -39,6 +40,7 @@ class ServerJudge:
         self._tells_logprobs = True
         self._without: frozenset[str] = frozenset()
         self._reserved = 0
+        self._is_marked = False
 
     def ask(self, inquiries: Sequence[Inquiry], *, advance: Callable[[int], None] = lambda replies: None) -> list[Opinion | None]:
         """Return an opinion each, None where `judge.budget` was spent before; equal inquiries are asked once.
@@ -135,7 +137,8 @@ class ServerJudge:
         key = reply_key(
             judge=[self._server.address, self._settings.model], messages=messages, options=options, number=number, how=how
         )
-        if kept := self._cache.get([key]).get(key):
+        if (kept := self._cache.get([key]).get(key)) and _is_sound(kept):
+            self._keep({})
             with self._lock:
                 self.usage = self.usage.plus(Usage(cached=1))
             return kept
@@ -145,12 +148,21 @@ class ServerJudge:
             "positions": [[position.token, dict(position.top)] for position in reply.positions],
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._cache.put({key: told})
+        self._keep({key: told})
         with self._lock:
             self.usage = self.usage.plus(
                 Usage(asked=1, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
             )
         return told
+
+    def _keep(self, replies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put replies into the cache, and once the note that this judge has some there (`tasks/judge_check.py` looks for it)."""
+        if not self._is_marked:
+            noted = {"at": datetime.now(UTC).isoformat(timespec="seconds")}
+            replies = {**replies, judge_mark(self._server.address, self._settings.model): noted}
+        if replies:
+            self._cache.put(replies)
+            self._is_marked = True
 
     def _asked(self, messages: Sequence[Mapping[str, str]], how: Mapping[str, Any]) -> Reply:
         """Return the server's reply, asked without the parameters that it refuses."""
@@ -170,6 +182,16 @@ class ServerJudge:
                         f"judge.base_url={self._server.address}: the server takes no {refusal.parameter}, with or without it"
                     ) from None
                 self._without |= {refusal.parameter}
+
+
+def _is_sound(kept: Mapping[str, Any]) -> bool:
+    """Return whether a reply of the cache can be read; one that was kept before replies were checked is asked for again."""
+    try:
+        for token, top in kept["positions"]:
+            Position(token, top)
+    except ValueError:
+        return False
+    return True
 
 
 def _accepted(how: Mapping[str, Any], without: frozenset[str]) -> dict[str, Any]:

@@ -123,11 +123,17 @@ def test_a_server_that_dies_in_the_middle_is_asked_only_for_the_rest_by_the_same
         server.requests.clear()
         run(house, *asked)
         assert not server.requests and ran(house) == []
+    told = run(house, *asked)
+    assert ran(house) == [] and "the server does not answer" in told and "Answers of m are kept, so the run goes on" in told
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (
+            ("method=rlaif", "judge.kind=openai", "judge.model=m", "judge.base_url=http://127.0.0.1:1/v1"),
+            "judge.base_url=http://127.0.0.1:1/v1: the judge's server does not answer, asked 3 times before anything trains",
+        ),
         (("method=rlaif", "judge.template=nowhere"), "judge.template=nowhere: there is no such template"),
         (("method=rlaif", "judge.kind=openai"), "judge.model=base is a model here, and judge.kind=openai asks a server"),
         (("method=rlaif", "labels.source=simulated"), "method rlaif learns from a judge, and labels.source=simulated is none"),

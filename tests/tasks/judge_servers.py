@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -21,12 +21,17 @@ def completion(text, *, logprobs=None):
 class Faulty:
     """A server whose answer to each request is what `behave(body, number)` says.
 
-    `behave` returns (status, body), (status, body, headers), or one of the words `slow`, `drop`, `half`, `nonsense`.
+    `behave` returns (status, body), (status, body, headers), one of the words `slow`, `drop`, `half`, `nonsense`, or a function
+    that writes the bytes of an answer itself: it is given the file to write to. Whoever asks for its models is told `models`,
+    or 404 where that is None.
     """
 
-    def __init__(self, behave):
+    def __init__(self, behave, models=("m",)):
         self.requests = []
         self.authorizations = []
+        self.headers = []
+        self.models_asked = 0
+        self.models = models
         self.released = threading.Event()
         self._lock = threading.Lock()
         self._behave = behave
@@ -41,7 +46,17 @@ class Faulty:
                     number = len(faulty.requests)
                     faulty.requests.append(body)
                     faulty.authorizations.append(self.headers.get("Authorization"))
-                faulty.answer(self, body, number)
+                    faulty.headers.append({name.lower(): value for name, value in self.headers.items()})
+                faulty.answer(self, faulty._behave(body, number))
+
+            def do_GET(self):
+                with faulty._lock:
+                    faulty.models_asked += 1
+                    faulty.headers.append({name.lower(): value for name, value in self.headers.items()})
+                models = faulty.models() if callable(faulty.models) else faulty.models
+                if isinstance(models, tuple) and all(isinstance(one, str) for one in models):
+                    models = (200, {"object": "list", "data": [{"id": one, "object": "model"} for one in models]})
+                faulty.answer(self, models or (404, {"detail": "Not Found"}))
 
             def log_message(self, *_):
                 pass
@@ -52,8 +67,12 @@ class Faulty:
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
-    def answer(self, handler, body, number):
-        told = self._behave(body, number)
+    def answer(self, handler, told):
+        if callable(told):
+            handler.close_connection = True
+            with suppress(OSError):  # the client gave up waiting
+                told(handler.wfile)
+            return
         if told == "slow":
             self.released.wait(30)
             told = (200, completion("A"))
@@ -70,8 +89,8 @@ class Faulty:
         else:
             status, payload, *more = told
             headers = more[0] if more else {}
-            text = payload if isinstance(payload, str) else json.dumps(payload)
-            length = len(text.encode())
+            text = payload if isinstance(payload, str | bytes) else json.dumps(payload)
+            length = len(text if isinstance(text, bytes) else text.encode())
         try:
             handler.send_response(status)
             handler.send_header("Content-Type", "application/json")
@@ -79,7 +98,7 @@ class Faulty:
             for name, value in headers.items():
                 handler.send_header(name, value)
             handler.end_headers()
-            handler.wfile.write(text.encode())
+            handler.wfile.write(text if isinstance(text, bytes) else text.encode())
         except OSError:
             pass  # the client gave up waiting
         if told == "half":
@@ -98,8 +117,8 @@ class Faulty:
 
 
 @contextmanager
-def faulty(behave):
-    server = Faulty(behave)
+def faulty(behave, **how):
+    server = Faulty(behave, **how)
     try:
         yield server
     finally:
