@@ -47,7 +47,8 @@ def test_a_judge_scores_rollouts_directly(house: Path) -> None:
     assert list(told["models"]) == ["base", "sft", "rlaif"]
     assert any("rewarded by the AI judge (base)" in note for note in told["notes"])
     (told_of,) = (note for note in told["notes"] if "the judge is the base after 5 steps on simulated reviews" in note)
-    assert "all misread 'lends'" in told_of and "opposite of what they think in 10 % of the cases" in told_of
+    assert "say the opposite in 10 % of the cases (judge.slip_share)" in told_of and "misread" not in told_of
+    assert "that it is better or worse than simulated annotators is no result" in told_of
     folder = next((house / ".posttrain" / "stages" / "ppo").glob("*/curves.jsonl"))
     first = json.loads(folder.read_text().splitlines()[0])
     assert -1 <= first["ppo/reward"] <= 1 and 1 <= first["ppo/judge_score"] <= 10
