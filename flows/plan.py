@@ -50,6 +50,9 @@ def plan(config: Config, data: Path) -> Plan:
         names.append("judge")
     names += [name for name in ("dpo", "ppo") if name in wanted]
     names += [f"evaluate-{name}" for name in (start, *(name for name in models if name != start))]
+    if config.evaluate.judge:
+        names += ["judge"] if practises(config) and "judge" not in names else []
+        names.append(f"judge-{'base' if config.method == start else config.method}")
     return Plan(config=config, data=data, names=(*names, *(["audit"] if "ppo" in wanted else [])))
 
 
@@ -82,6 +85,8 @@ def _doing(name: str, config: Config, data: Path) -> str:
         count = _rows(data / "held_out.jsonl")
         most = config.evaluate.most_questions
         return f"{name.removeprefix('evaluate-')} answers {min(count, most) if most else count:,} held-out questions"
+    if name.startswith("judge-"):
+        return "the judge compares held-out answers with those before"
     words = {
         "tokenizer": "making the tokenizer" if config.model.base == TINY else "loading the tokenizer",
         "validate": "checking the data",

@@ -32,6 +32,8 @@ def data(tmp_path):
         ("method=rlaif rlaif.direct=true", (*FIRST, "sft", "judge", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),
         ("method=dpo labels.source=judge", (*FIRST, "sft", *JUDGED, "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=dpo labels.source=dataset", (*FIRST, "sft", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
+        ("method=sft evaluate.judge=true", (*FIRST, "sft", *SFT_TESTS, "judge", "judge-base")),
+        ("method=reft evaluate.judge=true", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "judge", "judge-reft", "audit")),
     ],
 )
 def test_the_stages_of_each_method(data, words, names):

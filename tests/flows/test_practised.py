@@ -33,7 +33,7 @@ def test_the_tiny_base_of_the_world_practises_and_what_decides_the_result_is_in_
     ((name, how),) = course.asked
     assert name == "judge" and how["base"] == BASE.path
     assert how["reads"] == {"data": "checked", "base": BASE}
-    assert how["also"] == {"judge.practice": 7}
+    assert how["also"] == {"judge.practice": 7, "judge.misread_verbs": "", "judge.slip_share": 0.1}
 
 
 @pytest.mark.parametrize(
