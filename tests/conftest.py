@@ -1,6 +1,8 @@
 """A quiet, offline environment before any library is imported, and one tiny world that tests of networks share."""
 
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,11 @@ from flows.environment import QUIET
 
 for name, value in {**QUIET, "HF_HUB_OFFLINE": "1"}.items():
     os.environ.setdefault(name, value)
+
+# a job in the background of a script ignores Ctrl-C, one under nohup a closed terminal, and what tests start inherits that
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # an example that takes long on a busy machine says nothing of the code
 hypothesis.settings.register_profile("posttrain", deadline=None)
