@@ -14,6 +14,7 @@ from torch import Tensor
 
 from posttrain.compute import Compute
 from posttrain.errors import ContractError, PosttrainError
+from posttrain.finite import is_finite, shown_value
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def _check(values: Sequence[float], records: Sequence[Mapping[str, Any]], what: 
     if len(values) != len(records):
         raise ContractError(f"{what} must be one number a response, {len(records)}, got {len(values)}")
     for value, record in zip(values, records, strict=True):
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ContractError(f"{what} must be a finite number, got {value!r} for {named(record)}")
+        if not isinstance(value, (int, float)) or not is_finite(value):
+            raise ContractError(f"{what} must be a finite number, got {shown_value(value)} for {named(record)}")
 
 
 def _first_that_raises(

@@ -3,12 +3,12 @@
 The model itself is a function that the caller hands over (a judge, a reward model, an API), so nothing here knows networks.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from posttrain.errors import RequestError
+from posttrain.finite import is_finite, shown_value
 from posttrain.graders.interface import Grade, Sample, nearest, shortened
 from posttrain.graders.templates import Template, Unreadable
 from posttrain.graders.text import unreadable
@@ -92,8 +92,8 @@ class ModelGrader:
             return Grade(score, False, extracted=asked, reason=reason, errors=("model_grader_parse_error",))
         if self._labels:
             return self._labelled(reply, asked)
-        if isinstance(reply, bool) or not isinstance(reply, int | float) or not math.isfinite(reply):
-            raise RequestError(f"{self._name}: score_model must give a finite number or None, got {shortened(repr(reply), 60)}")
+        if isinstance(reply, bool) or not isinstance(reply, int | float) or not is_finite(reply):
+            raise RequestError(f"{self._name}: score_model must give a finite number or None, got {shown_value(reply)}")
         score = min(max(float(reply), self._range[0]), self._range[1])
         reason = f"the model's score is {reply:g}, right from {self._pass_threshold:g}"
         return Grade(score, score >= self._pass_threshold, extracted=asked, reason=reason)

@@ -3,21 +3,22 @@
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
 from posttrain.errors import RequestError
+from posttrain.finite import is_finite, shown_value
 from posttrain.graders.answer import Rules, SameMathematics, as_grade, final_answers, judge
 from posttrain.graders.interface import Grade, Sample, answers_of, as_text, shortened
 from posttrain.graders.quantity import LONGEST_NUMBER
 from posttrain.graders.sandbox import LONGEST_SOURCE, Outcome, Sandbox
 
-_FENCED = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-_CODE = r"def \w+ *\(|class \w+ *[(:]|import [\w., ]+$|from [\w.]+ import |@\w"
-_ASSIGNS = re.compile(r"[A-Za-z_]\w* *=(?!=)")
+_FENCE = re.compile(r"```[ \t]*+(?:(?:python|py)[ \t]*+)?+\n", re.IGNORECASE)
+_CODE = r"def \w++ *+\(|class \w++ *+[(:]|import [\w., ]++$|from [\w.]++ import |@\w"
+_ASSIGNS = re.compile(r"[A-Za-z_]\w*+ *+=(?!=)")
 _STARTS = re.compile(_CODE)
-_GOES_ON = re.compile(rf"[ \t)\]}}#]|{_CODE}|if __name__|print\(|[A-Za-z_][\w.]* *[-+*/]?=(?!=)")
+_GOES_ON = re.compile(rf"[ \t)\]}}#]|{_CODE}|if __name__|print\(|[A-Za-z_][\w.]*+ *+[-+*/]?+=(?!=)")
 """What a line of a program looks like at its left edge, so that prose before and after it ("from this we see…") is left out."""
 
 
@@ -30,7 +31,7 @@ def extract_program(completion: str, function: str) -> str | None:
     defines = re.compile(rf"^[ \t]*def {re.escape(function)}\b", re.MULTILINE)
     if not defines.search(text):
         return None
-    fenced = [block for block in _FENCED.findall(text) if defines.search(block)]
+    fenced = [block for block in _fenced(text) if defines.search(block)]
     if fenced:
         return str(fenced[-1])
     lines = text.split("\n")
@@ -41,6 +42,16 @@ def extract_program(completion: str, function: str) -> str | None:
     end = next((place for place, line in enumerate(lines) if line.strip() and not _GOES_ON.match(line)), len(lines))
     program = "\n".join(lines[:end])
     return program if defines.search(program) else None
+
+
+def _fenced(text: str) -> Iterator[str]:
+    """Yield the blocks between fences; the last one may lack its end."""
+    place = 0
+    while opening := _FENCE.search(text, place):
+        end = text.find("```", opening.end())
+        end = len(text) if end < 0 else end
+        yield text[opening.end() : end]
+        place = end + 3
 
 
 def as_answer(value: Any, *, deepest: int = 4) -> str | None:
@@ -59,13 +70,6 @@ def as_answer(value: Any, *, deepest: int = 4) -> str | None:
             return None
         return parts[0] if len(parts) == 1 else f"({', '.join(str(part) for part in parts)})"
     return None
-
-
-def _shown(value: Any) -> str:
-    try:
-        return shortened(repr(value), 60)
-    except (ValueError, RecursionError):  # an integer of more digits than Python turns into text
-        return f"a {type(value).__name__} too large to show"
 
 
 class ProgramGrader:
@@ -112,7 +116,7 @@ class ProgramGrader:
             return Grade(0.0, False, compared_with=answers, reason=f"the program failed: {outcome.trouble}", errors=(flag,))
         answer = as_answer(outcome.value)
         if answer is None:
-            reason = f"{self._function}() returned no answer: {_shown(outcome.value)}"
+            reason = f"{self._function}() returned no answer: {shown_value(outcome.value)}"
             return Grade(0.0, False, compared_with=answers, reason=reason, errors=("sample_parse_error",))
         verdict = judge(answer, final_answers(answers), rules=self._rules, same_mathematics=self._same_mathematics)
         return as_grade(verdict, partial_credit=self._partial_credit, partial_for=self._partial_for)
@@ -146,8 +150,8 @@ class PythonGrader:
 
     def _graded(self, sample: Sample, outcome: Outcome) -> Grade:
         value, trouble = outcome.value, outcome.trouble
-        if outcome.kind == "done" and (not isinstance(value, int | float) or not math.isfinite(value)):
-            trouble = f"grade() returned {_shown(value)}, which is no finite number"
+        if outcome.kind == "done" and (not isinstance(value, int | float) or not is_finite(value)):
+            trouble = f"grade() returned {shown_value(value)}, which is no finite number"
         if not trouble:
             score = float(value)
             return Grade(score, score >= self._pass_threshold, extracted=sample.completion, reason=f"grade() returned {score:g}")

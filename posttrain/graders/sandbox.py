@@ -20,6 +20,8 @@ DEEPEST = 8
 """Containers within one another in such a value."""
 MOST_DIGITS = 400
 """Of a whole number in such a value, as in an answer that is read from text."""
+GRACE = 1.0
+"""Seconds after which a worker is ended that did not hear its own limit, in the middle of one long step."""
 _TROUBLE = 2_000
 """Characters of an error that are looked at; a program may raise megabytes."""
 _ON_A_LIMIT = (TimeoutError, MemoryError, RecursionError)
@@ -82,7 +84,7 @@ class Sandbox:
     def _start(self) -> None:
         from pydantic_monty import Monty
 
-        pool = Monty(max_processes=self._workers, request_timeout=self._limits.seconds + 5)
+        pool = Monty(max_processes=self._workers, request_timeout=self._limits.seconds + GRACE)
         pool.__enter__()
         self._pool = pool
         weakref.finalize(self, pool.__exit__, None, None, None)

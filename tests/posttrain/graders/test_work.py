@@ -20,7 +20,7 @@ import posttrain.graders
 from benchmarks.hostile_texts import ANSWERS, AROUND, FRAGMENTS, hostile_texts
 from posttrain.graders import Sample, build_grader
 
-OF_SETTINGS = {"templates", "program", "sandbox", "latex_worker", "schema", "build", "compose", "model", "tally", "interface"}
+OF_SETTINGS = {"templates", "sandbox", "latex_worker", "schema", "build", "compose", "model", "tally", "interface"}
 """Modules whose patterns read settings, programs within their own limits, or nothing."""
 MODULES = [each.name for each in pkgutil.iter_modules(posttrain.graders.__path__) if each.name not in OF_SETTINGS]
 PATTERNS = {
