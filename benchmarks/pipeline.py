@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline [methods=dpo,reft] [seeds=10,11,12] [world=2] [record=true] [twice=true] [set="name=value …"]
 
-Without words it runs every method on every seed of `benchmarks.worlds.REPORTED`, about 25 minutes a seed; with `record=true` it
+Without words it runs every method on every seed of `benchmarks.worlds.REPORTED`, about 20 minutes a seed; with `record=true` it
 puts each run into docs/results.json and writes README's section and picture of results from there. Settings are chosen on
 another world, `benchmarks.worlds.DEVELOPMENT` (`world=1 seeds=0,1,2`).
 
