@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from flows.guard import guarded, why_foreign
 from flows.server import down, up
 from tasks.places import Places
 from tasks.tracking import server_command, server_environment
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = "http://evil.example"
@@ -105,12 +105,6 @@ def test_a_foreign_request_does_not_reach_the_app():
 
 
 # --- real servers -----------------------------------------------------------------------------------------------------
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def ask(port, path, *, method="GET", body=None, **headers):

@@ -22,6 +22,7 @@ from flows.environment import LastingServer, forget, lasting_server, prepare, re
 from flows.server import down, starting_server, up
 from posttrain.errors import RequestError, StorageError
 from tasks.places import Places
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -48,12 +49,6 @@ def answering(tmp_path, monkeypatch):
     return subject.UVICORN
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def has_ended(pid, seconds=10.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -63,6 +58,21 @@ def has_ended(pid, seconds=10.0):
         except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
+    return False
+
+
+def is_free(port, seconds=10.0):
+    """Wait for a killed process to let its port go: a thread of it may end after the process is told to be dead."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return True
     return False
 
 
@@ -132,7 +142,7 @@ def test_up_again_after_the_server_was_killed(places, answering):
     up(places, port=port)
     first = lasting_server(places)
     os.kill(first.pid, signal.SIGKILL)
-    assert has_ended(first.pid)
+    assert has_ended(first.pid) and is_free(port)
     assert down(places) == "Prefect's server is not running"
     up(places, port=port)
     assert lasting_server(places).pid != first.pid
