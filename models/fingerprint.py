@@ -21,12 +21,13 @@ def fingerprint(network: nn.Module) -> list[int]:
 
 
 @contextmanager
-def must_move(network: nn.Module, *, stage: str) -> Iterator[None]:
+def must_move(network: nn.Module, *, stage: str, remedy: str = "") -> Iterator[None]:
     """Refuse a training that leaves every weight as it was.
 
     Args:
         network: what is trained within.
         stage: of the settings, for the error.
+        remedy: what to do; empty where the section of the stage has a learning rate to raise.
 
     Raises:
         ContractError: not one trained weight is another than before.
@@ -36,6 +37,6 @@ def must_move(network: nn.Module, *, stage: str) -> Iterator[None]:
     if fingerprint(network) == before:
         raise ContractError(
             f"{stage} ended with the very weights that it started from, so it has learnt nothing: every step was zero, or "
-            f"smaller than the weights' precision. Raise {stage}.learning_rate, keep weights in float32 (model.dtype), or give "
-            "it data that tell something"
+            f"smaller than the weights' precision. {remedy or f'Raise {stage}.learning_rate'}, keep weights in float32 "
+            "(model.dtype), or give it data that tell something"
         )

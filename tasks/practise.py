@@ -66,7 +66,7 @@ def practise_judging(
     trained_in_full = model.model_copy(update={"lora_rank": 0})
     network = load_model(source, trained_in_full, on=device(), revision=revision, train=True)
     started, tokens, loss = time.perf_counter(), 0, 0.0
-    with bar("judge", settings.practice) as advance, must_move(network, stage="judge"):
+    with bar("judge", settings.practice) as advance, must_move(network, stage="judge", remedy="Raise judge.practice"):
         for step in practise(network, documents, verdicts=verdicts, steps=settings.practice, seed=seed, pad=reader.pad_token_id):
             tokens, loss = tokens + step.tokens, step.loss
             if step.step % 20 == 0:
