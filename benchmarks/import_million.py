@@ -54,13 +54,13 @@ def measured(label: str, arguments: list[str], *, folder: Path) -> None:
 _CHILD = """
 import resource, sys
 from pathlib import Path
-from tasks.places import Places
+from tasks.workspace.paths import Places
 places = Places(Path.cwd())
 if sys.argv[1] == "import":
-    from tasks.importing import import_file
+    from tasks.data.importing import import_file
     print(import_file(places, format="hh", file=sys.argv[2], name="million"))
 else:
-    from tasks.data import split_dataset
+    from tasks.data.stages import split_dataset
     split_dataset(places, "million")
 print(f"{sys.argv[1]}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB itself, "
       f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB in dvc")

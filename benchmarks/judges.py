@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pipeline import cell, fresh_copy, run
-from posttrain.config import merge
+from posttrain.settings.config import merge
 
 FORMS = ("pointwise", "pairwise")
 NO_LIMITS = {"most_flips": 1.0, "least_conviction": 0.0, "most_unreadable": 1.0}
@@ -35,7 +35,7 @@ class Bench:
     """Base, SFT model and samples, on which judges are tried."""
 
     def __init__(self, root: Path, *, seed: int) -> None:
-        from tasks.samples import sample
+        from tasks.feedback.samples import sample
 
         report = run(root, "method=sft", f"seed={seed}")[0]
         self._root, self._seed = root, seed
@@ -66,7 +66,7 @@ class Bench:
 
     def practised(self, steps: int, seed: int) -> tuple[Path, float]:
         """Return the judge's artifact and the seconds that its practice took."""
-        from tasks.practise import practise_judging
+        from tasks.judges.practice import practise_judging
 
         if steps == 0:
             return self._base, 0.0
@@ -84,7 +84,7 @@ class Bench:
 
     def judged(self, judge: Path, form: str) -> dict[str, Any]:
         """Return `judge.json` of the judge's labels in one form."""
-        from tasks.judge import label_with_judge
+        from tasks.judges.judge import label_with_judge
 
         out = self._folder(f"labels-{judge.name}-{form}")
         label_with_judge(

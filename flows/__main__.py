@@ -19,10 +19,10 @@ import yaml
 
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
-from posttrain.config import Config, merge
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
-from tasks.places import Places
+from posttrain.settings.config import Config, merge
+from tasks.workspace.paths import Places
 
 LEAST_FREE_MB = 500
 """Below it nothing is started: the default run writes about 100 MB, and a full disk half-way helps nobody."""
@@ -55,7 +55,7 @@ def check_disk(places: Places) -> None:
     Raises:
         StorageError: a folder cannot be written, or the disk is nearly full.
     """
-    from tasks.stage import storage_errors
+    from tasks.workspace.artifacts import storage_errors
 
     seen = set()
     ours = (places.store, places.ledger, places.reports)
@@ -80,12 +80,12 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
     _prepare(places, config)
     from flows.aftermath import accountable, settle
     from flows.server import starting_server
-    from tasks.stage import storage_errors
+    from tasks.workspace.artifacts import storage_errors
 
     with storage_errors("the pipeline", places.root):
         with starting_server(places):
             from flows.pipeline import check, pipeline
-            from tasks.report import print_report
+            from tasks.report.files import print_report
 
             for note in check(config, places):
                 say(note)
@@ -99,7 +99,7 @@ def run_data(places: Places, words: Sequence[str]) -> None:
     """Bring a dataset up to date and print its version."""
     config = configuration(places, words)
     _prepare(places, config)
-    from tasks.dvc import bring_up_to_date
+    from tasks.data.dvc import bring_up_to_date
 
     version = bring_up_to_date(places, config.data.name)
     for note in version.notes:
@@ -119,9 +119,9 @@ def run_import(places: Places, words: Sequence[str]) -> None:
         raise RequestError(f"SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got {given['skip_bad']}")
     check_disk(places)
     _prepare(places, None)
-    from tasks.dvc import bring_up_to_date
-    from tasks.importing import import_file
-    from tasks.next_step import next_step, summary
+    from tasks.data.dvc import bring_up_to_date
+    from tasks.data.importing import import_file
+    from tasks.data.next_step import next_step, summary
 
     report = import_file(
         places,
@@ -156,7 +156,7 @@ def run_grade(places: Places, words: Sequence[str]) -> None:
     for name in ("grader", "file"):
         if not given.get(name):
             raise RequestError(f"grade needs {name.upper()}: make grade GRADER=answer FILE=samples.jsonl")
-    from tasks.grade import grade_file, print_report
+    from tasks.rewards.grade import grade_file, print_report
 
     if given.get("force", "") not in ("", "0", "1"):
         raise RequestError(f"FORCE must be 1 (replace the file that OUT names) or 0, got {given['force']}")
@@ -168,7 +168,7 @@ def run_ui(places: Places, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C."""
     config = configuration(places, [word for word in words if not word.startswith("port=")])
     _prepare(places, config)
-    from tasks.tracking import UI_PORT, Ledger, server_command, server_environment
+    from tasks.tracking.ledger import UI_PORT, Ledger, server_command, server_environment
 
     if config.tracking.uri:
         raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
@@ -228,7 +228,7 @@ def _settle_imports(places: Places) -> None:
     """Complete, or take away, what an import left that was killed; a command that needs those data says itself why it cannot."""
     if not any(places.data.glob("*/.incoming")):
         return
-    from tasks.dvc import settle_imports
+    from tasks.data.dvc import settle_imports
 
     try:
         for note in settle_imports(places):
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _settle(places: Places) -> None:
-    from tasks.presence import left_behind
+    from tasks.workspace.presence import left_behind
 
     if left_behind(places):
         from flows.aftermath import settle

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from flows.environment import prefect_home, prepare
 from flows.prefect_database import prefect_database
-from posttrain.config import Config
 from posttrain.errors import PosttrainError
-from posttrain.sections import TrackingSettings
-from tasks.places import Places
-from tasks.presence import Note, forget, left_behind, present, words_of
+from posttrain.settings.config import Config
+from posttrain.settings.section import TrackingSettings
+from tasks.workspace.paths import Places
+from tasks.workspace.presence import Note, forget, left_behind, present, words_of
 
 if TYPE_CHECKING:
-    from tasks.killed_runs import KilledRun
+    from tasks.tracking.killed_runs import KilledRun
 
 OPEN_RUNS = 200
 """Prefect's largest page: more runs than one process ever has open."""
@@ -67,8 +67,8 @@ def settle(places: Places, say: Callable[[str], None]) -> None:
 
 
 def _in_mlflow(places: Places, notes: Sequence[Note]) -> "list[KilledRun]":
-    from tasks.killed_runs import close_killed, sweep_models
-    from tasks.tracking import Ledger
+    from tasks.tracking.killed_runs import close_killed, sweep_models
+    from tasks.tracking.ledger import Ledger
 
     closed = []
     for tracking in {_tracking(note) for note in notes}:
@@ -119,7 +119,7 @@ def _crash(client: Any, tag: str, command: str) -> None:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
     from prefect.states import Crashed
 
-    from tasks.run_notes import WITHOUT_A_WORD
+    from tasks.tracking.run_notes import WITHOUT_A_WORD
 
     state = Crashed(message=f"{WITHOUT_A_WORD}. To go on: {command}" if command else WITHOUT_A_WORD)
     for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=OPEN_RUNS):
@@ -133,7 +133,7 @@ def _crash(client: Any, tag: str, command: str) -> None:
 
 
 def _among_reports(places: Places, notes: Sequence[Note], killed: "Sequence[KilledRun]") -> None:
-    from tasks.report_files import sweep
+    from tasks.report.latest import sweep
 
     processes = {note.file.stem for note in notes}
     sweep(places.reports, processes=processes, pipelines={run.pipeline_id for run in killed if run.kind == "pipeline"})

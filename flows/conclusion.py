@@ -10,18 +10,18 @@ from prefect import task
 
 from flows.feedback import Feedback, proxy_name, source_of_labels
 from flows.stages import Stages
-from posttrain.config import Config, stages_of
 from posttrain.errors import ContractError
-from posttrain.monitor import divergence
-from posttrain.report import Gain, build_report, gain_of, headline
-from posttrain.statistics import INTERVALS_COVER
-from posttrain.unchecked_report import FIGURES
-from tasks.dvc import DatasetVersion
-from tasks.records import PROBLEMS, read_rows
-from tasks.registry import RegisteredModel, register
-from tasks.report import AUDIT_PICTURE, write_report
-from tasks.stage import Artifact
-from tasks.tracking import Ledger
+from posttrain.evaluation.monitor import divergence
+from posttrain.report.pipeline import Gain, build_report, gain_of, headline
+from posttrain.report.unchecked import FIGURES
+from posttrain.settings.config import Config, stages_of
+from posttrain.statistics.intervals import INTERVALS_COVER
+from tasks.data.dvc import DatasetVersion
+from tasks.report.files import AUDIT_PICTURE, write_report
+from tasks.tracking.ledger import Ledger
+from tasks.tracking.registry import RegisteredModel, register
+from tasks.workspace.artifacts import Artifact
+from tasks.workspace.jsonl import PROBLEMS, read_rows
 
 TRAINING = ("sft", "sample", "judge", "label", "reward_model", "dpo", "ppo")
 COSTS = ("train_seconds", "generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops", "labels")

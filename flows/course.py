@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.stages import Stages
-from posttrain.config import Config, flat
-from tasks.bases import device_type
-from tasks.stage import Artifact
+from posttrain.settings.config import Config, flat
+from tasks.base_model.identity import device_type
+from tasks.workspace.artifacts import Artifact
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.places import Places
+from tasks.workspace.paths import Places
 
 QUIET = {
     "DO_NOT_TRACK": "true",

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from flows.course import Course
-from posttrain.audit_report import WHO
-from posttrain.config import Config, flat
 from posttrain.errors import DataError, RequestError
-from posttrain.judge_templates import FormName
+from posttrain.judges.reviews import reviewer
+from posttrain.judges.templates import FormName
 from posttrain.records import Preference, Question
-from posttrain.reviews import reviewer
-from tasks.bases import TINY
-from tasks.judge_files import BASE, judge_digest, read_form
-from tasks.label_store import read_store, store_files
-from tasks.places import Places
-from tasks.records import has_rows, required
-from tasks.reward_sources import RewardSource
-from tasks.stage import Artifact, file_digest
+from posttrain.report.audit import WHO
+from posttrain.settings.config import Config, flat
+from tasks.base_model.identity import TINY
+from tasks.feedback.store import read_store, store_files
+from tasks.judges.identity import BASE, judge_digest, read_form
+from tasks.rewards.table import RewardSource
+from tasks.workspace.artifacts import Artifact, file_digest
+from tasks.workspace.jsonl import has_rows, required
+from tasks.workspace.paths import Places
 
 FEEDBACK = ("preferences", "ratings", "rankings")
 """Roles of a dataset that labels can be made of."""
@@ -107,7 +107,7 @@ def draw_samples(course: Course, start: Artifact) -> Artifact:
     longest = course.config.evaluate.max_new_tokens
     return course.run(
         "sample",
-        "tasks.samples:sample",
+        "tasks.feedback.samples:sample",
         "sample",
         reads={"data": course.checked, "start": start},
         also={"evaluate.max_new_tokens": longest},
@@ -124,7 +124,7 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
     if samples is None:
         return stages.run(
             "label",
-            "tasks.labels:label_from_dataset",
+            "tasks.feedback.labels:label_from_dataset",
             key_settings={"labels.source": source, "labels.budget": config.labels.budget},
             key_inputs={"data": course.checked.digest},
             data=course.data,
@@ -136,7 +136,7 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
     if source == "file":
         return stages.run(
             "label",
-            "tasks.labels:label_from_file",
+            "tasks.feedback.labels:label_from_file",
             key_settings={"labels.source": source, "labels.budget": config.labels.budget},
             key_inputs={
                 "samples": samples.digest,
@@ -150,7 +150,7 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
         )
     return stages.run(
         "label",
-        "tasks.labels:label_simulated",
+        "tasks.feedback.labels:label_simulated",
         key_settings={"seed": config.seed, **flat(config, "labels"), "labels.source": source},
         key_inputs={"samples": samples.digest},
         samples=samples.path,
@@ -171,7 +171,7 @@ def ask_others(course: Course, labels: Artifact, samples: Artifact, start: Artif
         return None
     return course.stages.run(
         "second_opinion",
-        "tasks.second_opinion:give",
+        "tasks.feedback.second_opinion:give",
         key_settings={"seed": config.seed, **flat(config, "labels"), "labels.source": "judge"},
         key_inputs={"labels": labels.digest, "samples": samples.digest, "data": course.checked.digest, **_store_digests(config)},
         labels=labels.path,
@@ -192,7 +192,7 @@ def compare_with_own(course: Course, samples: Artifact, start: Artifact, base: A
     longest = config.evaluate.max_new_tokens
     return course.run(
         "self_preference",
-        "tasks.self_preference:measure",
+        "tasks.feedback.self_preference:measure",
         reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
         also={
             "judge.own_questions": config.judge.own_questions,
@@ -213,7 +213,7 @@ def train_reward_model(course: Course, labels: Artifact, start: Artifact) -> Art
     """Train a reward model on the labels; it starts from the model in `start`."""
     return course.run(
         "reward_model",
-        "tasks.reward_model:train",
+        "tasks.training.reward_model:train",
         "reward_model",
         reads={"labels": labels, "data": course.checked, "start": start},
         labels=labels.path,
@@ -242,7 +242,7 @@ def practised(course: Course, base: Artifact) -> Artifact:
         return base
     return course.run(
         "judge",
-        "tasks.practise:practise_judging",
+        "tasks.judges.practice:practise_judging",
         reads={"data": course.checked, "base": base},
         also={f"judge.{name}": getattr(config.judge, name) for name in PRACTICE},
         data=course.data,
@@ -258,7 +258,7 @@ def judged(course: Course, samples: Artifact, base: Artifact, written_by: str) -
     labels = config.labels
     return course.run(
         "label",
-        "tasks.judge:label_with_judge",
+        "tasks.judges.judge:label_with_judge",
         reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
         also={
             "labels.source": "judge",
@@ -313,7 +313,7 @@ def compared_by_judge(
     return {
         name: course.run(
             f"judge-{name}",
-            "tasks.judge_win_rate:compare",
+            "tasks.evaluation.judge_win_rate:compare",
             reads={
                 "results": results[name],
                 "start_results": results[start],
@@ -338,7 +338,7 @@ def audited(course: Course, ppo: Artifact, feedback: Feedback) -> Artifact:
     config = course.config
     return course.stages.run(
         "audit",
-        "tasks.audit:audit",
+        "tasks.evaluation.audit:audit",
         key_settings={
             "seed": config.seed,
             "title": audit_title(config),
@@ -416,7 +416,7 @@ def check_judge_server(config: Config, places: Places) -> list[str]:
     """
     if config.judge.kind != "openai":
         return []
-    from tasks.judge_check import check_server
+    from tasks.judges.check import check_server
 
     return check_server(config.judge, cache=places.store / "judge")
 

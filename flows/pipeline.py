@@ -29,20 +29,20 @@ from flows.feedback import (
 )
 from flows.plan import plan
 from flows.stages import Stages
-from posttrain.config import Config, flat, stages_of
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Question
-from tasks.bases import TINY, base_digest
-from tasks.dvc import DatasetVersion, bring_up_to_date
-from tasks.killed_runs import close_killed, sweep_models
-from tasks.places import Places
-from tasks.records import read_rows, required
-from tasks.registry import local_path
-from tasks.reward_sources import RewardSource, reward_source
-from tasks.run_notes import reason
-from tasks.stage import Artifact
-from tasks.tracking import Ledger
-from tasks.validation_suite import suites_digest
+from posttrain.settings.config import Config, flat, stages_of
+from tasks.base_model.identity import TINY, base_digest
+from tasks.data.dvc import DatasetVersion, bring_up_to_date
+from tasks.rewards.table import RewardSource, reward_source
+from tasks.tracking.killed_runs import close_killed, sweep_models
+from tasks.tracking.ledger import Ledger
+from tasks.tracking.registry import local_path
+from tasks.tracking.run_notes import reason
+from tasks.validation.suite import suites_digest
+from tasks.workspace.artifacts import Artifact
+from tasks.workspace.jsonl import read_rows, required
+from tasks.workspace.paths import Places
 
 OWN_REWARD = ("rlhf", "rlaif")
 """Methods that make their reward themselves, so that `ppo.reward` is not asked."""
@@ -178,7 +178,7 @@ def make_tokenizer(stages: Stages, config: Config, data: DatasetVersion) -> Arti
         files |= {role: data.files[role] for role in ("corpus", "demonstrations", "questions") if role in data.files}
     return stages.run(
         "tokenizer",
-        "tasks.tokenizer:make_tokenizer",
+        "tasks.base_model.tokenizer:make_tokenizer",
         key_settings={"data.name": data.name, **flat(config, "model", "tiny")},
         key_inputs=files,
         data=data.folder,
@@ -193,7 +193,7 @@ def validate(stages: Stages, config: Config, data: DatasetVersion, tokenizer: Ar
     suites = stages.places.data / "expectations"
     return stages.run(
         "validate",
-        "tasks.gate:pass_gate",
+        "tasks.validation.gate:pass_gate",
         key_settings={
             "data.name": data.name,
             "context": int(tokenizer.metrics["context"]),
@@ -233,7 +233,7 @@ def make_base(course: Course) -> Artifact:
     config = course.config
     return course.stages.run(
         "base",
-        "tasks.pretrain:make_base",
+        "tasks.base_model.pretrain:make_base",
         key_settings={"seed": config.seed, **on_device(config), **flat(config, "tiny", "pretrain")},
         key_inputs={"data": course.checked.digest, "tokenizer": course.tokenizer.digest, "base": base_digest(config.model)},
         data=course.data,
@@ -249,7 +249,7 @@ def train_sft(course: Course, base: Artifact) -> Artifact:
     """Fine-tune the base on demonstrations."""
     return course.run(
         "sft",
-        "tasks.sft:train",
+        "tasks.training.sft:train",
         "sft",
         reads={"data": course.checked, "base": base},
         data=course.data,
@@ -262,7 +262,7 @@ def train_dpo(course: Course, start: Artifact, labels: Artifact) -> Artifact:
     """Run DPO from the SFT model."""
     return course.run(
         "dpo",
-        "tasks.dpo:train",
+        "tasks.training.dpo:train",
         "dpo",
         reads={"labels": labels, "start": start},
         labels=labels.path,
@@ -278,7 +278,7 @@ def train_ppo(course: Course, start: Artifact, reward: RewardSource, reward_mode
     own = {"kl_coef": config.rlhf.kl_coef, "reward_scale": config.rlhf.reward_scale} if config.method in OWN_REWARD else {}
     artifact = course.run(
         "ppo",
-        "tasks.ppo:train",
+        "tasks.training.ppo:train",
         "ppo",
         reads={"data": course.checked, "start": start, "reward": reward.digest},
         also={**{f"ppo.{name}": value for name, value in own.items()}, "sample.question_share": share},
@@ -300,7 +300,7 @@ def measure(course: Course, models: Mapping[str, Artifact], name: str, *, agains
     reference = models[started_from(models)]
     return course.run(
         f"evaluate-{name}",
-        "tasks.evaluate:evaluate",
+        "tasks.evaluation.evaluate:evaluate",
         "evaluate",
         reads={"data": course.checked, "subject": models[name], "reference": reference, "reference_results": against},
         title=f"test {name}",

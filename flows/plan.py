@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.feedback import label_source, practises
-from posttrain.config import Config, stages_of
 from posttrain.errors import PosttrainError
-from tasks.bases import TINY
-from tasks.records import read_rows
+from posttrain.settings.config import Config, stages_of
+from tasks.base_model.identity import TINY
+from tasks.workspace.jsonl import read_rows
 
 LABELLING = {
     "simulated": "simulated annotators compare samples",

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 from flows.environment import prefect_home
-from tasks.databases import WAIT, Database, check, schema_of
-from tasks.places import Places
+from tasks.workspace.databases import WAIT, Database, check, schema_of
+from tasks.workspace.paths import Places
 
 SETTINGS = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 """Where one of them names a database, that is not ours to judge."""

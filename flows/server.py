@@ -20,9 +20,9 @@ from flows.environment import LastingServer, forget, lasting_server, prefect_hom
 from flows.guard import own_origins
 from flows.prefect_database import check_database, has_answered, why_it_failed
 from posttrain.errors import RequestError, StorageError
-from tasks.interruption import uninterrupted
-from tasks.places import Places
-from tasks.stage import storage_errors
+from tasks.workspace.artifacts import storage_errors
+from tasks.workspace.interrupts import uninterrupted
+from tasks.workspace.paths import Places
 
 UVICORN = "-m uvicorn --factory flows.guard:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
 LONGEST_START = 180.0

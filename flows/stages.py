@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.states import State
 
-from tasks.places import Places
-from tasks.progress import StageLine
-from tasks.run_notes import reason
-from tasks.stage import Artifact, Log, Outcome, earlier_seconds, find, make, stage_key
-from tasks.tracking import Ledger
+from tasks.tracking.ledger import Ledger
+from tasks.tracking.run_notes import reason
+from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make, stage_key
+from tasks.workspace.paths import Places
+from tasks.workspace.progress import StageLine
 
 if TYPE_CHECKING:  # it reads settings of the stages that run here
     from flows.plan import Plan

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tasks.interruption import interrupting_once
+from tasks.workspace.interrupts import interrupting_once
 
 INTERRUPTED = 130
 REFUSED = 2

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from posttrain.config import Config
-from tasks import gate
-from tasks.dvc import bring_up_to_date
-from tasks.places import Places
-from tasks.tokenizer import make_tokenizer
+from posttrain.settings.config import Config
+from tasks.base_model.tokenizer import make_tokenizer
+from tasks.data.dvc import bring_up_to_date
+from tasks.validation import gate
+from tasks.workspace.paths import Places
 
 
 def validate_dataset(places: Places, config: Config, say: Callable[[str], None]) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posttrain.logprobs import stepwise_kl
-from posttrain.masks import is_predicting, padded
+from posttrain.ops.logprobs import stepwise_kl
+from posttrain.ops.masks import is_predicting, padded
 
 LARGEST_LOGITS = 2**26
 """Numbers in one model's logits at a time, at most: 256 MB in float32, whatever the vocabulary."""

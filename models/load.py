@@ -8,10 +8,10 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from posttrain.chat import PLAIN_CHAT_TEMPLATE, separated
 from posttrain.errors import RequestError
+from posttrain.prompts import PLAIN_CHAT_TEMPLATE, separated
 from posttrain.records import Message, Prompt
-from posttrain.sections import ModelSettings
+from posttrain.settings.section import ModelSettings
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 

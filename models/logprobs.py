@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from posttrain.logprobs import response_logprobs
+from posttrain.ops.logprobs import response_logprobs
 
 LARGEST_LOGITS = 2**28
 """Numbers in the logits of one forward pass, at most: 1 GB in float32, whatever the vocabulary."""

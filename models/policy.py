@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models.packed import Packing, called_packed, is_packing, let_pack
-from posttrain.logprobs import entropies, taken_logprobs
-from posttrain.masks import is_predicting
-from posttrain.network import TokenFigures
+from posttrain.ops.logprobs import entropies, taken_logprobs
+from posttrain.ops.masks import is_predicting
+from posttrain.rl.network import TokenFigures
 
 
 def without_dropout(network: nn.Module) -> nn.Module:
@@ -29,7 +29,7 @@ def without_dropout(network: nn.Module) -> nn.Module:
 
 
 class PolicyAndCritic(nn.Module):
-    """A causal language model with a value of each response token beside it (`posttrain.network.Network`).
+    """A causal language model with a value of each response token beside it (`posttrain.rl.network.Network`).
 
     Attributes:
         policy: the language model, with adapters where LoRA is used.

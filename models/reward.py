@@ -24,9 +24,9 @@ from models.policy import without_dropout
 from models.size import size_of
 from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
-from posttrain.losses import bradley_terry_loss
-from posttrain.masks import is_response, padded
-from posttrain.sections import ModelSettings, RewardModelSettings
+from posttrain.ops.losses import bradley_terry_loss
+from posttrain.ops.masks import is_response, padded
+from posttrain.settings.section import ModelSettings, RewardModelSettings
 
 CENTRE = "posttrain_centre"
 """Where a reward model's configuration keeps the mean score of the reference demonstrations."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from posttrain.rollout import Sampled, drawn_tokens
+from posttrain.rl.rollout import Sampled, drawn_tokens
 
 
 @torch.no_grad()

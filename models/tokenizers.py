@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.chat import PLAIN_CHAT_TEMPLATE
+from posttrain.prompts import PLAIN_CHAT_TEMPLATE
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 

@@ -56,8 +56,8 @@ def one_thread():
 @pytest.fixture(scope="session")
 def world_records() -> Mapping[str, list]:
     """Every record of the tiniest world, by role."""
-    from posttrain.sections import WorldSettings
-    from posttrain.world import generate
+    from posttrain.data.world import generate
+    from posttrain.settings.section import WorldSettings
 
     records: dict[str, list] = {}
     for role, record in generate(WorldSettings(corpus_documents=400, demonstrations=32, questions=24, held_out=24)):
@@ -68,9 +68,9 @@ def world_records() -> Mapping[str, list]:
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None) -> TinyWorld:
     """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change."""
-    from posttrain.sections import ModelSettings, PretrainSettings, TinySettings
-    from tasks import pretrain, tokenizer
-    from tasks.records import write_rows
+    from posttrain.settings.section import ModelSettings, PretrainSettings, TinySettings
+    from tasks.base_model import pretrain, tokenizer
+    from tasks.workspace.jsonl import write_rows
 
     root = tmp_path_factory.mktemp("tiny world")
     made = TinyWorld(data=root / "data", tokenizer=root / "tokenizer" / "tokenizer", base=root / "base")

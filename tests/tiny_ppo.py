@@ -12,9 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.sampler import sample
-from posttrain.ppo import Update, ppo
-from posttrain.rewards import Rewards
-from posttrain.sections import PPOSettings
+from posttrain.rl.ppo import Update, ppo
+from posttrain.rl.rewards import Rewards
+from posttrain.settings.section import PPOSettings
 
 PAD, EOS, GOOD, VOCABULARY, CONTEXT, SEED = 0, 1, 5, 16, 24, 3
 QUESTIONS = [[2 + (7 * place + 3 * place * token) % 14 for token in range(1 + place % 5)] for place in range(12)]

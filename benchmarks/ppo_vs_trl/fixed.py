@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.ppo_vs_trl.ours import network_of
-from posttrain.advantages import generalised_advantages, whitened
-from posttrain.logprobs import taken_logprobs
-from posttrain.losses import clipped_policy_loss, clipped_value_loss, kl_k1
-from posttrain.masks import padded, token_weights, unflattened
-from posttrain.rewards import token_rewards
+from posttrain.ops.logprobs import taken_logprobs
+from posttrain.ops.losses import clipped_policy_loss, clipped_value_loss, kl_k1
+from posttrain.ops.masks import padded, token_weights, unflattened
+from posttrain.rl.advantages import generalised_advantages, whitened
+from posttrain.rl.rewards import token_rewards
 
 TEMPERATURE = 0.7
 """What theirs.py dumps at: one at which a forgotten division would show."""

@@ -20,9 +20,9 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 
 from models.tiny import network, padded, pretrain
 from models.tokenizers import world_tokenizer
-from posttrain.chat import separated
-from posttrain.sections import PretrainSettings, TinySettings
-from posttrain.world import CAREFUL, draw_author, draw_problem
+from posttrain.data.world import CAREFUL, draw_author, draw_problem
+from posttrain.prompts import separated
+from posttrain.settings.section import PretrainSettings, TinySettings
 
 CONTEXT = 512
 EQUAL: dict[str, Any] = {

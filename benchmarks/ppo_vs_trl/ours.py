@@ -21,11 +21,11 @@ from transformers.utils import logging
 from flows.environment import keep_freed_memory
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.sampler import sample
-from posttrain.masks import padded
-from posttrain.ppo import Update, ppo
-from posttrain.rewards import Rewards
-from posttrain.rollout import Sampled
-from posttrain.sections import PPOSettings
+from posttrain.ops.masks import padded
+from posttrain.rl.ppo import Update, ppo
+from posttrain.rl.rewards import Rewards
+from posttrain.rl.rollout import Sampled
+from posttrain.settings.section import PPOSettings
 
 
 class Clock:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from posttrain.graders.interface import Grade
-from posttrain.statistics import Interval, share_interval, student_quantile, wilson
+from posttrain.statistics.intervals import Interval, share_interval, student_quantile, wilson
 
 
 @dataclass

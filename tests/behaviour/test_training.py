@@ -10,12 +10,12 @@ from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
 from models.size import size_of
 from posttrain.errors import ContractError, DataError
-from posttrain.labels import Label, as_preferences
+from posttrain.feedback.labels import Label, as_preferences
 from posttrain.records import Demonstration
-from posttrain.sections import DPOSettings, ModelSettings, SFTSettings
-from tasks import dpo, sft
-from tasks.labels import read_labels
-from tasks.records import read_records, write_rows
+from posttrain.settings.section import DPOSettings, ModelSettings, SFTSettings
+from tasks.feedback.labels import read_labels
+from tasks.training import dpo, sft
+from tasks.workspace.jsonl import read_records, write_rows
 
 pytestmark = [
     pytest.mark.slow,

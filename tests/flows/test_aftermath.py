@@ -16,8 +16,8 @@ import pytest
 from flows import aftermath as subject
 from flows.aftermath import settle
 from posttrain.errors import StorageError
-from tasks.places import Places
-from tasks.presence import Process, folder_of
+from tasks.workspace.paths import Places
+from tasks.workspace.presence import Process, folder_of
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -51,7 +51,7 @@ def note_of_a_dead_process(places, **facts):
 
 def test_where_nothing_was_killed_no_library_is_loaded(places):
     script = (
-        "import sys; from pathlib import Path; from tasks.places import Places; from flows.aftermath import settle\n"
+        "import sys; from pathlib import Path; from tasks.workspace.paths import Places; from flows.aftermath import settle\n"
         "settle(Places(Path.cwd()), print); print(sorted({'prefect', 'mlflow', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -100,15 +100,15 @@ RUN = """
 import sys, time
 from pathlib import Path
 from flows.environment import prepare
-from tasks.places import Places
+from tasks.workspace.paths import Places
 places = Places(Path.cwd())
 prepare(places, is_tiny=True)
-from posttrain.config import Config
+from posttrain.settings.config import Config
 from flows.aftermath import accountable
 from flows.server import starting_server
 with starting_server(places):
     from prefect import flow, task
-    from tasks.tracking import Ledger
+    from tasks.tracking.ledger import Ledger
 config = Config(method="sft")
 
 @task

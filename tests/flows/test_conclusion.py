@@ -11,9 +11,9 @@ import pytest
 from flows.conclusion import hacking, model_figures, notes_on_quality, pipeline_metrics, unheard, warnings_of_quality
 from flows.feedback import Feedback
 from flows.pipeline import found_since
-from posttrain.config import merge
-from posttrain.report import Gain
-from tasks.records import write_rows
+from posttrain.report.pipeline import Gain
+from posttrain.settings.config import merge
+from tasks.workspace.jsonl import write_rows
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.environment import prepare
-from tasks.places import Places
+from tasks.workspace.paths import Places
 
 FREED = """
 import ctypes, sys

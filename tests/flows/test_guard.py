@@ -14,8 +14,8 @@ import pytest
 from flows.environment import lasting_server, prepare
 from flows.guard import guarded, why_foreign
 from flows.server import down, up
-from tasks.places import Places
-from tasks.tracking import server_command, server_environment
+from tasks.tracking.ledger import server_command, server_environment
+from tasks.workspace.paths import Places
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ PIPELINE = """
 import os
 from pathlib import Path
 from flows.server import starting_server
-from tasks.places import Places
+from tasks.workspace.paths import Places
 with starting_server(Places(Path.cwd())):
     pass
 print(os.environ["PREFECT_API_URL"], flush=True)

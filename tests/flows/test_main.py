@@ -10,9 +10,9 @@ import pytest
 
 from flows import __main__ as subject
 from flows.__main__ import configuration, main
-from posttrain.config import STAGES, Config
 from posttrain.errors import ContractError, DataError, RequestError, StorageError
-from tasks.places import Places
+from posttrain.settings.config import STAGES, Config
+from tasks.workspace.paths import Places
 
 REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "data", "validate", "ui")
@@ -324,6 +324,6 @@ def test_an_interruption_while_libraries_load_is_130(root, name):
 
 @pytest.mark.parametrize(("verb", "port"), [("up", "80"), ("up", "x"), ("ui", "65536"), ("ui", "-1")])
 def test_a_wrong_port(root, capsys, monkeypatch, verb, port):
-    monkeypatch.setattr("tasks.tracking.Ledger.open", lambda *_: None)
+    monkeypatch.setattr("tasks.tracking.ledger.Ledger.open", lambda *_: None)
     assert main([verb, f"PORT={port}"]) == 2
     assert capsys.readouterr().err == f"request: PORT must be a whole number between 1024 and 65535, got {port}\n"

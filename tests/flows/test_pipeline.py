@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.report import PARENT_METRICS
+from posttrain.report.pipeline import PARENT_METRICS
 from tests.flows.houses import command, new_house, ran, report, run
 
 pytestmark = [

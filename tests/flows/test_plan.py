@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flows.plan import plan
-from posttrain.config import STAGES, merge
+from posttrain.settings.config import STAGES, merge
 
 FIRST = ("tokenizer", "validate", "base")
 SFT_TESTS = ("evaluate-sft", "evaluate-base")

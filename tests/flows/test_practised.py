@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.feedback import practised
-from posttrain.config import merge
+from posttrain.settings.config import merge
 
 
 class Course:

@@ -21,7 +21,7 @@ from flows import server as subject
 from flows.environment import LastingServer, forget, lasting_server, prepare, remember
 from flows.server import down, starting_server, up
 from posttrain.errors import RequestError, StorageError
-from tasks.places import Places
+from tasks.workspace.paths import Places
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
@@ -230,7 +230,7 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from flows import server
-from tasks.places import Places
+from tasks.workspace.paths import Places
 
 server.UVICORN = sys.argv[1]
 started = []

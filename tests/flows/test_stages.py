@@ -10,10 +10,10 @@ import pytest
 
 from flows.plan import plan
 from flows.stages import Done, Stages
-from posttrain.config import Config, merge
 from posttrain.errors import RequestError, StorageError
-from tasks.places import Places
-from tasks.stage import Artifact, Outcome, earlier_seconds, stage_key
+from posttrain.settings.config import Config, merge
+from tasks.workspace.artifacts import Artifact, Outcome, earlier_seconds, stage_key
+from tasks.workspace.paths import Places
 
 
 class FullLedger:
@@ -168,11 +168,11 @@ def test_a_stage_is_estimated_by_the_one_that_is_most_like_it(tmp_path):
 def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
     """The judge's practice is read by the labels and by the comparison with its own responses."""
     how = {"key_settings": {"seed": 0}, "key_inputs": {"base": "b"}}
-    key = stage_key("judge", settings=how["key_settings"], inputs=how["key_inputs"], module="tasks.practise")
+    key = stage_key("judge", settings=how["key_settings"], inputs=how["key_inputs"], module="tasks.judges.practice")
     made = Artifact("judge", key, str(tmp_path), 2.0, metrics={}, costs={"trained_tokens": 7.0}, digest="d")
     done = [Done(name="judge", artifact=made, cached=False, run_id="r")]
     stages = Stages(places=Places(tmp_path), ledger=None, parent="parent", say=print, done=done)
-    assert stages.run("judge", "tasks.practise:practise_judging", **how) is made
+    assert stages.run("judge", "tasks.judges.practice:practise_judging", **how) is made
     assert [stage.name for stage in stages.done] == ["judge"]
 
     def missing(*_):
@@ -180,4 +180,4 @@ def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr("flows.stages.find", missing)
     with pytest.raises(LookupError):
-        stages.run("judge", "tasks.practise:practise_judging", key_settings={"seed": 1}, key_inputs={"base": "b"})
+        stages.run("judge", "tasks.judges.practice:practise_judging", key_settings={"seed": 1}, key_inputs={"base": "b"})

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from models import tiny
 from models.load import check_base, context_length, device, dtype, hub_commit, load_model, load_tokenizer, prompt_text
 from models.tokenizers import world_tokenizer
-from posttrain.chat import PLAIN_CHAT_TEMPLATE, transcript
 from posttrain.errors import RequestError
+from posttrain.prompts import PLAIN_CHAT_TEMPLATE, transcript
 from posttrain.records import Message
-from posttrain.sections import ModelSettings, TinySettings
+from posttrain.settings.section import ModelSettings, TinySettings
 
 DEFAULT = ModelSettings()
 CPU = torch.device("cpu")

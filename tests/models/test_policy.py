@@ -8,8 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForSequenceClassifica
 
 from models.packed import is_packing
 from models.policy import policy_and_critic, reference_logprobs, without_dropout
-from posttrain.losses import clipped_policy_loss, clipped_value_loss
-from posttrain.masks import padded, token_weights
+from posttrain.ops.losses import clipped_policy_loss, clipped_value_loss
+from posttrain.ops.masks import padded, token_weights
 from tests.tiny_ppo import EOS, PAD, VOCABULARY, llama
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -27,9 +27,9 @@ from models.reward import (
 )
 from models.tokenizers import world_tokenizer
 from posttrain.errors import RequestError
-from posttrain.losses import bradley_terry_loss
-from posttrain.sections import ModelSettings, RewardModelSettings
-from tasks.trainer import lora, merged
+from posttrain.ops.losses import bradley_terry_loss
+from posttrain.settings.section import ModelSettings, RewardModelSettings
+from tasks.training.trl import lora, merged
 from tests.tiny_ppo import EOS, GOOD, PAD, llama
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from transformers import DynamicCache, MistralConfig, MistralForCausalLM
 
 from models.policy import policy_and_critic
 from models.sampler import _cache, _quick_products, _RoomyLayer, sample
-from posttrain.masks import padded
+from posttrain.ops.masks import padded
 from tests.models.test_policy import gpt2, network, told_by
 from tests.tiny_ppo import CONTEXT, EOS, PAD, QUESTIONS, VOCABULARY, llama
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models import tiny
 from models.tiny import network, padded, pretrain
 from models.tokenizers import EOS, PAD, bpe_tokenizer, world_tokenizer
-from posttrain.sections import PretrainSettings, TinySettings, WorldSettings
-from posttrain.world import CAREFUL, draw_author, draw_problem, generate
+from posttrain.data.world import CAREFUL, draw_author, draw_problem, generate
+from posttrain.settings.section import PretrainSettings, TinySettings, WorldSettings
 
 CPU = torch.device("cpu")
 SMALL = TinySettings(layers=2, width=16, heads=2)

@@ -7,7 +7,7 @@ import pytest
 from posttrain.errors import ContractError
 from posttrain.finite import is_finite, shown_value
 from posttrain.graders import Sample, build_grader
-from posttrain.rewards import rewarded
+from posttrain.rl.rewards import rewarded
 
 
 @pytest.mark.parametrize(

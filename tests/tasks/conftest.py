@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from tasks import dvc as versions
-from tasks.places import Places
+from tasks.data import dvc as versions
+from tasks.workspace.paths import Places
 from tests.tasks.datasets import ROOT, WORLD
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.importing import import_file
+from tasks.data.importing import import_file
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from posttrain.roles import roles_of
-from tasks.data import params_of, read_records, split_dataset
-from tasks.places import Places
+from posttrain.data.roles import roles_of
+from tasks.data.stages import params_of, read_records, split_dataset
+from tasks.workspace.paths import Places
 
 
 def entry(places, path):
@@ -17,7 +17,7 @@ def entry(places, path):
 
 
 def stub(places, *arguments):
-    """Stand in for `tasks.dvc.run_dvc`."""
+    """Stand in for `tasks.data.dvc.run_dvc`."""
     match arguments:
         case ("cache", "dir"):
             return f"{places.root}/.dvc/cache\n"

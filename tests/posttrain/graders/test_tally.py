@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from posttrain.graders import Grade
 from posttrain.graders.tally import Tally
-from posttrain.statistics import clustered_mean, clustered_proportion, wilson
+from posttrain.statistics.intervals import clustered_mean, clustered_proportion, wilson
 
 
 def tally(scores, labels=None):

@@ -1,0 +1,1 @@
+"""Labels of people, simulated annotators and judges: their kinds, agreement and biases."""

@@ -1,0 +1,1 @@
+"""Arithmetic on batches of tokens: masks, log-probabilities, losses."""

@@ -1,0 +1,1 @@
+"""The base that every method starts from, and its tokenizer."""

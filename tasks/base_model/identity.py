@@ -1,0 +1,33 @@
+"""Which base a pipeline starts from, told without loading it: a cached run imports neither torch nor transformers."""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from posttrain.settings.section import ModelSettings
+from tasks.workspace.artifacts import file_digest
+
+TINY = "tiny"
+
+
+def device_type() -> str:
+    """Return `cuda` or `cpu`: what `models.load.device` will say, without importing torch where its build leaves no choice."""
+    if version("torch").endswith("+cpu"):
+        return "cpu"
+    from models.load import device
+
+    return device().type
+
+
+def base_digest(model: ModelSettings, *, setting: str = "model.base") -> str:
+    """Return what identifies the base: the digests of a local directory's files, or the commit that a hub id stands for."""
+    folder = Path(model.base)
+    if model.base == TINY:
+        return TINY
+    if not folder.is_dir():
+        from models.load import hub_commit
+
+        return f"{model.base}@{hub_commit(model.base, revision=model.revision, setting=setting)}"
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

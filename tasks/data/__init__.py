@@ -1,0 +1,1 @@
+"""Datasets: importing, DVC, the stages that make and split them."""

@@ -1,0 +1,110 @@
+"""A user's file, or a dataset of the Hugging Face hub, becomes `data/<name>/`: records, a DVC stage that splits them."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from posttrain.data.formats import format_named, read, recognised
+from posttrain.data.formats.columns import Columns
+from posttrain.data.roles import roles_of
+from posttrain.errors import RequestError
+from posttrain.settings.section import DataSettings
+from tasks.data.bad_rows import BadRows, sentences
+from tasks.data.incoming import importing, put_in_place
+from tasks.data.rows import file_items, hub_items
+from tasks.data.stages import as_line, writing
+from tasks.data.swap import prepared
+from tasks.workspace.paths import Places
+
+RESERVED_NAMES = {
+    "world": "the default world's",
+    "expectations": "where expectation suites lie",
+    "judges": "where the judge's prompts lie",
+}
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import brought.
+
+    Attributes:
+        name: of the dataset.
+        path: of its records.
+        kinds: records of each kind.
+        seconds: that it took.
+        notes: what the user should hear about the rows, a sentence each.
+    """
+
+    name: str
+    path: Path
+    kinds: Mapping[str, int]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def import_file(
+    places: Places, *, format: str = "", file: str, name: str, columns: str = "", skip_bad: bool = False
+) -> ImportReport:
+    """Read `file` as `format` and put it into `data/<name>/` under DVC's care, in place of an earlier dataset of that name.
+
+    Rows are streamed. The dataset is made whole, split and versioned beside the earlier one, then they are exchanged
+    (`tasks/data/swap.py`): at every moment, also after a kill, one of them is there as a whole.
+
+    Args:
+        places: of the repository.
+        format: a name in `posttrain.data.formats.FORMATS`; empty to find it out from the rows.
+        file: path from the root, of what `tasks.data.rows` reads; for `hub`, `owner/name[:config[:split]]`.
+        name: of the dataset.
+        columns: what the file's columns are, as `posttrain.data.formats.columns` reads it; empty where they have their own names.
+        skip_bad: leave rows that cannot be read out, and put them aside in a file; without it they refuse the import.
+
+    Raises:
+        RequestError: the format, the file, the hub's dataset or the name is not one that can be used.
+        DataError: a row is wrong; nothing was imported.
+        StorageError: the disk refused; nothing was imported.
+    """
+    started = time.perf_counter()
+    _check_name(name)
+    form, mapping = format_named(format) if format else "", Columns.parsed(columns)
+    source = hub_items(file) if form == "hub" else file_items(places.root / Path(file).expanduser(), shown=file)
+    items = mapping.apply(source)
+    if not form:
+        form, items = recognised(items)
+    folder = places.data / name
+    kinds: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    with importing(places, name) as told:
+        with (
+            BadRows(places.findings("import", name), form=form, skip=skip_bad) as bad,
+            writing(prepared(folder), ("records",)) as files,
+        ):
+            for record in read(form, items, notes=notes, on_bad=bad):
+                kinds[record.kind] += 1  # type: ignore[attr-defined]
+                files["records"].write(as_line(record))
+                bad.good += 1
+            bad.settle()
+        told += put_in_place(places, name, roles_of(kinds))
+    guessed = () if format else (f"no FORMAT was given: the rows are read as FORMAT={form}",)
+    return ImportReport(
+        name=name,
+        path=folder / "records.jsonl",
+        kinds=dict(kinds),
+        seconds=time.perf_counter() - started,
+        notes=(*told, *guessed, *bad.told(), *sentences(notes)),
+    )
+
+
+def _check_name(name: str) -> None:
+    try:
+        DataSettings(name=name)
+    except ValidationError:
+        raise RequestError(
+            "a dataset's name must be made of letters, digits, dot, underscore and hyphen, and start with a letter or digit, "
+            f"got {name!r}"
+        ) from None
+    if name in RESERVED_NAMES:
+        raise RequestError(f"data/{name} is {RESERVED_NAMES[name]}, so no dataset can be imported as {name}. Choose another name")

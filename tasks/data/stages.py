@@ -1,0 +1,198 @@
+"""The data stages that DVC runs, `python -m tasks.data world` and `python -m tasks.data split <name>`, and what they share.
+
+Both are deterministic: the same sources and settings give the same bytes. Files are written beside their final place and
+renamed, so a kill leaves the old ones.
+"""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from posttrain.errors import DataError, PosttrainError, RequestError, StorageError
+from posttrain.records import ANY_RECORD, Record
+from posttrain.settings.config import Config, merge
+from tasks.workspace.paths import Places
+
+WORLD_ROLES = ("corpus", "demonstrations", "questions", "held_out")
+
+
+def make_world(places: Places) -> None:
+    """Write the default world, as `params.yaml` sets it, to `data/world/`."""
+    from posttrain.data.world import generate
+
+    with writing(places.data / "world", WORLD_ROLES) as files:
+        for role, record in generate(settings_of(places).world):
+            files[role].write(as_line(record))
+
+
+def split_dataset(places: Places, name: str) -> None:
+    """Write the role files of `data/<name>/records.jsonl`, which is read for the families first, then for the rows.
+
+    Raises:
+        DataError: a line is broken, or nothing can be held out (see `posttrain.data.split.split`).
+    """
+    from posttrain.data.roles import in_roles, roles_of
+    from posttrain.data.split import split
+
+    source = places.data / name / "records.jsonl"
+    kinds: Counter[str] = Counter()
+    parts = split(_Counted(source, kinds), settings=settings_of(places).split)
+    sides = zip(parts.is_held_out.tolist(), parts.is_asked.tolist(), strict=True)
+    with writing(source.parent, roles_of(kinds)) as files:
+        for record, (is_held_out, is_asked) in zip(read_records(source), sides, strict=True):
+            for role, made in in_roles(
+                record, is_held_out=is_held_out, is_asked=is_asked, has_demonstrations="demonstration" in kinds
+            ):
+                files[role].write(as_line(made))
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a JSON-lines file of ours, one line in memory at a time.
+
+    Raises:
+        RequestError: there is no such file.
+        DataError: a line is not a record.
+    """
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise RequestError(f"there is no file {path}. Import the data (make import) or fetch it (dvc pull)") from None
+    with stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield ANY_RECORD.validate_json(line)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                field = ".".join(str(part) for part in problem["loc"][1:]) or "record"
+                raise DataError(
+                    f"{path} line {number}: {field}: {problem['msg'].lower()}. Correct or drop the line, or import again"
+                ) from None
+
+
+def as_line(record: Record) -> bytes:
+    """Return a record as a line of JSON."""
+    return record.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+@contextmanager
+def writing(folder: Path, roles: Iterable[str]) -> Iterator[dict[str, IO[bytes]]]:
+    """Open `<role>.jsonl` for each role, and put all of them in place, synced to the disk, once the block is left without error.
+
+    Raises:
+        StorageError: the disk is full, read-only or not there; what was in place still is.
+    """
+    finals = {role: folder / f"{role}.jsonl" for role in roles}
+    parts = {role: final.with_name(f".{final.name}.part") for role, final in finals.items()}
+    try:
+        with ExitStack() as stack:
+            folder.mkdir(parents=True, exist_ok=True)
+            files = {role: stack.enter_context(part.open("wb", buffering=1 << 20)) for role, part in parts.items()}
+            yield dict(files)
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        for role, part in parts.items():
+            part.replace(finals[role])
+        sync_folder(folder)
+    except OSError as error:
+        raise cannot_write(error, folder) from None
+    finally:
+        for part in parts.values():
+            try_unlink(part)
+
+
+def cannot_write(error: OSError, path: Path) -> StorageError:
+    """Return the error that says where and why the disk refused, and that nothing is lost."""
+    where = error.filename or path
+    return StorageError(
+        f"cannot write {where}: {error.strerror or error}. What was there before is unchanged; "
+        "free some space or correct the permissions, then repeat the command"
+    )
+
+
+def try_unlink(path: Path) -> None:
+    """Remove a left-over file; on a disk that refuses even that, it stays."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` outlive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def settings_of(places: Places) -> Config:
+    """Return the settings of `params.yaml`, which is all that data depend on.
+
+    Raises:
+        RequestError: it is not YAML, or a setting in it is unknown or out of range.
+    """
+    return merge(params_of(places))
+
+
+def params_of(places: Places) -> dict[str, object]:
+    """Return `params.yaml` as a nested mapping; {} where there is none.
+
+    Raises:
+        RequestError: it is not a YAML mapping.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    path = places.root / "params.yaml"
+    try:
+        params = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"params.yaml is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(params, dict):
+        raise RequestError(f"params.yaml must hold sections and their settings, got {params!r}")
+    return params
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a stage; return its exit code."""
+    places = Places(Path.cwd())
+    try:
+        match list(arguments):
+            case ["world"]:
+                make_world(places)
+            case ["split", name]:
+                split_dataset(places, name)
+            case _:
+                raise RequestError(f"{' '.join(arguments)!r} is no data stage: say world, or split <name>")
+    except PosttrainError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The records of a file, read anew whenever they are iterated over, and how many there are of each kind."""
+
+    path: Path
+    kinds: Counter[str]
+
+    def __iter__(self) -> Iterator[Record]:
+        self.kinds.clear()
+        for record in read_records(self.path):
+            self.kinds[record.kind] += 1  # type: ignore[attr-defined]
+            yield record
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

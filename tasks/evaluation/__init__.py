@@ -1,0 +1,1 @@
+"""Models on held-out questions, and what PPO was rewarded by against gold."""

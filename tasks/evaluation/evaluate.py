@@ -1,0 +1,195 @@
+"""The stage `evaluate`: one model on the held-out questions, beside the SFT model of the same pipeline."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from models.divergence import response_kl
+from models.generate import Response, generate
+from models.load import device, load_model, load_tokenizer, prompt_text
+from posttrain.feedback.annotators import Quality, gold_preference
+from posttrain.graders import Grader, Sample, build_grader
+from posttrain.records import Question
+from posttrain.settings.section import EvaluateSettings, ModelSettings
+from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_gain, wilson, win_rate
+from tasks.evaluation.references import preference_accuracy, reference_figures, reference_losses
+from tasks.training.trl import quiet_libraries
+from tasks.workspace.artifacts import Log, Outcome
+from tasks.workspace.jsonl import PROBLEMS, read_rows, required, write_rows
+from tasks.workspace.progress import bar
+from tasks.workspace.weights import source_of
+
+
+def evaluate(
+    out: Path,
+    log: Log,
+    *,
+    title: str,
+    data: Path,
+    subject: Path,
+    reference: Path,
+    reference_results: Path | None,
+    is_policy: bool,
+    tokenizer: Path,
+    model: ModelSettings,
+    settings: EvaluateSettings,
+    context: int,
+    seed: int,
+) -> Outcome:
+    """Write `problems.jsonl`, a row a held-out question, and return the figures.
+
+    Args:
+        out: where to write.
+        log: unused; evaluation has no curve.
+        title: of the progress bar.
+        data: the validated dataset.
+        subject: artifact of the model under test.
+        reference: artifact of the model that the method started from.
+        reference_results: that model's own evaluation; None where it is the one under test.
+        is_policy: it was trained from the reference, so that log p - log q is its implicit reward.
+        tokenizer: folder of the tokenizer.
+        model: how to load it.
+        settings: how many questions, how many samples.
+        context: tokens of prompt and response together.
+        seed: of the sampling.
+    """
+    questions = required(data, "held_out", Question, why="models are evaluated on")
+    questions = questions[: settings.most_questions] if settings.most_questions else questions
+    reader = load_tokenizer(tokenizer)
+    network = _load(subject, model)
+    prompts = [prompt_text(reader, question.prompt) for question in questions]
+    started = time.perf_counter()
+    with quiet_libraries(), bar(title, 2 * len(questions)) as advance:
+        how: dict[str, Any] = {
+            "max_new_tokens": settings.max_new_tokens,
+            "context": context,
+            "batch_size": settings.batch_size,
+            "seed": seed,
+            "names": [question.id for question in questions],
+            "advance": lambda done: advance(done, ""),
+        }
+        greedy = generate(network, reader, prompts, samples=1, temperature=0.0, **how)
+        sampled = generate(network, reader, prompts, samples=settings.samples, temperature=settings.temperature, **how)
+    grader = build_grader("answer")
+    losses = reference_losses(network, reader, questions, context=context, batch_size=settings.batch_size)
+    rows = [
+        {**_row(question, first[0], more, grader), "reference": loss}
+        for question, first, more, loss in zip(questions, greedy, sampled, losses, strict=True)
+    ]
+    write_rows(out / PROBLEMS, rows)
+    if reference_results is None:
+        metrics = figures(rows, rows, kl=None)
+    else:
+        start = _load(reference, model)
+        kl = _kl(network, start, reader, prompts, sampled, settings)
+        metrics = figures(rows, list(read_rows(reference_results / PROBLEMS)), kl=kl)
+        accuracy = preference_accuracy(network, start, reader, data, settings) if is_policy else None
+        metrics |= _bounds("preference_accuracy", accuracy) if accuracy else {}
+    tokens = sum(one.tokens for responses in (*greedy, *sampled) for one in responses)
+    return Outcome(metrics=metrics, costs={"evaluated_tokens": tokens, "evaluate_seconds": time.perf_counter() - started})
+
+
+def _load(artifact: Path, model: ModelSettings) -> PreTrainedModel:
+    source, revision = source_of(artifact)
+    return load_model(source, model, on=device(), revision=revision)
+
+
+def _row(question: Question, greedy: Response, sampled: Sequence[Response], grader: Grader) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "prompt": question.model_dump(mode="json")["prompt"],
+        "answers": list(question.answers),
+        "greedy": _graded([greedy], question, grader)[0],
+        "sampled": _graded(sampled, question, grader),
+    }
+
+
+def _graded(responses: Sequence[Response], question: Question, grader: Grader) -> list[dict[str, Any]]:
+    rows = [{"text": one.text, "tokens": one.tokens, "is_finished": one.is_finished} for one in responses]
+    if not question.answers:
+        return rows
+    grades = grader.grade([Sample(one.text, {"id": question.id, "answers": question.answers}) for one in responses])
+    return [row | {"extracted": told.extracted, "is_right": told.is_right} for row, told in zip(rows, grades, strict=True)]
+
+
+def figures(
+    rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], *, kl: Sequence[float] | None
+) -> dict[str, float]:
+    """Return the metrics of one model, each proportion with the bounds of its 95 % interval.
+
+    Accuracy and win rate exist only where questions have answers, loss and perplexity only where they have reference completions:
+    undefined is left out, never zero. KL is the mean over responses of the Rao–Blackwellised estimate of KL(model ‖ start), nats;
+    None (the start itself) is 0.
+    """
+    checkable = [(row, other) for row, other in zip(rows, reference, strict=True) if row["answers"]]
+    metrics: dict[str, float] = {
+        "response_tokens": _mean([one["tokens"] for row in rows for one in row["sampled"]]),
+        "finished": _mean([one["is_finished"] for row in rows for one in row["sampled"]]),
+        "questions": len(rows),
+    }
+    if checkable:
+        metrics |= _bounds("accuracy", wilson(sum(row["greedy"]["is_right"] for row, _ in checkable), len(checkable)))
+        metrics |= _bounds(
+            "accuracy_sampled", clustered_proportion([[one["is_right"] for one in row["sampled"]] for row, _ in checkable])
+        )
+        is_itself = kl is None
+        wins = Interval(0.5, 0.5, 0.5) if is_itself else win_rate([_wins(row, other) for row, other in checkable])
+        metrics |= _bounds("win_rate", wins)
+        for name, pick in (("accuracy_gain", _greedy_right), ("accuracy_sampled_gain", _sampled_right)):
+            metrics |= _bounds(
+                name,
+                Interval(0.0, 0.0, 0.0)
+                if is_itself
+                else paired_gain([pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]),
+            )
+    metrics |= {"kl": 0.0, "kl_low": 0.0, "kl_high": 0.0} if kl is None else _bounds("kl", clustered_mean(kl))
+    for name, interval in reference_figures(rows, None if kl is None else reference).items():
+        metrics |= _bounds(name, interval)
+    return metrics
+
+
+def _greedy_right(row: dict[str, Any]) -> float:
+    return float(row["greedy"]["is_right"])
+
+
+def _sampled_right(row: dict[str, Any]) -> float:
+    return _mean([one["is_right"] for one in row["sampled"]])
+
+
+def _wins(row: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return the share of this question's sample pairs that the gold judge decides for the model; ties count half."""
+    ours, theirs = ([Quality(one["is_right"], one["is_finished"]) for one in each["sampled"]] for each in (row, other))
+    return _mean([gold_preference(mine, yours) for mine in ours for yours in theirs])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _bounds(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _kl(
+    subject: PreTrainedModel,
+    reference: PreTrainedModel,
+    reader: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    sampled: Sequence[Sequence[Response]],
+    settings: EvaluateSettings,
+) -> list[list[float]]:
+    """Return each sample's estimate of KL(p ‖ q), (questions, samples), nats: p the model that drew it, q the reference."""
+    flat = [(prompt, one) for prompt, responses in zip(prompts, sampled, strict=True) for one in responses]
+    heads = reader([prompt for prompt, _ in flat], return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    of_response = response_kl(
+        subject,
+        reference,
+        heads,
+        [one.ids for _, one in flat],
+        temperature=settings.temperature,
+        batch_size=settings.batch_size,
+    )
+    return of_response.reshape(len(prompts), settings.samples).tolist()

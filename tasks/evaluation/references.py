@@ -1,0 +1,122 @@
+"""Held-out figures that need no checkable answer: how likely a model finds reference completions, and which of two it prefers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from models.load import prompt_text
+from models.logprobs import response_ids, score_responses
+from posttrain.evaluation.reference_loss import per_completion, perplexity
+from posttrain.records import Preference, Question
+from posttrain.settings.section import EvaluateSettings
+from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_difference
+from tasks.workspace.jsonl import has_rows, read_records
+
+PAIRS = "held_out_preferences.jsonl"
+
+
+def reference_losses(
+    network: PreTrainedModel,
+    reader: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    *,
+    context: int,
+    batch_size: int,
+) -> list[dict[str, float] | None]:
+    """Return {nats, tokens} of each question's reference completion, EOS included; None without one, or where it does not fit.
+
+    Args:
+        network: the model, in evaluation mode.
+        reader: its tokenizer.
+        questions: held out.
+        context: tokens of prompt and completion together.
+        batch_size: sequences a forward pass, at most.
+    """
+    prompts = [prompt_text(reader, one.prompt) for one in questions]
+    heads = reader(prompts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    tails = response_ids(reader, [one.reference or "" for one in questions])
+    fitting = [
+        place
+        for place, one in enumerate(questions)
+        if one.reference is not None and len(heads[place]) + len(tails[place]) <= context
+    ]
+    scores = score_responses(
+        network,
+        reader,
+        [prompts[place] for place in fitting],
+        [tails[place] for place in fitting],
+        temperature=1.0,
+        batch_size=batch_size,
+    )
+    told: list[dict[str, float] | None] = [None] * len(questions)
+    for place, score in zip(fitting, scores.tolist(), strict=True):
+        told[place] = {"nats": -score, "tokens": len(tails[place])}
+    return told
+
+
+def reference_figures(rows: Sequence[Mapping[str, Any]], start: Sequence[Mapping[str, Any]] | None) -> dict[str, Interval]:
+    """Return loss and perplexity a token of the reference completions, and the change of the loss against the start.
+
+    Args:
+        rows: of the model's `problems.jsonl`.
+        start: the starting model's, of the same questions; None where the model is the start.
+
+    Returns:
+        `reference_loss`, `perplexity` and, with a start, `reference_loss_change`; nothing where fewer than two questions have a
+        reference completion.
+    """
+    known = [place for place, row in enumerate(rows) if row.get("reference")]
+    if len(known) < 2:
+        return {}
+    values = _values(rows, known)
+    loss = clustered_mean(values)
+    told = {"reference_loss": loss, "perplexity": perplexity(loss)}
+    if start is not None:
+        told["reference_loss_change"] = paired_difference(values, _values(start, known))
+    return told
+
+
+def _values(rows: Sequence[Mapping[str, Any]], known: Sequence[int]) -> Any:
+    found = [rows[place]["reference"] for place in known]
+    return per_completion([one["nats"] for one in found], [one["tokens"] for one in found])
+
+
+def preference_accuracy(
+    subject: PreTrainedModel,
+    reference: PreTrainedModel,
+    reader: PreTrainedTokenizerBase,
+    data: Path,
+    settings: EvaluateSettings,
+) -> Interval | None:
+    """Return how often the implicit reward β(log p - log q) prefers what the annotator chose, on held-out pairs; ties are half.
+
+    Eq. 5 of arXiv:2305.18290; β and the partition function cancel in the comparison. Pairs of one prompt are one draw. None where
+    fewer than two prompts have a pair.
+
+    Args:
+        subject: p, the policy.
+        reference: q, the model that it was trained from.
+        reader: of both.
+        data: the validated dataset.
+        settings: how many pairs, at most (`most_questions`).
+    """
+    pairs = list(read_records(data / PAIRS, Preference)) if has_rows(data / PAIRS) else []
+    pairs = pairs[: settings.most_questions] if settings.most_questions else pairs
+    prompts = [prompt_text(reader, pair.prompt) for pair in pairs]
+    if len(set(prompts)) < 2:
+        return None
+    rewards = []
+    for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs]):
+        how: dict[str, Any] = {
+            "prompts": prompts,
+            "responses": response_ids(reader, texts),
+            "temperature": 1.0,
+            "batch_size": settings.batch_size,
+        }
+        rewards.append(score_responses(subject, reader, **how) - score_responses(reference, reader, **how))
+    of_prompt: dict[str, list[float]] = {}
+    for prompt, margin in zip(prompts, (rewards[0] - rewards[1]).tolist(), strict=True):
+        of_prompt.setdefault(prompt, []).append(0.5 if margin == 0 else float(margin > 0))
+    return clustered_proportion([sum(hits) / len(hits) for hits in of_prompt.values()])

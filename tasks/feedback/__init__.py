@@ -1,0 +1,1 @@
+"""Samples, pairs of them, and the labels that somebody gives."""

@@ -1,0 +1,73 @@
+"""The stage `second_opinion`: what somebody else says of the pairs that a judge labelled; nothing is trained on it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+from posttrain.feedback.annotators import annotator_noise, simulated_opinion
+from posttrain.feedback.bias import agreement_between, flattened
+from posttrain.feedback.labels import Label, is_equal
+from posttrain.settings.section import LabelSettings
+from tasks.feedback.labels import label_from_file, read_labels, write_labels
+from tasks.workspace.artifacts import Log, Outcome
+
+
+def give(
+    out: Path, log: Log, *, labels: Path, samples: Path, data: Path, settings: LabelSettings, model_uri: str, seed: int
+) -> Outcome:
+    """Write the labels of people (`labels.file`), or else of simulated annotators, and how often the judge decides as they do.
+
+    Simulated annotators label every pair that gold decides, each once, and flip as many as `labels.flip_rate` says. Metrics:
+    `labels`, and as far as it is defined the share of common pairs on which both decide alike, with its interval:
+    `people_agreement` or `simulated_agreement`.
+
+    Args:
+        out: the artifact.
+        log: for curves, of which there are none.
+        labels: artifact of the judge's labels.
+        samples: artifact of what the judge compared.
+        data: dataset whose questions people's labels must name.
+        settings: of labels.
+        model_uri: of the model that wrote the samples.
+        seed: of the simulated annotators.
+
+    Raises:
+        RequestError: people's labels cannot be read.
+        DataError: one of them cannot be used.
+    """
+    judged = read_labels(labels)
+    if settings.file:
+        who = "people"
+        label_from_file(out, log, samples=samples, data=data, settings=settings, model_uri=model_uri)
+    else:
+        who = "simulated"
+        write_labels(out, list(_simulated(judged, settings, seed)))
+    others = read_labels(out)
+    agreement = agreement_between(judged, others)
+    return Outcome(metrics={"labels": len(others), **flattened({f"{who}_agreement": agreement})})
+
+
+def _simulated(labels: Sequence[Label], settings: LabelSettings, seed: int) -> Iterator[Label]:
+    """Yield what simulated annotators, who go round, say of the pairs of which one response is better."""
+    random = Random(f"{seed}/second opinion")
+    noise = annotator_noise(annotators=settings.annotators, flip_rate=settings.flip_rate, seed=seed)
+    decided = [(label, label.gold) for label in labels if label.gold is not None and not is_equal(label.gold)]
+    for place, (label, gold) in enumerate(decided):
+        annotator = place % settings.annotators
+        said = simulated_opinion(
+            gold,
+            lengths=(len(label.first), len(label.second)),
+            noise=noise[annotator],
+            ties=settings.ties,
+            random=random,
+        )
+        yield label.model_copy(
+            update={
+                "id": f"{label.question}-second-{place}",
+                "preference": said.preference,
+                "annotator": f"simulated-{annotator}",
+                "source": "simulated",
+                "at": "",
+                "prompt_version": "",
+            }
+        )

@@ -1,0 +1,1 @@
+"""AI judges that can be asked: local models and servers."""

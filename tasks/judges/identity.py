@@ -1,0 +1,79 @@
+"""Which judge is meant, told without loading it: its template from a file, its identity from its weights or its server."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import yaml
+
+from posttrain.errors import RequestError, did_you_mean
+from posttrain.judges.templates import PAGE, Form, FormName, form_of
+from posttrain.settings.section import JudgeSettings, ModelSettings
+from tasks.base_model import identity as bases
+
+BASE = "base"
+"""The judge that is the pipeline's own base."""
+
+
+def read_form(settings: JudgeSettings, *, folder: Path, form: FormName | None = None, needed_by: str = "") -> Form:
+    """Return the template that `judge.template` names, in the form asked for (default: `judge.form`).
+
+    Args:
+        settings: of the judge.
+        folder: where templates with a name lie: `data/judges`.
+        form: d-RLAIF's is pointwise, and that of `evaluate.judge` pairwise, whatever `judge.form` says.
+        needed_by: the setting that asks for this form, for messages.
+
+    Raises:
+        RequestError: there is no such template, or it is none.
+    """
+    name = settings.template
+    is_file = name.endswith((".yaml", ".yml")) or "/" in name
+    path = Path(name) if is_file else folder / f"{name}.yaml"
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        remedy = (
+            f"Give the path of a file of the form in {PAGE}" if is_file else f"There are {', '.join(known) or 'none'}; {PAGE}"
+        )
+        guess = "" if is_file else did_you_mean(name, known)
+        raise RequestError(f"judge.template={name}: there is no such template{guess or '.'} {remedy}") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"judge.template={name}: the file is no YAML: {' '.join(str(error).split())}. Correct it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"judge.template={name}: the file cannot be read: {' '.join(str(error).split())}") from None
+    file = f"judge.template={name}"
+    return form_of(told, name=form or settings.form, file=file, reasoning=settings.reasoning, needed_by=needed_by)
+
+
+def judge_digest(settings: JudgeSettings, *, base_digest: str) -> str:
+    """Return what identifies the judge's weights or server, without its template; for stage keys and cached answers.
+
+    Args:
+        settings: of the judge.
+        base_digest: of the pipeline's base, for a judge that is the base.
+
+    Raises:
+        RequestError: `judge.model` is neither a directory nor a model at the hub, or the kind cannot be `base`.
+    """
+    if settings.kind == "openai":
+        if settings.model == BASE:
+            raise RequestError(
+                "judge.model=base is a model here, and judge.kind=openai asks a server: set judge.model to the name that the "
+                "server knows, or judge.kind=local"
+            )
+        return hashlib.sha256(json.dumps([settings.base_url, settings.model]).encode()).hexdigest()
+    if settings.base_url:
+        raise RequestError(
+            f"judge.base_url={settings.base_url} is a server's, and judge.kind=local loads a model here: set judge.kind=openai, "
+            "or leave judge.base_url empty"
+        )
+    return base_digest if settings.model == BASE else bases.base_digest(ModelSettings(base=settings.model), setting="judge.model")
+
+
+def digest_of_base(artifact: Path) -> str:
+    """Return what identifies the weights that a base artifact holds, or those that it names."""
+    if (artifact / "model").is_dir():
+        return bases.base_digest(ModelSettings(base=str(artifact / "model")))
+    return str(json.loads((artifact / "source.json").read_text(encoding="utf-8"))["digest"])

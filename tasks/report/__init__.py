@@ -1,0 +1,1 @@
+"""Reports as files, pictures and text in a terminal."""

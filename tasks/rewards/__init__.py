@@ -1,0 +1,1 @@
+"""What a setting names as reward, loaded and checked."""

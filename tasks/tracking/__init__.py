@@ -1,0 +1,1 @@
+"""MLflow: runs, their store, the registry."""

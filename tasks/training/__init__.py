@@ -1,0 +1,1 @@
+"""One file a trainer: SFT, DPO, PPO, the reward model."""

@@ -1,0 +1,138 @@
+"""What the TRL trainers of this project have in common: arguments, LoRA, a progress bar, curves."""
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from models.load import device, dtype
+from posttrain.settings.section import DPOSettings, ModelSettings, SFTSettings
+from tasks.workspace.artifacts import Log
+from tasks.workspace.progress import bar
+
+
+def shared_arguments(
+    scratch: Path, settings: SFTSettings | DPOSettings, *, model: ModelSettings, epochs: float, seed: int
+) -> dict[str, Any]:
+    """Return the arguments that every TRL `Config` takes.
+
+    A batch larger than `device_batch_size` is accumulated. Of two sizes that do not divide each other the device's is lowered
+    until they do, so that a batch is never larger than asked for.
+
+    Args:
+        scratch: a folder that a trainer may write into.
+        settings: of the method; `epochs` stands for its own.
+        model: how it is loaded.
+        epochs: as `epochs_within` allows.
+        seed: of order and initialisation.
+    """
+    batch_size = settings.batch_size
+    on_gpu = device().type == "cuda"
+    devices = max(1, torch.cuda.device_count()) if on_gpu else 1
+    a_device = max(1, min(settings.device_batch_size, batch_size // devices))
+    while (batch_size // devices) % a_device:
+        a_device -= 1
+    return {
+        "output_dir": str(scratch),
+        "per_device_train_batch_size": a_device,
+        "gradient_accumulation_steps": max(1, batch_size // (a_device * devices)),
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": epochs,
+        "warmup_steps": min(settings.warmup, math.nextafter(1.0, 0.0)),  # a share; from 1 on transformers reads it as a count
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "seed": seed,
+        "data_seed": seed,
+        "bf16": on_gpu and dtype(model) == torch.bfloat16,
+        "use_cpu": not on_gpu,
+        "activation_checkpointing": on_gpu,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def epochs_within(settings: SFTSettings | DPOSettings, *, rows: int) -> float:
+    """Return `epochs`, or fewer where they would take more than `most_steps` optimiser steps over `rows`."""
+    return min(settings.epochs, settings.most_steps / math.ceil(rows / settings.batch_size))
+
+
+def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -> int:
+    """Return the optimiser steps that `epochs` over `rows` take."""
+    return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
+
+
+def lora(model: ModelSettings, *, task: str | None = "CAUSAL_LM") -> LoraConfig | None:
+    """Return the adapter settings, or None where all weights are trained; `task` None for a network without an output layer."""
+    if model.lora_rank == 0:
+        return None
+    return LoraConfig(
+        r=model.lora_rank, lora_alpha=model.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type=task
+    )
+
+
+def merged(model: Any) -> Any:
+    """Return the model with its adapters added to its weights, so that it loads without peft."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+class Curves(TrainerCallback):
+    """Hands what a trainer logs to the stage's curves, and moves the progress bar."""
+
+    def __init__(self, log: Log, advance: Callable[[int, str], None]) -> None:
+        self._log = log
+        self._advance = advance
+        self.last: dict[str, float] = {}
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Log one step's figures."""
+        figures = {name: float(value) for name, value in (logs or {}).items() if name not in ("epoch", "total_flos")}
+        if "loss" not in figures:
+            return
+        self.last = figures
+        self._log(state.global_step, figures)
+        self._advance(1, f"loss {figures['loss']:.3f}")
+
+
+def silenced(trainer: Trainer) -> Trainer:
+    """Return the trainer without the callback that prints a dict a step where progress bars are off."""
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+@contextlib.contextmanager
+def watched(title: str, *, steps: int, log: Log) -> Iterator[Curves]:
+    """Yield a callback for a trainer, with a progress bar around it and the libraries' own chatter off."""
+    with quiet_libraries(), bar(title, steps) as advance:
+        yield Curves(log, advance)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Turn off the libraries' progress bars and notes, which would stand between ours; warnings stay."""
+    import datasets
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    datasets.disable_caching()
+    transformers.utils.logging.disable_progress_bar()
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)

@@ -1,0 +1,1 @@
+"""The data gate: Great Expectations, its suites and its page."""

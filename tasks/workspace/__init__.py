@@ -1,0 +1,1 @@
+"""The files below the repository's root: paths, artifacts, checkpoints, locks, databases."""

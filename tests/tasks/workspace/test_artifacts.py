@@ -1,0 +1,540 @@
+"""Artifacts: keys that follow everything that decides a result, files that are checked, and nothing half-made after a kill."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from posttrain.errors import DataError, StorageError
+from tasks.workspace import artifacts as subject
+from tasks.workspace.artifacts import (
+    Outcome,
+    artifact_as_json,
+    file_digest,
+    find,
+    make,
+    source_digest,
+    stage_key,
+    storage_errors,
+    storage_trouble,
+)
+from tasks.workspace.paths import Places
+
+REPOSITORY = Path(__file__).parents[3]
+KEY = "a" * 64
+OTHER = "b" * 64
+REMEDY = "Everything finished before is still there; make room (or make it writable), then give the same command again"
+
+
+@pytest.fixture
+def places(tmp_path):
+    return Places(tmp_path)
+
+
+def write(text="weights", **told):
+    def compute(out, log):
+        (out / "model").mkdir()
+        (out / "model" / "weights.bin").write_text(text)
+        log(1, {"loss": 2.0})
+        log(2, {"loss": 1.0})
+        return Outcome(**told)
+
+    return compute
+
+
+def never(out, log):
+    raise AssertionError("computed although a whole result was there")
+
+
+def made(places, compute=None, *, key=KEY, stage="sft", **named):
+    return make(places, stage, key, compute or write(), settings={"sft.epochs": 1}, inputs={"data": "d"}, **named)
+
+
+def parts(places, stage="sft"):
+    return sorted(path.name for path in (places.stages / stage).glob("*.part-*"))
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def key(stage="sft", settings=None, inputs=None, module="tasks.training.sft"):
+    return stage_key(stage, settings=settings or {"a": 1, "b": 2}, inputs=inputs or {"data": "d", "base": "e"}, module=module)
+
+
+def test_a_key_follows_everything_that_decides_a_result():
+    keys = [
+        key(),
+        key(stage="dpo"),
+        key(settings={"a": 1, "b": 3}),
+        key(settings={"a": 1, "c": 2}),
+        key(settings={"a": 1}),
+        key(settings={"a": "1", "b": 2}),
+        key(inputs={"data": "d", "base": "f"}),
+        key(inputs={"data": "e", "base": "d"}),
+        key(module="tasks.training.dpo"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in keys)
+
+
+def test_a_key_does_not_follow_the_order_of_names():
+    assert key() == key(settings={"b": 2, "a": 1}, inputs={"base": "e", "data": "d"})
+
+
+def test_a_key_follows_the_versions_of_what_trains(monkeypatch):
+    before = key()
+    for name in ("torch", "transformers", "trl"):
+        monkeypatch.setattr(subject, "version", lambda asked, changed=name: "0.0" if asked == changed else "1.0")
+        assert key() != before
+        before = key()
+
+
+def test_a_module_may_be_given_itself():
+    assert stage_key("sft", settings={}, inputs={}, module=subject) == stage_key(
+        "sft", settings={}, inputs={}, module="tasks.workspace.artifacts"
+    )
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A package of its own, as ROOMS has them: start imports near (three ways) and far; apart is imported by nobody."""
+    name = f"room_{tmp_path.name.replace('-', '_')}"
+    folder = tmp_path / name
+    folder.mkdir()
+    files = {
+        "__init__": "",
+        "start": f"import json\nimport {name}.near\nfrom {name} import also\nfrom {name}.third import thing\n",
+        "near": f"def late():\n    from {name}.far import x\n",
+        "also": "",
+        "third": "thing = 1\n",
+        "far": f"from {name} import start\nx = 1\n",
+        "declared": "y = 1\n",
+        "apart": "",
+    }
+    for module, text in files.items():
+        (folder / f"{module}.py").write_text(text)
+    (folder / "start.py").write_text(files["start"] + f"from {name}.declared import y\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(subject, "ROOMS", (name,))
+    monkeypatch.setattr(subject, "DECLARATIONS", (f"{name}.declared",))
+    yield folder
+    for module in [one for one in sys.modules if one.split(".")[0] == name]:
+        del sys.modules[module]
+
+
+@pytest.mark.parametrize("module", ["__init__", "start", "near", "also", "third", "far"])
+def test_a_changed_byte_in_what_is_imported_changes_the_digest(room, module):
+    before = source_digest(f"{room.name}.start")
+    with (room / f"{module}.py").open("a") as file:
+        file.write("#")
+    assert source_digest(f"{room.name}.start") != before
+
+
+@pytest.mark.parametrize("module", ["apart", "declared"])
+def test_a_change_elsewhere_does_not(room, module):
+    before = source_digest(f"{room.name}.start")
+    with (room / f"{module}.py").open("a") as file:
+        file.write("#")
+    assert source_digest(f"{room.name}.start") == before
+
+
+def test_text_that_moves_from_one_module_to_the_next_is_a_change(room):
+    (room / "also.py").write_text("# one\n")
+    before = source_digest(f"{room.name}.start")
+    (room / "also.py").write_text("")
+    (room / "far.py").write_text("# one\n" + (room / "far.py").read_text())
+    assert source_digest(f"{room.name}.start") != before
+
+
+def test_what_our_own_stages_depend_on():
+    ours = {module: set(subject._closure(f"tasks.{module}")) for module in ("sft", "dpo", "evaluate", "pretrain", "gate")}
+    assert {
+        "tasks.training.sft",
+        "models.load",
+        "tasks.training.trl",
+        "tasks.workspace.weights",
+        "posttrain.records",
+        "posttrain.prompts",
+    } <= ours["sft"]
+    assert "posttrain.statistics.intervals" in ours["evaluate"] and "posttrain.statistics.intervals" not in ours["sft"]
+    assert (
+        "posttrain.ops.losses" in ours["pretrain"] and "posttrain.ops.losses" not in ours["sft"] | ours["dpo"] | ours["evaluate"]
+    )
+    assert "models.tiny" in ours["pretrain"] and "posttrain.data.facts" in ours["gate"]
+    for modules in ours.values():
+        assert not modules & {
+            "posttrain.settings.config",
+            "posttrain.settings.section",
+            "posttrain.errors",
+            "tasks.workspace.artifacts",
+            "tasks.workspace.progress",
+            "tasks.tracking.ledger",
+        }
+        assert not any(module.startswith(("flows", "torch", "transformers")) for module in modules)
+
+
+# --- making and finding -----------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_made_once(places):
+    artifact, was_there = made(places, write(metrics={"loss": 1.0}, costs={"labels": 3}))
+    assert not was_there
+    assert (artifact.stage, artifact.key, artifact.path) == ("sft", KEY, places.stages / "sft" / KEY)
+    assert artifact.metrics == {"loss": 1.0}
+    assert artifact.costs["labels"] == 3 and artifact.costs["peak_rss_mb"] > 1
+    assert (artifact.path / "model" / "weights.bin").read_text() == "weights"
+    again, was_there = made(places, never)
+    assert was_there and again == artifact
+    assert find(places, "sft", KEY) == (artifact, "")
+    assert artifact_as_json(artifact) == {**artifact.__dict__}
+
+
+def test_what_was_never_made_is_missing_without_a_word(places):
+    assert find(places, "sft", KEY) == (None, "")
+
+
+def test_what_is_told_of_a_stage(places):
+    artifact, _ = made(places)
+    told = json.loads((artifact.path / "stage.json").read_text())
+    assert told["settings"] == {"sft.epochs": 1} and told["inputs"] == {"data": "d"}
+    assert set(told["versions"]) == {"torch", "transformers", "trl"}
+    assert told["files"] == {
+        "curves.jsonl": hashlib.sha256(b'{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n').hexdigest(),
+        "model/weights.bin": hashlib.sha256(b"weights").hexdigest(),
+    }
+
+
+def test_every_point_is_kept_and_handed_on(places):
+    points = []
+    artifact, _ = made(places, forward=lambda step, metrics: points.append((step, metrics)))
+    assert points == [(1, {"loss": 2.0}), (2, {"loss": 1.0})]
+    assert (artifact.path / "curves.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n'
+
+
+def test_a_stage_without_a_curve_has_no_file_for_it(places):
+    artifact, _ = made(places, lambda out, log: Outcome())
+    assert [path.name for path in artifact.path.iterdir()] == ["stage.json"]
+
+
+def test_equal_files_have_equal_digests_and_other_files_others(places):
+    def slower(out, log):
+        outcome = write()(out, log)
+        log(3, {"seconds": 9.0})
+        return outcome
+
+    first, _ = made(places)
+    curve, _ = made(places, slower, key=OTHER)
+    other, _ = made(places, write("other weights"), key="c" * 64)
+    assert first.digest == curve.digest, "a curve holds times, and no later stage reads it"
+    assert first.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda at: (at / "model" / "weights.bin").write_text("weightz"), "model/weights.bin of the cached result {} is damaged"),
+        (lambda at: (at / "model" / "weights.bin").unlink(), "the cached result {} lacks model/weights.bin"),
+        (lambda at: shutil.rmtree(at / "model"), "the cached result {} lacks model/weights.bin"),
+        (lambda at: (at / "curves.jsonl").write_text(""), "curves.jsonl of the cached result {} is damaged"),
+        (lambda at: (at / "stage.json").write_text("{"), "the cached result {} has no readable stage.json"),
+        (lambda at: (at / "stage.json").write_text("[]"), "the cached result {} has no readable stage.json"),
+        (lambda at: (at / "stage.json").write_bytes(b"\xff"), "the cached result {} has no readable stage.json"),
+        (lambda at: (at / "stage.json").unlink(), "the cached result {} has no readable stage.json"),
+    ],
+)
+def test_what_is_damaged_is_made_again_and_said_in_one_line(places, damage, what):
+    line = f"sft: {what.format('a' * 12)}, so it is made again"
+    before, _ = made(places)
+    damage(before.path)
+    assert find(places, "sft", KEY) == (None, line)
+    said = []
+    after, was_there = made(places, say=said.append)
+    assert (was_there, said) == (False, [line])
+    assert replace(after, seconds=0, costs={}) == replace(before, seconds=0, costs={})
+    assert find(places, "sft", KEY) == (after, "")
+
+
+def test_a_failing_stage_leaves_nothing_and_says_what_it_said(places):
+    def failing(out, log):
+        (out / "half").write_text("half")
+        raise DataError("the data are wrong")
+
+    with pytest.raises(DataError, match=r"^the data are wrong$"):
+        made(places, failing)
+    assert find(places, "sft", KEY) == (None, "") and parts(places) == []
+    assert made(places)[1] is False
+
+
+def test_a_failing_stage_leaves_a_damaged_result_as_it_was(places):
+    artifact, _ = made(places)
+    (artifact.path / "model" / "weights.bin").write_text("damaged")
+
+    def interrupted(out, log):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(places, interrupted)
+    assert (artifact.path / "model" / "weights.bin").read_text() == "damaged" and parts(places) == []
+
+
+def test_stages_and_keys_do_not_meet(places):
+    first, _ = made(places, write("one"))
+    second, was_there = made(places, write("two"), key=OTHER)
+    third, _ = made(places, write("three"), stage="dpo")
+    assert not was_there
+    assert [(one.path / "model" / "weights.bin").read_text() for one in (first, second, third)] == ["one", "two", "three"]
+
+
+# --- kills and races, for real ----------------------------------------------------------------------------------------
+
+CHILD = """
+import sys
+from pathlib import Path
+from tasks.workspace.paths import Places
+from tasks.workspace.artifacts import Outcome, make
+
+def say(line):
+    print(line, flush=True)
+
+def compute(out, log):
+    (out / "weights.bin").write_text("half")
+    with open(sys.argv[2], "a") as counter:
+        counter.write("computed\\n")
+    say("computing")
+    sys.stdin.readline()
+    (out / "weights.bin").write_text("whole")
+    return Outcome()
+
+artifact, was_there = make(Places(Path(sys.argv[1])), "sft", "a" * 64, compute, settings={}, inputs={}, say=say)
+say("found" if was_there else "made")
+"""
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Start processes that make one artifact, and end those that are left."""
+    running = []
+
+    def start():
+        command = [sys.executable, "-c", CHILD, str(tmp_path), str(tmp_path / "counter")]
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_kill_nine_leaves_no_result_and_the_next_run_makes_it_and_sweeps(places, child):
+    process = child()
+    assert process.stdout.readline() == "computing\n"
+    assert parts(places) == [f"{KEY}.part-{process.pid}"]
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert find(places, "sft", KEY) == (None, "")
+    assert parts(places) == [f"{KEY}.part-{process.pid}"]
+    artifact, was_there = made(places)
+    assert not was_there and parts(places) == []
+    assert (artifact.path / "model" / "weights.bin").read_text() == "weights"
+
+
+def test_the_remains_of_a_killed_run_are_swept_when_another_result_is_made(places, child):
+    process = child()
+    assert process.stdout.readline() == "computing\n"
+    process.kill()
+    process.wait()
+    made(places, key=OTHER)
+    assert parts(places) == []
+
+
+def test_two_processes_make_a_result_once(places, child, tmp_path):
+    first, second = child(), None
+    assert first.stdout.readline() == "computing\n"
+    second = child()
+    assert second.stdout.readline() == "sft: waiting for the run that is making it\n"
+    assert first.communicate("\n")[0] == "made\n"
+    assert second.communicate("\n")[0] == "found\n"
+    assert (tmp_path / "counter").read_text() == "computed\n"
+    artifact, _ = find(places, "sft", KEY)
+    assert (artifact.path / "weights.bin").read_text() == "whole" and parts(places) == []
+
+
+def test_who_waits_for_a_run_that_dies_makes_the_result(places, child, tmp_path):
+    first = child()
+    assert first.stdout.readline() == "computing\n"
+    second = child()
+    assert second.stdout.readline() == "sft: waiting for the run that is making it\n"
+    first.kill()
+    assert second.communicate("\n")[0] == "computing\nmade\n"
+    assert (tmp_path / "counter").read_text() == "computed\n" * 2
+    assert find(places, "sft", KEY)[0] and parts(places) == []
+
+
+def test_what_another_process_is_making_is_not_swept(places, child):
+    process = child()
+    assert process.stdout.readline() == "computing\n"
+    made(places, key=OTHER)
+    assert parts(places) == [f"{KEY}.part-{process.pid}"]
+    assert process.communicate("\n")[0] == "made\n"
+
+
+def test_what_another_thread_is_making_is_not_swept(places):
+    """Two pipelines of one process (a comparison) make different results of one stage at once."""
+    begun, go = threading.Event(), threading.Event()
+    results = []
+
+    def slow(out, log):
+        begun.set()
+        assert go.wait(60)
+        return write("slow")(out, log)
+
+    thread = threading.Thread(target=lambda: results.append(made(places, slow)))
+    thread.start()
+    assert begun.wait(60)
+    made(places, write("quick"), key=OTHER)
+    go.set()
+    thread.join(60)
+    assert (results[0][0].path / "model" / "weights.bin").read_text() == "slow"
+
+
+def test_a_folder_of_a_strange_name_disturbs_nobody(places):
+    (places.stages / "sft" / "notes.part-of-mine").mkdir(parents=True)
+    assert made(places)[1] is False
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real disk of 256 KB, where this machine lets us mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if (
+        os.geteuid()
+        or not mount
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=256k", "none", folder], capture_output=True).returncode
+    ):
+        pytest.skip("no leave to mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_takes_nothing_away(small_disk):
+    places = Places(small_disk)
+    kept, _ = made(places, key=OTHER)
+    with pytest.raises(StorageError) as caught:
+        made(places, write("w" * 400_000))
+    assert str(caught.value) == f"stage sft: the disk is full ({places.stages}). {REMEDY}"
+    assert find(places, "sft", OTHER) == (kept, "")
+    assert find(places, "sft", KEY) == (None, "") and parts(places) == []
+    assert made(places, write("small enough"))[1] is False
+
+
+def test_a_read_only_disk_is_told_and_results_on_it_are_still_found(small_disk):
+    places = Places(small_disk)
+    kept, _ = made(places)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StorageError) as caught:
+        made(places, key=OTHER)
+    assert str(caught.value) == f"stage sft: the disk is read-only ({places.stages}). {REMEDY}"
+    assert find(places, "sft", KEY) == (kept, "")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_told(places):
+    places.stages.mkdir(parents=True)
+    places.stages.chmod(0o555)
+    with pytest.raises(StorageError) as caught:
+        made(places)
+    assert str(caught.value) == f"stage sft: the disk may not be written ({places.stages}). {REMEDY}"
+
+
+@pytest.mark.parametrize(
+    ("number", "trouble"),
+    [
+        (errno.ENOSPC, "is full"),
+        (errno.EDQUOT, "has no quota left"),
+        (errno.EROFS, "is read-only"),
+        (errno.EACCES, "may not be written"),
+    ],
+)
+def test_what_the_disk_refuses_is_told_wherever_it_happens(places, number, trouble):
+    kept, _ = made(places, key=OTHER)
+
+    def refused(out, log):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(StorageError) as caught:
+        made(places, refused)
+    assert str(caught.value) == f"stage sft: the disk {trouble} ({places.stages}). {REMEDY}"
+    assert find(places, "sft", OTHER) == (kept, "") and find(places, "sft", KEY) == (None, "")
+    assert parts(places) == []
+
+
+def test_a_disk_that_fills_while_the_result_is_described_takes_nothing_away(places, monkeypatch):
+    """The files are written, and only bringing them to the disk fails."""
+    kept, _ = made(places)
+    (kept.path / "model" / "weights.bin").write_text("damaged")
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(subject, "_to_disk", full)
+    with pytest.raises(StorageError):
+        made(places)
+    assert (kept.path / "model" / "weights.bin").read_text() == "damaged" and parts(places) == []
+
+
+def test_a_full_disk_is_recognised_behind_a_librarys_own_error():
+    def wrapped(cause):
+        error = RuntimeError("could not write the file")
+        error.__cause__ = cause
+        return error
+
+    assert storage_trouble(wrapped(OSError(errno.ENOSPC, "no"))) == "is full"
+    assert storage_trouble(RuntimeError("sqlite3.OperationalError: database or disk is full")) == "is full"
+    assert storage_trouble(RuntimeError("attempt to write a readonly database")) == "is read-only"
+    assert storage_trouble(wrapped(ValueError("shapes differ"))) is None
+    assert storage_trouble(OSError(errno.ENOENT, "no such file")) is None
+    assert storage_trouble(None) is None
+    circle = RuntimeError("a")
+    circle.__cause__ = circle
+    assert storage_trouble(circle) is None
+
+
+def test_our_own_errors_keep_their_words_whatever_caused_them(places):
+    """A model folder that may not be read is a wrong request, not a disk that may not be written."""
+
+    def unreadable(out, log):
+        try:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        except OSError:
+            raise DataError("model.base=/x: it cannot be loaded") from None
+
+    with pytest.raises(DataError, match=r"^model\.base=/x: it cannot be loaded$"):
+        made(places, unreadable)
+
+
+def test_other_errors_pass_as_they_are(tmp_path):
+    with pytest.raises(ZeroDivisionError), storage_errors("something", tmp_path):
+        raise ZeroDivisionError
+    with pytest.raises(StorageError, match=r"^first$"), storage_errors("something", tmp_path):
+        raise StorageError("first")
+
+
+def test_a_file_digest_is_its_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert file_digest(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
