@@ -23,7 +23,7 @@ from models import policy as policies
 from models.packed import NAME, Packing
 from models.policy import PolicyAndCritic, policy_and_critic
 from models.tiny import network
-from posttrain.settings.section import TinySettings
+from posttrain.settings.model import TinySettings
 
 EPISODES = 64
 GROUPS = (8, 16, 32, 64)

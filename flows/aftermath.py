@@ -13,7 +13,7 @@ from flows.environment import prefect_home, prepare
 from flows.prefect_database import prefect_database
 from posttrain.errors import PosttrainError
 from posttrain.settings.config import Config
-from posttrain.settings.section import TrackingSettings
+from posttrain.settings.evaluation import TrackingSettings
 from tasks.workspace.paths import Places
 from tasks.workspace.presence import Note, forget, left_behind, present, words_of
 

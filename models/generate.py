@@ -136,7 +136,7 @@ def uniforms(names: Sequence[str], *, samples: int, longest: int, seed: int) -> 
 
 
 class _Draws(LogitsProcessor):  # type: ignore[misc]
-    """Leaves one token a row: the one that the row's uniform draws from its distribution (`posttrain.rl.rollout.drawn_tokens`)."""
+    """Leaves one token a row: the one that the row's uniform draws (`posttrain.rl.rollout.drawn_tokens`)."""
 
     def __init__(self, drawn_by: Tensor, *, start: int, temperature: float) -> None:
         self._drawn_by, self._start, self._temperature = drawn_by, start, temperature

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from posttrain.errors import RequestError
 from posttrain.prompts import PLAIN_CHAT_TEMPLATE, separated
 from posttrain.records import Message, Prompt
-from posttrain.settings.section import ModelSettings
+from posttrain.settings.model import ModelSettings
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 

@@ -26,7 +26,8 @@ from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
 from posttrain.ops.losses import bradley_terry_loss
 from posttrain.ops.masks import is_response, padded
-from posttrain.settings.section import ModelSettings, RewardModelSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.reward_model import RewardModelSettings
 
 CENTRE = "posttrain_centre"
 """Where a reward model's configuration keeps the mean score of the reference demonstrations."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from posttrain.ops.losses import next_token_loss
-from posttrain.settings.section import PretrainSettings, TinySettings
+from posttrain.settings.model import PretrainSettings, TinySettings
 
 
 def network(settings: TinySettings, *, vocabulary: int, context: int, pad: int, eos: int) -> LlamaForCausalLM:

@@ -57,7 +57,7 @@ def one_thread():
 def world_records() -> Mapping[str, list]:
     """Every record of the tiniest world, by role."""
     from posttrain.data.world import generate
-    from posttrain.settings.section import WorldSettings
+    from posttrain.settings.data import WorldSettings
 
     records: dict[str, list] = {}
     for role, record in generate(WorldSettings(corpus_documents=400, demonstrations=32, questions=24, held_out=24)):
@@ -68,7 +68,7 @@ def world_records() -> Mapping[str, list]:
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None) -> TinyWorld:
     """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change."""
-    from posttrain.settings.section import ModelSettings, PretrainSettings, TinySettings
+    from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
     from tasks.base_model import pretrain, tokenizer
     from tasks.workspace.jsonl import write_rows
 

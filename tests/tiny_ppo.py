@@ -14,7 +14,7 @@ from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.sampler import sample
 from posttrain.rl.ppo import Update, ppo
 from posttrain.rl.rewards import Rewards
-from posttrain.settings.section import PPOSettings
+from posttrain.settings.ppo import PPOSettings
 
 PAD, EOS, GOOD, VOCABULARY, CONTEXT, SEED = 0, 1, 5, 16, 24, 3
 QUESTIONS = [[2 + (7 * place + 3 * place * token) % 14 for token in range(1 + place % 5)] for place in range(12)]

@@ -22,7 +22,7 @@ from models.tiny import network, padded, pretrain
 from models.tokenizers import world_tokenizer
 from posttrain.data.world import CAREFUL, draw_author, draw_problem
 from posttrain.prompts import separated
-from posttrain.settings.section import PretrainSettings, TinySettings
+from posttrain.settings.model import PretrainSettings, TinySettings
 
 CONTEXT = 512
 EQUAL: dict[str, Any] = {

@@ -25,7 +25,7 @@ from posttrain.ops.masks import padded
 from posttrain.rl.ppo import Update, ppo
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled
-from posttrain.settings.section import PPOSettings
+from posttrain.settings.ppo import PPOSettings
 
 
 class Clock:

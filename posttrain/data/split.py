@@ -24,7 +24,7 @@ from posttrain.data.shared_text import LEVELS, SharedText, crowds, leave_out_sha
 from posttrain.errors import DataError
 from posttrain.prompts import plain
 from posttrain.records import Demonstration, Question, Record, Text
-from posttrain.settings.section import SplitSettings
+from posttrain.settings.data import SplitSettings
 
 Hashes = NDArray[np.uint32]
 Rows = NDArray[np.int64]

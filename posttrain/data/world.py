@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from posttrain.records import Demonstration, Question, Record, Text
-from posttrain.settings.section import WorldSettings
+from posttrain.settings.data import WorldSettings
 
 NAMES = ("Tom", "Ann", "Ben", "Eva", "Sam", "Mia", "Leo", "Zoe")
 THINGS = ("apples", "coins", "books", "cards", "shells", "stamps")

@@ -2,8 +2,8 @@
 
 What is compared is the choice that an annotator made of a pair: its one, its other, or "equal". A soft label counts as what it
 leans to, and several labels of one pair by one annotator as what their mean leans to. Which response of a pair is its "one" is
-decided by digests (`posttrain.feedback.labels.in_fixed_order`), so that neither position nor quality makes one choice more frequent than
-the other. What is undefined (nobody labelled a pair that another did, everybody said the same) is None, never 0.
+decided by digests (`posttrain.feedback.labels.in_fixed_order`), so that neither position nor quality makes one choice more
+frequent than the other. What is undefined (nobody labelled a pair that another did, everybody said the same) is None, never 0.
 """
 
 from collections import Counter

@@ -169,7 +169,8 @@ def build_report(
     missing = [name for name in PARENT_METRICS if name not in metrics]
     if missing:
         raise ContractError(
-            f"a pipeline must report every metric of PARENT_METRICS (posttrain/report/pipeline.py); missing: {', '.join(missing)}. "
+            f"a pipeline must report every metric of PARENT_METRICS (posttrain/report/pipeline.py); "
+            f"missing: {', '.join(missing)}. "
             "Give None where one is undefined"
         )
     gain = gain_of(models, compared_with=compared_with)

@@ -9,7 +9,7 @@ import numpy as np
 from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import is_equal
 from posttrain.reward_model.calibration import Bin, expected_calibration_error, reliability
-from posttrain.settings.section import RewardModelSettings
+from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.statistics.intervals import Interval, clustered_proportion
 
 LEAST_QUESTIONS = 2

@@ -25,7 +25,7 @@ from posttrain.rl.network import TokenFigures
 from posttrain.rl.processes import shared
 from posttrain.rl.rewards import Rewards, RunningScale, adapted_kl_coef, eos_shaped, token_rewards
 from posttrain.rl.rollout import Episodes, Sampled, chances, derived_generator, joined, questions_of_update
-from posttrain.settings.section import PPOSettings
+from posttrain.settings.ppo import PPOSettings
 from posttrain.statistics.intervals import clustered_error
 
 Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]

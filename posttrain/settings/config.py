@@ -11,28 +11,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError
 
 from posttrain.errors import RequestError, did_you_mean
-from posttrain.settings.section import (
-    DataSettings,
-    DPOSettings,
-    EvaluateSettings,
-    JudgeSettings,
-    LabelSettings,
-    ModelSettings,
-    NotInKey,
-    PPOSettings,
-    PretrainSettings,
-    RewardModelSettings,
-    RLAIFSettings,
-    RLHFSettings,
-    SampleSettings,
-    Section,
-    SFTSettings,
-    SplitSettings,
-    TinySettings,
-    TrackingSettings,
-    ValidationSettings,
-    WorldSettings,
-)
+from posttrain.settings.data import DataSettings, SplitSettings, ValidationSettings, WorldSettings
+from posttrain.settings.dpo import DPOSettings
+from posttrain.settings.evaluation import EvaluateSettings, TrackingSettings
+from posttrain.settings.feedback import LabelSettings, SampleSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
+from posttrain.settings.ppo import PPOSettings, RLAIFSettings, RLHFSettings
+from posttrain.settings.reward_model import RewardModelSettings
+from posttrain.settings.section import NotInKey, Section
+from posttrain.settings.sft import SFTSettings
 
 Method = Literal["sft", "reft", "rlhf", "rlaif", "dpo", "ppo"]
 

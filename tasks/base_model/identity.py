@@ -5,7 +5,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from posttrain.settings.section import ModelSettings
+from posttrain.settings.model import ModelSettings
 from tasks.workspace.artifacts import file_digest
 
 TINY = "tiny"

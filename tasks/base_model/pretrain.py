@@ -10,7 +10,7 @@ from models import tiny
 from models.load import device, load_tokenizer
 from models.size import size_of
 from posttrain.compute import learning
-from posttrain.settings.section import ModelSettings, PretrainSettings, TinySettings
+from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from tasks.base_model.corpus import corpus
 from tasks.base_model.identity import TINY, base_digest
 from tasks.workspace.artifacts import Log, Outcome

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models.load import context_length, load_tokenizer
 from models.tokenizers import bpe_tokenizer, world_tokenizer
-from posttrain.settings.section import ModelSettings, TinySettings
+from posttrain.settings.model import ModelSettings, TinySettings
 from tasks.base_model.corpus import corpus
 from tasks.base_model.identity import TINY
 from tasks.workspace.artifacts import Log, Outcome

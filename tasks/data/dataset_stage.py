@@ -15,6 +15,7 @@ SPLIT_MODULES = (
     "posttrain/data/roles.py",
     "posttrain/data/shared_text.py",
     "posttrain/data/split.py",
+    "tasks/data/__main__.py",
     "tasks/data/stages.py",
     "tasks/workspace/paths.py",
 )

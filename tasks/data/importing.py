@@ -12,7 +12,7 @@ from posttrain.data.formats import format_named, read, recognised
 from posttrain.data.formats.columns import Columns
 from posttrain.data.roles import roles_of
 from posttrain.errors import RequestError
-from posttrain.settings.section import DataSettings
+from posttrain.settings.data import DataSettings
 from tasks.data.bad_rows import BadRows, sentences
 from tasks.data.incoming import importing, put_in_place
 from tasks.data.rows import file_items, hub_items

@@ -87,10 +87,10 @@ def _copy_project(places: Places, folder: Path, roles: Sequence[str]) -> None:
     shutil.copy(places.root / ".dvc" / "config", copy / ".dvc" / "config")
     text = CONFIG.format(cache=os.path.relpath(cache, copy / ".dvc"))
     (copy / ".dvc" / "config.local").write_text(text, encoding="utf-8")
-    packages = {str(Path(module).with_name("__init__.py")) for module in SPLIT_MODULES}
+    packages = {str(folder / "__init__.py") for module in SPLIT_MODULES for folder in Path(module).parents if folder.name}
     for file in ("params.yaml", *SPLIT_MODULES, *sorted(packages)):
         if (places.root / file).exists():
-            (copy / file).parent.mkdir(exist_ok=True)
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(places.root / file, copy / file)
     (prepared(folder) / "dvc.yaml").write_text(stage_text(folder.name, roles), encoding="utf-8")
 

@@ -5,9 +5,8 @@ renamed, so a kill leaves the old ones.
 """
 
 import os
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from posttrain.errors import DataError, PosttrainError, RequestError, StorageError
+from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.records import ANY_RECORD, Record
 from posttrain.settings.config import Config, merge
 from tasks.workspace.paths import Places
@@ -163,23 +162,6 @@ def params_of(places: Places) -> dict[str, object]:
     return params
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a stage; return its exit code."""
-    places = Places(Path.cwd())
-    try:
-        match list(arguments):
-            case ["world"]:
-                make_world(places)
-            case ["split", name]:
-                split_dataset(places, name)
-            case _:
-                raise RequestError(f"{' '.join(arguments)!r} is no data stage: say world, or split <name>")
-    except PosttrainError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
 @dataclass(frozen=True)
 class _Counted:
     """The records of a file, read anew whenever they are iterated over, and how many there are of each kind."""
@@ -192,7 +174,3 @@ class _Counted:
         for record in read_records(self.path):
             self.kinds[record.kind] += 1  # type: ignore[attr-defined]
             yield record
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

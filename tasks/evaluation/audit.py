@@ -14,7 +14,7 @@ from posttrain.feedback.labels import Label
 from posttrain.graders import Sample, build_grader
 from posttrain.records import Question
 from posttrain.rl.rewards import rewarded
-from posttrain.settings.section import PPOSettings
+from posttrain.settings.ppo import PPOSettings
 from posttrain.statistics.intervals import Interval
 from tasks.evaluation.audit_picture import Drawing, draw
 from tasks.feedback.labels import read_labels

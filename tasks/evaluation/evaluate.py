@@ -13,7 +13,8 @@ from models.load import device, load_model, load_tokenizer, prompt_text
 from posttrain.feedback.annotators import Quality, gold_preference
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Question
-from posttrain.settings.section import EvaluateSettings, ModelSettings
+from posttrain.settings.evaluation import EvaluateSettings
+from posttrain.settings.model import ModelSettings
 from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_gain, wilson, win_rate
 from tasks.evaluation.references import preference_accuracy, reference_figures, reference_losses
 from tasks.training.trl import quiet_libraries

@@ -11,7 +11,8 @@ from posttrain.graders import build_grader
 from posttrain.judges.opinions import win_in_both_orders
 from posttrain.judges.quality import JudgeFigures, check_judge, figures_of
 from posttrain.records import Question
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from posttrain.statistics.intervals import win_rate
 from tasks.feedback.pairs import Pair, gold_of
 from tasks.judges.identity import read_form

@@ -10,7 +10,7 @@ from models.load import prompt_text
 from models.logprobs import response_ids, score_responses
 from posttrain.evaluation.reference_loss import per_completion, perplexity
 from posttrain.records import Preference, Question
-from posttrain.settings.section import EvaluateSettings
+from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_difference
 from tasks.workspace.jsonl import has_rows, read_records
 

@@ -1,7 +1,7 @@
 """The stage `label`: who prefers which of two responses, as simulated annotators, the dataset or a store that people filled say.
 
-Each writes `labels.jsonl`, one `posttrain.feedback.labels.Label` a line, and `agreement.json`: how far its annotators agree, and each of
-them by name (docs/feedback.md).
+Each writes `labels.jsonl`, one `posttrain.feedback.labels.Label` a line, and `agreement.json`: how far its annotators agree,
+and each of them by name (docs/feedback.md).
 """
 
 import json
@@ -23,7 +23,7 @@ from posttrain.feedback.labels import (
     question_names,
 )
 from posttrain.records import Preference, Question, Ranking, Rating
-from posttrain.settings.section import LabelSettings
+from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.pairs import Pair, draw_pairs
 from tasks.feedback.store import read_store
 from tasks.workspace.artifacts import Log, Outcome
@@ -51,8 +51,8 @@ def write_labels(out: Path, labels: Sequence[Label]) -> Outcome:
 def label_simulated(out: Path, log: Log, *, samples: Path, settings: LabelSettings, model_uri: str, seed: int) -> Outcome:
     """Label pairs of samples by simulated annotators, who know the right answers and get some labels wrong.
 
-    The pairs are those that any other source would be shown (`tasks.feedback.pairs.draw_pairs`). They go round the annotators, and
-    `labels.overlap` of them go to a second one as well. `at` stays empty: a run repeated gives the same file.
+    The pairs are those that any other source would be shown (`tasks.feedback.pairs.draw_pairs`). They go round the annotators,
+    and `labels.overlap` of them go to a second one as well. `at` stays empty: a run repeated gives the same file.
 
     Raises:
         DataError: a question has no answers, there is no pair, or not one label names a better response.

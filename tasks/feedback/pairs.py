@@ -12,7 +12,7 @@ from posttrain.feedback.annotators import Quality, gold_preference
 from posttrain.feedback.labels import drawn_evenly
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Question
-from posttrain.settings.section import LabelSettings
+from posttrain.settings.feedback import LabelSettings
 from tasks.workspace.jsonl import read_rows
 
 

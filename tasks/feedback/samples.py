@@ -10,7 +10,8 @@ from posttrain.compute import reading
 from posttrain.errors import DataError
 from posttrain.feedback.labels import sampled_questions
 from posttrain.records import Question
-from posttrain.settings.section import ModelSettings, SampleSettings
+from posttrain.settings.feedback import SampleSettings
+from posttrain.settings.model import ModelSettings
 from tasks.training.trl import quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import required, write_rows

@@ -9,7 +9,8 @@ from typing import Any
 from posttrain.feedback.bias import label_figures
 from posttrain.graders import build_grader
 from posttrain.records import Question
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import Pair, gold_of
 from tasks.judges.identity import read_form

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from posttrain.errors import RequestError, did_you_mean
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges.cache import FILE, ReplyCache, judge_mark
 from tasks.judges.replies import printable
 from tasks.judges.server import RefusedError, Server, UnansweredError

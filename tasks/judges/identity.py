@@ -8,7 +8,8 @@ import yaml
 
 from posttrain.errors import RequestError, did_you_mean
 from posttrain.judges.templates import PAGE, Form, FormName, form_of
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.base_model import identity as bases
 
 BASE = "base"

@@ -16,7 +16,9 @@ from posttrain.judges.opinions import Opinion, Usage, expected, inquiry, rescale
 from posttrain.judges.quality import JudgeFigures, check_judge, figures_of
 from posttrain.records import Message
 from posttrain.rl.rewards import RewardFunction, Rewards
-from posttrain.settings.section import JudgeSettings, LabelSettings, ModelSettings
+from posttrain.settings.feedback import LabelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import draw_pairs
 from tasks.judges.cache import ReplyCache

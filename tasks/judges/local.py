@@ -16,7 +16,8 @@ from posttrain.compute import Size
 from posttrain.errors import RequestError
 from posttrain.judges.opinions import Inquiry, Opinion, Usage, from_logprobs
 from posttrain.records import Message, Prompt
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.judges.cache import ReplyCache, reply_key
 from tasks.judges.pairs import Written
 

@@ -9,7 +9,7 @@ from posttrain.judges.opinions import Inquiry, Opinion, Usage, beats, both_order
 from posttrain.judges.quality import JudgedPair
 from posttrain.judges.templates import Form
 from posttrain.records import Prompt
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.feedback.pairs import Pair
 from tasks.training.trl import quiet_libraries
 from tasks.workspace.progress import bar

@@ -14,7 +14,8 @@ from models.size import size_of
 from posttrain.compute import learning
 from posttrain.judges.reviews import VERDICTS, reviewer, reviews
 from posttrain.records import Demonstration, Question
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_records
 from tasks.workspace.progress import bar

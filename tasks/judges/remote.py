@@ -11,7 +11,7 @@ from typing import Any
 from posttrain.errors import RequestError
 from posttrain.judges.opinions import Inquiry, Opinion, Position, Usage, from_counts, from_positions
 from posttrain.records import Prompt
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges.cache import ReplyCache, judge_mark, reply_key
 from tasks.judges.pairs import Written
 from tasks.judges.replies import Reply

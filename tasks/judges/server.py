@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from posttrain.errors import RequestError
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges.replies import ForeignReplyError, Reply, models_of, printable, read_body, reply_of
 from tasks.judges.wire import NoAnswerError, StatusError, Wire
 

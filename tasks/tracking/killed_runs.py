@@ -75,7 +75,8 @@ def _close(ledger: Ledger, run: Any) -> KilledRun:
 def sweep_models(ledger: Ledger) -> list[str]:
     """Take out of MLflow the models that never became a version, with their files; returns their ids.
 
-    A model says in a tag whether its version stands (tasks/tracking/registry.py). One that says no is theirs, once its run has ended.
+    A model says in a tag whether its version stands (tasks/tracking/registry.py). One that says no is theirs,
+    once its run has ended.
     """
     client = ledger.client
     swept = []

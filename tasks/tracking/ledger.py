@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
-from posttrain.settings.section import TrackingSettings
+from posttrain.settings.evaluation import TrackingSettings
 from tasks.tracking.run_notes import description, ended, finished
 from tasks.tracking.store import artifacts_folder, follow_a_move, make_sure_of, opening, plain_errors, require_server, store_uri
 from tasks.workspace.paths import Places

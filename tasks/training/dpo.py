@@ -15,7 +15,8 @@ from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
 from posttrain.feedback.labels import as_preferences, by_pair
-from posttrain.settings.section import DPOSettings, ModelSettings
+from posttrain.settings.dpo import DPOSettings
+from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
 from tasks.training.trl import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
 from tasks.workspace.artifacts import Log, Outcome

@@ -27,7 +27,8 @@ from posttrain.rl.contracts import Signal
 from posttrain.rl.ppo import Update, ppo
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled
-from posttrain.settings.section import ModelSettings, PPOSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.load import reward_function, reward_members, within
 from tasks.rewards.table import RewardSource
 from tasks.training.trl import lora, merged, quiet_libraries

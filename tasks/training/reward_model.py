@@ -30,7 +30,8 @@ from posttrain.feedback.labels import Label, is_equal, split_questions
 from posttrain.graders import Sample, build_grader
 from posttrain.records import Demonstration, Prompt, Question
 from posttrain.reward_model.quality import Quality, ScoredPair, check, check_enough, measured
-from posttrain.settings.section import ModelSettings, RewardModelSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.reward_model import RewardModelSettings
 from tasks.feedback.labels import read_labels
 from tasks.training.trl import lora, merged, quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome, keep_findings

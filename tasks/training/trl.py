@@ -13,7 +13,9 @@ from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.load import device, dtype
-from posttrain.settings.section import DPOSettings, ModelSettings, SFTSettings
+from posttrain.settings.dpo import DPOSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.sft import SFTSettings
 from tasks.workspace.artifacts import Log
 from tasks.workspace.progress import bar
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models.load import load_tokenizer, prompt_text
 from posttrain.errors import DataError
-from posttrain.settings.section import ValidationSettings
+from posttrain.settings.data import ValidationSettings
 from tasks.validation.report import refusal
 from tasks.validation.validate import validate
 from tasks.workspace.artifacts import Log, Outcome, keep_findings

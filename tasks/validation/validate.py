@@ -18,7 +18,7 @@ from posttrain.data.facts import FactTable, HeldOut
 from posttrain.errors import DataError
 from posttrain.prompts import plain
 from posttrain.records import KIND_OF_ROLE, Prompt, Record
-from posttrain.settings.section import ValidationSettings
+from posttrain.settings.data import ValidationSettings
 from tasks.validation.page import page
 from tasks.validation.report import QUARANTINE, RoleReport, ValidationReport, as_json
 from tasks.validation.suite import Example, Expectation, Judge, Outcome, load_suite

@@ -12,7 +12,9 @@ from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import Label, as_preferences
 from posttrain.records import Demonstration
-from posttrain.settings.section import DPOSettings, ModelSettings, SFTSettings
+from posttrain.settings.dpo import DPOSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.sft import SFTSettings
 from tasks.feedback.labels import read_labels
 from tasks.training import dpo, sft
 from tasks.workspace.jsonl import read_records, write_rows

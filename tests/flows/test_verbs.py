@@ -9,7 +9,7 @@ from flows.__main__ import main
 from flows.verbs import OF_FLOWS, VERBS, help_of, joined, markdown, notes_of_unread, overview, refuse_variables, words_of
 from posttrain.errors import RequestError
 from posttrain.settings.config import STAGES, merge
-from posttrain.settings.section import LabelSettings
+from posttrain.settings.feedback import LabelSettings
 
 
 def test_the_table_has_the_verbs_that_run():

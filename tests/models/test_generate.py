@@ -14,7 +14,7 @@ from models import tiny
 from models.generate import Response, generate, uniforms
 from models.load import load_model, load_tokenizer
 from models.tokenizers import world_tokenizer
-from posttrain.settings.section import ModelSettings, TinySettings
+from posttrain.settings.model import ModelSettings, TinySettings
 
 WORDS = ["one", " two", " three", " on", "\n"]
 

@@ -18,7 +18,7 @@ from models.tokenizers import world_tokenizer
 from posttrain.errors import RequestError
 from posttrain.prompts import PLAIN_CHAT_TEMPLATE, transcript
 from posttrain.records import Message
-from posttrain.settings.section import ModelSettings, TinySettings
+from posttrain.settings.model import ModelSettings, TinySettings
 
 DEFAULT = ModelSettings()
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import torch
 
 from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
-from posttrain.settings.section import ModelSettings
+from posttrain.settings.model import ModelSettings
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from models.load import load_model, load_tokenizer
 from models.options import option_ids, option_logprobs
 from posttrain.errors import RequestError
-from posttrain.settings.section import ModelSettings
+from posttrain.settings.model import ModelSettings
 
 TEXTS = [
     "Tom has 12 apples, finds 5. How many?\n12 + 5 = 17. So 17\nVerdict:",

@@ -28,7 +28,8 @@ from models.reward import (
 from models.tokenizers import world_tokenizer
 from posttrain.errors import RequestError
 from posttrain.ops.losses import bradley_terry_loss
-from posttrain.settings.section import ModelSettings, RewardModelSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.reward_model import RewardModelSettings
 from tasks.training.trl import lora, merged
 from tests.tiny_ppo import EOS, GOOD, PAD, llama
 

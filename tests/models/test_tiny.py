@@ -12,7 +12,8 @@ from models import tiny
 from models.tiny import network, padded, pretrain
 from models.tokenizers import EOS, PAD, bpe_tokenizer, world_tokenizer
 from posttrain.data.world import CAREFUL, draw_author, draw_problem, generate
-from posttrain.settings.section import PretrainSettings, TinySettings, WorldSettings
+from posttrain.settings.data import WorldSettings
+from posttrain.settings.model import PretrainSettings, TinySettings
 
 CPU = torch.device("cpu")
 SMALL = TinySettings(layers=2, width=16, heads=2)

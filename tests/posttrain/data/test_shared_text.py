@@ -7,7 +7,7 @@ from posttrain.data.shared_text import CROWD, SharedText, common_hashes, crowds,
 from posttrain.data.split import normalised, shingle_hashes, split
 from posttrain.errors import DataError
 from posttrain.records import Message, Question, Text
-from posttrain.settings.section import SplitSettings
+from posttrain.settings.data import SplitSettings
 
 DEFAULT = SplitSettings()
 VOCABULARY = np.array([f"word{number}" for number in range(4_000)])

@@ -11,7 +11,7 @@ from posttrain.data.roles import in_roles, roles_of
 from posttrain.data.split import minhashes, normalised, rows_a_band, shingle_hashes, split
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Message, Preference, Question, Ranking, Rating, Record, Text
-from posttrain.settings.section import SplitSettings
+from posttrain.settings.data import SplitSettings
 
 DEFAULT = SplitSettings()
 STORY = "the old miller walked down to the river with nine empty sacks and a lantern in his left hand before dawn"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from posttrain.data import world
 from posttrain.data.world import CAREFUL, Author, Problem, draw_author, draw_problem, generate
 from posttrain.graders.answer import grade
-from posttrain.settings.section import WorldSettings
+from posttrain.settings.data import WorldSettings
 
 SMALL = WorldSettings(corpus_documents=3_000, demonstrations=100, questions=100, held_out=100)
 START = re.compile(r"\w+ has (\d+) \w+")

@@ -87,7 +87,8 @@ def test_only_the_order_of_the_proxy_decides_what_gold_gets(samples: list[list[t
 def test_it_has_no_bias() -> None:
     """Normal proxies, whose maximum of 2 is 1/√π on average, of 4 1.02938; gold is ½ and 0.1 for each unit of proxy.
 
-    200 data sets: the mean estimate lies within 4 of its standard errors. tests/posttrain/statistics/test_coverage.py has the intervals.
+    200 data sets: the mean estimate lies within 4 of its standard errors.
+    tests/posttrain/statistics/test_coverage.py has the intervals.
     """
     random = np.random.default_rng(0)
     found = []

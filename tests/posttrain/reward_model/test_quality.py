@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from posttrain.errors import ContractError, DataError
 from posttrain.reward_model.calibration import Bin
 from posttrain.reward_model.quality import Quality, ScoredPair, check, check_enough, measured
-from posttrain.settings.section import RewardModelSettings
+from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.statistics.intervals import Interval, clustered_proportion
 
 SETTINGS = RewardModelSettings(least_of_agreement=0.5, most_calibration_error=0.1, most_length_correlation=0.6)

@@ -14,7 +14,7 @@ from posttrain.rl.network import TokenFigures
 from posttrain.rl.ppo import _errors, _explained_variance, _rate_factor, _Trainer
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled, derived_generator
-from posttrain.settings.section import PPOSettings
+from posttrain.settings.ppo import PPOSettings
 from tests.tiny_ppo import PAD, QUESTIONS, SEED, SETTINGS, llama, run, sampler, score
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]

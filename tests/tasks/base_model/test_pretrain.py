@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from models.load import load_tokenizer
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Message, Question, Text
-from posttrain.settings.section import ModelSettings, PretrainSettings, TinySettings
+from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from tasks.base_model import pretrain as subject
 from tasks.base_model.corpus import corpus
 from tasks.base_model.identity import base_digest

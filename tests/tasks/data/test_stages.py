@@ -226,7 +226,7 @@ def test_params_that_are_not_yaml_are_told(places, text):
 MODULES = """
 import sys
 from pathlib import Path
-from tasks.data.stages import main
+from tasks.data.__main__ import main
 code = main(sys.argv[1:])
 here = Path.cwd()
 files = {Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)}

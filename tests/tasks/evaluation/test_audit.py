@@ -13,7 +13,7 @@ from posttrain.evaluation.overoptimisation import Point, Scale, best_of_n, scale
 from posttrain.feedback.bias import label_figures
 from posttrain.feedback.labels import Label
 from posttrain.graders.answer import grade
-from posttrain.settings.section import PPOSettings
+from posttrain.settings.ppo import PPOSettings
 from tasks.evaluation.audit import audit
 from tasks.evaluation.audit_picture import Drawing, draw
 from tasks.rewards.load import reward_function

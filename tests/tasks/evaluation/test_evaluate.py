@@ -7,7 +7,8 @@ from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
 from posttrain.errors import DataError
 from posttrain.records import Preference, Question
-from posttrain.settings.section import EvaluateSettings, ModelSettings
+from posttrain.settings.evaluation import EvaluateSettings
+from posttrain.settings.model import ModelSettings
 from tasks.evaluation import evaluate as subject
 from tasks.evaluation import references
 from tasks.evaluation.evaluate import PROBLEMS, evaluate, figures

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from posttrain.errors import RequestError
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.evaluation.judge_win_rate import COMPARISONS, compare
 from tasks.workspace.jsonl import PROBLEMS, read_rows, write_rows
 from tests.tasks.judge_servers import completion, faulty

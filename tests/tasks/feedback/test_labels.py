@@ -10,7 +10,8 @@ from posttrain.errors import DataError
 from posttrain.feedback.labels import as_preferences, by_pair, in_fixed_order
 from posttrain.graders.answer import grade
 from posttrain.records import Message, Preference, Question, Ranking, Rating
-from posttrain.settings.section import LabelSettings, ValidationSettings
+from posttrain.settings.data import ValidationSettings
+from posttrain.settings.feedback import LabelSettings
 from tasks.data.importing import import_file
 from tasks.data.stages import split_dataset
 from tasks.feedback.labels import label_from_dataset, label_simulated, read_labels

@@ -8,7 +8,9 @@ from tests.tasks.test_labels import RIGHT, WRONG, log, samples_of
 
 from posttrain.errors import DataError
 from posttrain.records import Question
-from posttrain.settings.section import JudgeSettings, LabelSettings, ModelSettings
+from posttrain.settings.feedback import LabelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import label_simulated, read_labels
 from tasks.feedback.pairs import draw_pairs
 from tasks.judges.judge import label_with_judge

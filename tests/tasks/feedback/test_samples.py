@@ -10,7 +10,8 @@ from models.size import size_of
 from posttrain.errors import DataError
 from posttrain.feedback.labels import sampled_questions
 from posttrain.records import Question
-from posttrain.settings.section import ModelSettings, SampleSettings
+from posttrain.settings.feedback import SampleSettings
+from posttrain.settings.model import ModelSettings
 from tasks.feedback.samples import sample
 from tasks.workspace.jsonl import read_rows
 

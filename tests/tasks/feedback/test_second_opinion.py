@@ -7,7 +7,7 @@ import pytest
 
 from posttrain.errors import DataError
 from posttrain.feedback.labels import Label
-from posttrain.settings.section import LabelSettings
+from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.labels import read_labels, write_labels
 from tasks.feedback.second_opinion import give
 from tasks.workspace.jsonl import write_rows

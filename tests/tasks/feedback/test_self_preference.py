@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.settings.section import JudgeSettings, ModelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
 from tasks.feedback.self_preference import measure
 from tasks.judges.judge import label_with_judge
@@ -124,7 +125,7 @@ def test_a_judge_that_writes_what_was_sampled_too_says_nothing(tmp_path, tiny_wo
 
 def test_the_labels_that_are_learnt_from_are_of_the_same_form(tmp_path, tiny_world, samples):
     """What `label_with_judge` writes names one model on both sides, so nobody takes it for a comparison of two."""
-    from posttrain.settings.section import LabelSettings
+    from posttrain.settings.feedback import LabelSettings
 
     out = tmp_path / "learnt"
     out.mkdir()

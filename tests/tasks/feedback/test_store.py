@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from posttrain.errors import DataError, RequestError
 from posttrain.feedback.labels import Label
 from posttrain.records import Message, Question
-from posttrain.settings.section import LabelSettings
+from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.labels import label_from_file, read_labels
 from tasks.feedback.store import read_store, store_files
 from tasks.workspace.jsonl import write_rows

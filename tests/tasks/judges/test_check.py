@@ -4,7 +4,7 @@ import pytest
 
 from posttrain.errors import RequestError
 from posttrain.judges.opinions import Inquiry
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges.cache import FILE, ReplyCache
 from tasks.judges.check import check_server
 from tasks.judges.remote import ServerJudge

@@ -19,7 +19,9 @@ from models.size import size_of
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.feedback.labels import Label
 from posttrain.records import Question
-from posttrain.settings.section import JudgeSettings, LabelSettings, ModelSettings
+from posttrain.settings.feedback import LabelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings
 from tasks.judges import local as judge_local
 from tasks.judges.identity import judge_digest, read_form
 from tasks.judges.judge import judge_reward, label_with_judge
@@ -197,7 +199,8 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
     good = (200, completion("A", logprobs={"A": -0.1, "B": -2.5}))
     with faulty(lambda body, number: good if number < 9 else "slow") as server:
         script = (
-            "import sys; from pathlib import Path; from posttrain.settings.section import *; from tasks.judges.judge import label_with_judge\n"
+            "import sys; from pathlib import Path; from posttrain.settings.section import *\n"
+            "from tasks.judges.judge import label_with_judge\n"
             f"out = Path({str(tmp_path / 'killed')!r}); out.mkdir()\n"
             f"label_with_judge(out, None, samples=Path({str(samples)!r}), base=None, tokenizer=None, model=ModelSettings(),"
             f" labels=LabelSettings(), settings=JudgeSettings(kind='openai', model='m', base_url={server.url!r}, concurrency=2,"

@@ -4,7 +4,7 @@ import pytest
 
 from posttrain.errors import RequestError
 from posttrain.judges.opinions import Inquiry
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges import wire as judge_wire
 from tasks.judges.cache import ReplyCache
 from tasks.judges.remote import ServerJudge

@@ -14,7 +14,9 @@ from models.tiny import network
 from posttrain.errors import ContractError, RequestError
 from posttrain.judges.reviews import VERDICTS, reviewer
 from posttrain.records import Question
-from posttrain.settings.section import JudgeSettings, LabelSettings, ModelSettings, TinySettings
+from posttrain.settings.feedback import LabelSettings
+from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.model import ModelSettings, TinySettings
 from tasks.judges import practice as subject
 from tasks.judges.judge import label_with_judge
 from tasks.judges.practice import practise_judging

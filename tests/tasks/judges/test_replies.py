@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from posttrain.errors import RequestError
 from posttrain.judges.opinions import Inquiry, Position
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges.cache import ReplyCache, reply_key
 from tasks.judges.remote import ServerJudge
 from tasks.judges.replies import ForeignReplyError, models_of, read_body, reply_of

@@ -9,7 +9,7 @@ import pytest
 
 from posttrain.errors import RequestError, StorageError
 from posttrain.judges.opinions import Inquiry
-from posttrain.settings.section import JudgeSettings
+from posttrain.settings.judge import JudgeSettings
 from tasks.judges.cache import ReplyCache, reply_key
 from tasks.judges.remote import ServerJudge
 from tasks.judges.replies import reply_of

@@ -16,7 +16,7 @@ import pytest
 
 from posttrain.errors import RequestError, StorageError
 from posttrain.settings.config import Config
-from posttrain.settings.section import TrackingSettings
+from posttrain.settings.evaluation import TrackingSettings
 from tasks.tracking import store as ledger_store
 from tasks.tracking.ledger import Ledger, StageRun, server_command, server_environment
 from tasks.tracking.registry import register
@@ -293,7 +293,7 @@ OPEN_ONCE = """
 import sys
 from pathlib import Path
 from posttrain.settings.config import Config
-from posttrain.settings.section import TrackingSettings
+from posttrain.settings.evaluation import TrackingSettings
 from tasks.workspace.paths import Places
 from tasks.tracking.ledger import Ledger
 ledger = Ledger.open(Places(Path(sys.argv[1])), TrackingSettings())

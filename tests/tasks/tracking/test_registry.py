@@ -12,7 +12,7 @@ import pytest
 
 from posttrain.errors import ContractError, RequestError, StorageError
 from posttrain.settings.config import Config
-from posttrain.settings.section import TrackingSettings
+from posttrain.settings.evaluation import TrackingSettings
 from tasks.rewards.table import reward_source
 from tasks.tracking import store as ledger_store
 from tasks.tracking.ledger import Ledger

@@ -18,7 +18,8 @@ from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import sampled_questions
 from posttrain.records import Question
 from posttrain.rl.rewards import Rewards
-from posttrain.settings.section import ModelSettings, PPOSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.table import RewardSource, reward_source
 from tasks.training import ppo
 from tasks.workspace.artifacts import file_digest

@@ -11,7 +11,8 @@ from models.reward import centre_of, load_reward_model, score_texts
 from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import Label
-from posttrain.settings.section import ModelSettings, RewardModelSettings
+from posttrain.settings.model import ModelSettings
+from posttrain.settings.reward_model import RewardModelSettings
 from tasks.feedback.labels import write_labels
 from tasks.training import reward_model
 from tasks.workspace.jsonl import read_rows

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from models import tiny
-from posttrain.settings.section import DPOSettings, ModelSettings, SFTSettings, TinySettings
+from posttrain.settings.dpo import DPOSettings
+from posttrain.settings.model import ModelSettings, TinySettings
+from posttrain.settings.sft import SFTSettings
 from tasks.training import dpo, sft
 from tasks.training.trl import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments, steps_of
 

@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from models.load import load_tokenizer, prompt_text
 from posttrain.errors import DataError
 from posttrain.records import Message
-from posttrain.settings.section import ValidationSettings
+from posttrain.settings.data import ValidationSettings
 from tasks.validation.gate import REPORTS, pass_gate
 from tasks.validation.suite import suites_digest
 

@@ -8,7 +8,7 @@ import pytest
 from posttrain.data.facts import FACTS, FactTable, HeldOut
 from posttrain.errors import DataError
 from posttrain.records import KIND_OF_ROLE
-from posttrain.settings.section import ValidationSettings
+from posttrain.settings.data import ValidationSettings
 from tasks.validation.report import as_json, refusal, summary_lines
 from tasks.validation.suite import Judge, load_suite, percent
 from tasks.validation.validate import read_records, validate

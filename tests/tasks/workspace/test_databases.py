@@ -18,7 +18,7 @@ import pytest
 from flows import prefect_database
 from flows.prefect_database import check_database, has_answered, why_it_failed
 from posttrain.errors import StorageError
-from posttrain.settings.section import TrackingSettings
+from posttrain.settings.evaluation import TrackingSettings
 from tasks.judges import cache as judge_cache
 from tasks.judges.cache import ReplyCache
 from tasks.tracking.ledger import Ledger

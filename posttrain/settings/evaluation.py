@@ -1,0 +1,32 @@
+"""How models are evaluated, and where runs are tracked."""
+
+from typing import Annotated
+
+from posttrain.settings.section import BatchSize, Count, NotInKey, Positive, Section, WholeNumber
+
+
+class EvaluateSettings(Section):
+    """Evaluation on held-out questions."""
+
+    most_questions: WholeNumber = 0
+    """Held-out questions used, at most; 0: all. One alone has no interval."""
+    samples: Count = 2
+    """Sampled responses a question, beside the greedy one."""
+    temperature: Positive = 1.0
+    """Of the sampled responses."""
+    max_new_tokens: Count = 64
+    """Response tokens, at most; the same limit holds when samples are drawn for labelling."""
+    batch_size: BatchSize = 512
+    """Sequences generated together, at most; it decides nothing about the figures."""
+    judge: Annotated[bool, NotInKey()] = False
+    """The judge of `judge.*` compares held-out answers with those of the model that the method started from, pairwise and in both
+    orders (docs/judges.md): a win rate where no program can check. It takes two questions to the judge for each held-out one."""
+
+
+class TrackingSettings(Section):
+    """Where results are written."""
+
+    experiment: str = "posttrain"
+    """MLflow experiment; runs compare within one."""
+    uri: str = ""
+    """MLflow server; empty: the SQLite store below `mlflow/`."""

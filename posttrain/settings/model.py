@@ -1,0 +1,54 @@
+"""The base that a pipeline starts from, and how the tiny one is made."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from posttrain.settings.section import Count, Positive, Section, WholeNumber
+
+
+class TinySettings(Section):
+    """The network made here when `model.base=tiny` (docs/decisions/0003-world.md)."""
+
+    layers: Count = 3
+    """Transformer blocks."""
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Of the hidden state; with 3 layers 0.15 M weights."""
+    heads: Count = 4
+    """Attention heads."""
+    vocabulary: Annotated[int, Field(ge=260)] = 2_000
+    """Byte-level BPE tokens, where the data is not the default world (which has its own word list)."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width must be a multiple of twice heads ({2 * self.heads}), got {self.width}")
+        return self
+
+
+class ModelSettings(Section):
+    """The base model that every method starts from."""
+
+    base: str = "tiny"
+    """`tiny`, a local Hugging Face directory, or a hub id. Safetensors only; code in the model's folder is never run."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    context: Count = 512
+    """Tokens of prompt and response together, at most; a model with a shorter context lowers it."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere."""
+    lora_rank: WholeNumber = 0
+    """0 trains all weights; else the rank of LoRA adapters (arXiv:2106.09685) on every linear layer."""
+    lora_alpha: Positive = 32.0
+    """LoRA scale: the update is multiplied by `lora_alpha / lora_rank` (arXiv:2106.09685, section 4.1)."""
+
+
+class PretrainSettings(Section):
+    """Pretraining of the tiny base."""
+
+    steps: Count = 1_300
+    """Optimiser steps; 2.7 M tokens in all (docs/decisions/0003-world.md)."""
+    batch_tokens: Count = 2_048
+    """Tokens a step, padding included."""
+    learning_rate: Positive = 4e-3
+    """Peak of a one-cycle schedule (docs/decisions/0003-world.md)."""
