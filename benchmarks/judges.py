@@ -1,4 +1,4 @@
-"""What practice and form make of the default judge: its accuracy on pairs of samples of the SFT model.
+"""What practice and mode make of the default judge: its accuracy on pairs of samples of the SFT model.
 
     python -m benchmarks.judges [seed=0] [steps=0,400,600] [practices=0]
 
@@ -20,9 +20,9 @@ from rich.table import Table
 from benchmarks.pipeline import cell, fresh_copy, run
 from posttrain.settings.config import merge
 
-FORMS = ("pointwise", "pairwise")
-NO_LIMITS = {"most_flips": 1.0, "least_conviction": 0.0, "most_unreadable": 1.0}
-COLUMNS = ("steps", "seed of practice", "form", "accuracy %", "distance from 0.5", "flips %", "questions", "practice s")
+MODES = ("pointwise", "pairwise")
+NO_LIMITS = {"max_flips": 1.0, "min_conviction": 0.0, "max_unreadable": 1.0}
+COLUMNS = ("steps", "seed of practice", "mode", "accuracy %", "distance from 0.5", "flips %", "questions", "practice s")
 
 
 def artifact(root: Path, report: dict[str, Any], stage: str) -> Path:
@@ -76,24 +76,24 @@ class Bench:
             _ignore,
             data=self._data,
             base=self._base,
-            settings=self._config.judge.model_copy(update={"practice": steps}),
+            settings=self._config.judge.model_copy(update={"practice_steps": steps}),
             seed=seed,
             **self._common,
         )
         return out, float(outcome.costs["train_seconds"])
 
-    def judged(self, judge: Path, form: str) -> dict[str, Any]:
-        """Return `judge.json` of the judge's labels in one form."""
+    def judged(self, judge: Path, mode: str) -> dict[str, Any]:
+        """Return `judge.json` of the judge's labels in one mode."""
         from tasks.judges.judge import label_with_judge
 
-        out = self._folder(f"labels-{judge.name}-{form}")
+        out = self._folder(f"labels-{judge.name}-{mode}")
         label_with_judge(
             out,
             _ignore,
             samples=self._samples,
             base=judge,
             labels=self._config.labels,
-            settings=self._config.judge.model_copy(update={"form": form, **NO_LIMITS}),
+            settings=self._config.judge.model_copy(update={"mode": mode, **NO_LIMITS}),
             templates=self._root / "data" / "judges",
             cache=out / "cache",
             findings=out,
@@ -121,12 +121,12 @@ def main(words: list[str]) -> None:
         for count in steps:
             for practice in practices if count else practices[:1]:
                 judge, seconds = bench.practised(count, practice)
-                for form in FORMS:
-                    told = bench.judged(judge, form)
+                for mode in MODES:
+                    told = bench.judged(judge, mode)
                     table.add_row(
                         str(count),
                         str(practice) if count else "–",
-                        form,
+                        mode,
                         cell(told["accuracy"]),
                         f"{told['conviction']:.3f}",
                         "–" if told.get("flip_share") is None else f"{100 * told['flip_share']:.0f}",

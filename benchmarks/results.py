@@ -97,7 +97,7 @@ def section(runs: Sequence[Run]) -> str:
         "on another machine or with another number of threads, moved SFT by 3 points, DPO by 2, RLHF by 7 and RLAIF by 9.",
         "",
         "What feedback was worth, %: right about which of two samples is better, where one is (gold is a program that knows the "
-        "answers). Annotators are simulated. How good the judge is was set (`judge.practice`, `judge.slip_share`), so that "
+        "answers). Annotators are simulated. How good the judge is was set (`judge.practice_steps`, `judge.slip_share`), so that "
         "RLAIF is above or below RLHF here is no result.",
         "",
         *_table(["", *(f"seed {seed}" for seed in seeds)], _feedback_rows(seeds, by)),

@@ -21,7 +21,7 @@ from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
-from posttrain.settings.config import Config, merge
+from posttrain.settings.config import Config, merge, renamed
 from tasks.workspace.paths import Places
 
 LEAST_FREE_MB = 500
@@ -46,7 +46,10 @@ def configuration(places: Places, overrides: Sequence[str]) -> Config:
         ) from None
     if not isinstance(params, dict):
         raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
-    return merge(params, overrides)
+    config = merge(params, overrides)
+    for notice in renamed(params, overrides):
+        say(notice)
+    return config
 
 
 def check_disk(places: Places) -> None:

@@ -254,8 +254,9 @@ def notes(stages: Stages, config: Config, feedback: Feedback) -> list[str]:
             told.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
     if any(stage.name == "judge" for stage in stages.done):
         told.append(
-            f"the judge is the base after {config.judge.practice} steps on simulated reviews (judge.practice); their writers "
-            f"know the right answers, but say the opposite in {100 * config.judge.slip_share:g} % of the cases (judge.slip_share)"
+            f"the judge is the base after {config.judge.practice_steps} steps on simulated reviews (judge.practice_steps); "
+            f"their writers know the right answers, but say the opposite in {100 * config.judge.slip_share:g} % of the cases "
+            "(judge.slip_share)"
             + (f" and all misread '{misread}' (judge.misread_verbs)" if (misread := config.judge.misread_verbs) else "")
             + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
         )

@@ -10,13 +10,13 @@ from typing import Any
 from flows.course import Course
 from posttrain.errors import DataError, RequestError
 from posttrain.judges.reviews import reviewer
-from posttrain.judges.templates import FormName
+from posttrain.judges.templates import Mode
 from posttrain.records import Preference, Question
 from posttrain.report.audit import WHO
 from posttrain.settings.config import Config, flat
 from tasks.base_model.identity import TINY
 from tasks.feedback.store import read_store, store_files
-from tasks.judges.identity import BASE, judge_digest, read_form
+from tasks.judges.identity import BASE, judge_digest, read_template
 from tasks.rewards.table import RewardSource
 from tasks.workspace.artifacts import Artifact, file_digest
 from tasks.workspace.jsonl import has_rows, required
@@ -26,7 +26,7 @@ FEEDBACK = ("preferences", "ratings", "rankings")
 """Roles of a dataset that labels can be made of."""
 WORLD = "world"
 """The dataset whose reviews can be written here."""
-PRACTICE = ("practice", "misread_verbs", "slip_share")
+PRACTICE = ("practice_steps", "misread_verbs", "slip_share")
 """Settings of the judge that decide what its practice makes of it."""
 TEMPLATES = "judges"
 """Folder of the judge's prompts that have a name, below `data/`."""
@@ -52,8 +52,8 @@ def label_source(config: Config, data: Path) -> str:
     asked = config.labels.source
     if config.method == "rlaif" and asked not in ("auto", "judge"):
         raise RequestError(f"method rlaif learns from a judge, and labels.source={asked} is none. For other labels: METHOD=rlhf")
-    if asked == "file" and not config.labels.file:
-        raise RequestError('labels.source=file needs the store of labels: SET="labels.source=file labels.file=labels.jsonl"')
+    if asked == "people" and not config.labels.file:
+        raise RequestError('labels.source=people needs the store of labels: SET="labels.source=people labels.file=labels.jsonl"')
     if asked != "auto":
         return asked
     if config.method == "rlaif":
@@ -83,7 +83,7 @@ def check_feedback(config: Config, data: Path) -> None:
             f"{config.data.name} has neither preferences nor answers, so nobody can tell which of two samples is better. "
             "Import preferences, or questions with answers"
         )
-    if config.labels.file and source in ("file", "judge"):
+    if config.labels.file and source in ("people", "judge"):
         read_store(Path(config.labels.file), questions={one.id: one for one in questions}, responses=None)
 
 
@@ -133,7 +133,7 @@ def make_labels(course: Course, source: str, samples: Artifact | None, start: Ar
     written_by = _writer(start)
     if source == "judge":
         return judged(course, samples, base, written_by)
-    if source == "file":
+    if source == "people":
         return stages.run(
             "label",
             "tasks.feedback.labels:label_from_file",
@@ -193,7 +193,7 @@ def compare_with_own(course: Course, samples: Artifact, start: Artifact, base: A
     return course.run(
         "self_preference",
         "tasks.feedback.self_preference:measure",
-        reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
+        reads={"samples": samples, "judge": _judge_key(course, judge, mode=None)},
         also={
             "judge.own_questions": config.judge.own_questions,
             "evaluate.max_new_tokens": longest,
@@ -232,7 +232,7 @@ def of_reward_model(reward_model: Artifact) -> RewardSource:
 def practises(config: Config) -> bool:
     """Return whether the judge that is called `base` practises on reviews first: on the tiny world, with the tiny base."""
     is_tiny_world = config.data.name == WORLD and config.model.base == TINY
-    return is_tiny_world and config.judge.kind == "local" and config.judge.model == BASE and config.judge.practice > 0
+    return is_tiny_world and config.judge.backend == "local" and config.judge.model == BASE and config.judge.practice_steps > 0
 
 
 def practised(course: Course, base: Artifact) -> Artifact:
@@ -259,7 +259,7 @@ def judged(course: Course, samples: Artifact, base: Artifact, written_by: str) -
     return course.run(
         "label",
         "tasks.judges.judge:label_with_judge",
-        reads={"samples": samples, "judge": _judge_key(course, judge, form=None)},
+        reads={"samples": samples, "judge": _judge_key(course, judge, mode=None)},
         also={
             "labels.source": "judge",
             "labels.pairs": labels.pairs,
@@ -285,7 +285,7 @@ def of_judge(course: Course, base: Artifact) -> RewardSource:
     return RewardSource(
         kind="judge",
         name=f"the judge {config.judge.model}",
-        digest=_judge_key(course, judge, form="pointwise"),
+        digest=_judge_key(course, judge, mode="pointwise"),
         judge={
             "settings": config.judge,
             "base": judge.path,
@@ -317,7 +317,7 @@ def compared_by_judge(
             reads={
                 "results": results[name],
                 "start_results": results[start],
-                "judge": _judge_key(course, judge, form="pairwise"),
+                "judge": _judge_key(course, judge, mode="pairwise"),
             },
             also=_deciding(config),
             results=results[name].path,
@@ -398,10 +398,10 @@ def check_judge_settings(config: Config, places: Places) -> None:
     reviewer(settings.misread_verbs, slip_share=settings.slip_share)
     is_direct = config.method == "rlaif" and config.rlaif.direct
     if is_learnt_from_judge(config):
-        read_form(settings, folder=places.data / TEMPLATES, form="pointwise" if is_direct else None)
+        read_template(settings, folder=places.data / TEMPLATES, mode="pointwise" if is_direct else None)
     if config.evaluate.judge:
-        read_form(settings, folder=places.data / TEMPLATES, form="pairwise", needed_by="evaluate.judge")
-    if settings.kind == "local" and settings.model != BASE:
+        read_template(settings, folder=places.data / TEMPLATES, mode="pairwise", needed_by="evaluate.judge")
+    if settings.backend == "local" and settings.model != BASE:
         from models.load import check_base
 
         check_base(settings.model, setting="judge.model", default=BASE)
@@ -414,7 +414,7 @@ def check_judge_server(config: Config, places: Places) -> list[str]:
     Raises:
         RequestError: it cannot be asked.
     """
-    if config.judge.kind != "openai":
+    if config.judge.backend != "openai":
         return []
     from tasks.judges.check import check_server
 
@@ -431,16 +431,16 @@ def _store_digests(config: Config) -> dict[str, str]:
     return {file.name: file_digest(file) for file in store_files(Path(config.labels.file))} if config.labels.file else {}
 
 
-def _judge_key(course: Course, judge: Artifact, *, form: FormName | None) -> str:
+def _judge_key(course: Course, judge: Artifact, *, mode: Mode | None) -> str:
     """Return a digest of who is asked, and how."""
     settings = course.config.judge
-    template = read_form(settings, folder=course.stages.places.data / TEMPLATES, form=form)
+    template = read_template(settings, folder=course.stages.places.data / TEMPLATES, mode=mode)
     told = [judge_digest(settings, base_digest=judge.digest), template.digest, _deciding(course.config)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _deciding(config: Config) -> dict[str, Any]:
     """Return the judge's settings that decide what it says; patience, prices and speed do not."""
-    names = ("kind", "model", "form", "reasoning", "samples", "max_tokens", "budget")
-    limits = ("most_flips", "least_conviction", "most_unreadable")
+    names = ("backend", "model", "mode", "reasoning", "samples", "max_tokens", "budget")
+    limits = ("max_flips", "min_conviction", "max_unreadable")
     return {f"judge.{name}": getattr(config.judge, name) for name in (*names, *limits)}

@@ -212,12 +212,9 @@ def validate(stages: Stages, config: Config, data: DatasetVersion, tokenizer: Ar
 
 def check_roles(config: Config, checked: Artifact) -> None:
     """Refuse before training what would fail after it: a method without its data, or fewer than two held-out questions."""
-    if (
-        len(required(checked.path, "held_out", Question, why="models are evaluated on")) < 2
-        or config.evaluate.most_questions == 1
-    ):
+    if len(required(checked.path, "held_out", Question, why="models are evaluated on")) < 2 or config.evaluate.max_questions == 1:
         raise DataError(
-            "one held-out question has no interval: give two at least (split.held_out in params.yaml, evaluate.most_questions)"
+            "one held-out question has no interval: give two at least (split.held_out in params.yaml, evaluate.max_questions)"
         )
     wanted = stages_of(config)
     if "sft" in wanted:

@@ -15,7 +15,7 @@ LABELLING = {
     "simulated": "simulated annotators compare samples",
     "dataset": "taking the dataset's own feedback",
     "judge": "the judge compares samples",
-    "file": "taking the labels of people",
+    "people": "taking the labels of people",
 }
 
 
@@ -83,7 +83,7 @@ def _has_answers(questions: Path) -> bool:
 def _doing(name: str, config: Config, data: Path) -> str:
     if name.startswith("evaluate-"):
         count = _rows(data / "held_out.jsonl")
-        most = config.evaluate.most_questions
+        most = config.evaluate.max_questions
         return f"{name.removeprefix('evaluate-')} answers {min(count, most) if most else count:,} held-out questions"
     if name.startswith("judge-"):
         return "the judge compares held-out answers with those before"
@@ -93,7 +93,7 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "base": f"pretraining for {config.pretrain.steps:,} steps" if config.model.base == TINY else config.model.base,
         "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
         "sample": f"drawing {config.sample.per_prompt} responses to each question",
-        "judge": f"practising the judge for {config.judge.practice:,} steps",
+        "judge": f"practising the judge for {config.judge.practice_steps:,} steps",
         "label": LABELLING.get(_source(config, data), ""),
         "second_opinion": "asking others about the judge's pairs",
         "self_preference": "does the judge prefer its own responses",

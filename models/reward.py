@@ -243,7 +243,7 @@ class RewardStep:
 
 def steps_of(settings: RewardModelSettings, *, groups: int) -> int:
     """Return the optimiser steps that a member's training takes."""
-    return min(settings.most_steps, math.ceil(math.ceil(groups / settings.batch_size) * settings.epochs))
+    return min(settings.max_steps, math.ceil(math.ceil(groups / settings.batch_size) * settings.epochs))
 
 
 def train_reward_network(
@@ -267,7 +267,7 @@ def train_reward_network(
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     steps = steps_of(settings, groups=len(groups))
-    rising = max(1.0, settings.warmup * steps)
+    rising = max(1.0, settings.warmup_ratio * steps)
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / rising, 1 - step / steps))
     batches = _batches(len(groups), settings.batch_size, seed=seed)

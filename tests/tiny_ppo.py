@@ -21,14 +21,14 @@ QUESTIONS = [[2 + (7 * place + 3 * place * token) % 14 for token in range(1 + pl
 SETTINGS = {
     "updates": 2,
     "episodes": 16,
-    "mini_batch": 8,
+    "mini_batch_size": 8,
     "device_batch_size": 8,
     "max_new_tokens": 6,
     "learning_rate": 1e-3,
     "critic_learning_rate": 1e-3,
     "kl_coef": 0.05,
-    "least_finished": 0.0,
-    "longest_growth": 100.0,
+    "min_finished": 0.0,
+    "max_length_growth": 100.0,
 }
 
 

@@ -75,7 +75,7 @@ def _compare_rollout(found: Comparisons, told: Mapping[str, Tensor], given: Mapp
         for where in (moved, lengths)
     )
     found.add("rewards, score one place later as TRL has it", reward, loop["rewards"], plain=ours)
-    how = {"discount": given["discount"], "gae_lambda": given["gae_lambda"]}
+    how = {"gamma": given["gamma"], "gae_lambda": given["gae_lambda"]}
     advantage, returns = generalised_advantages(loop["rewards"], loop["values"], is_valued, **how)
     plain, _ = generalised_advantages(ours, loop["values"], is_response, **how)
     response = is_response.float()

@@ -32,7 +32,7 @@ EQUAL: dict[str, Any] = {
     "clip_range": 0.2,
     "value_clip_range": 0.2,
     "value_coef": 1.0,
-    "discount": 1.0,
+    "gamma": 1.0,
     "gae_lambda": 0.95,
     "temperature": 1.0,
     "adam_epsilon": 1e-5,

@@ -54,16 +54,16 @@ class Clock:
 
 def settings_of(given: dict[str, Any], *, updates: int) -> PPOSettings:
     """Return the common hyper-parameters as ours; what TRL does not have (clipped gradients, collapse contracts) is off."""
-    same = ("episodes", "epochs", "kl_coef", "clip_range", "value_clip_range", "value_coef", "discount", "gae_lambda")
+    same = ("episodes", "epochs", "kl_coef", "clip_range", "value_clip_range", "value_coef", "gamma", "gae_lambda")
     mini_batch = given["episodes"] // given["mini_batches"]
     return PPOSettings(
         **{name: given[name] for name in (*same, "temperature", "adam_epsilon", "learning_rate")},
         critic_learning_rate=given["learning_rate"],
-        mini_batch=mini_batch,
+        mini_batch_size=mini_batch,
         max_new_tokens=given["longest"],
         updates=updates,
-        most_gradient=1e9,
-        least_finished=0.0,
+        max_grad_norm=1e9,
+        min_finished=0.0,
         patience=10**6,
     )
 

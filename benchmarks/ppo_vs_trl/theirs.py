@@ -89,7 +89,7 @@ def config(given: dict[str, Any], *, seed: int, updates: int, scratch: Path) -> 
         cliprange=given["clip_range"],
         cliprange_value=given["value_clip_range"],
         vf_coef=given["value_coef"],
-        gamma=given["discount"],
+        gamma=given["gamma"],
         lam=given["gae_lambda"],
         temperature=given["temperature"],
         response_length=given["longest"],

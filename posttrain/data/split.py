@@ -369,10 +369,10 @@ def _choose(family: NDArray[np.int32], prompts: _Prompts, settings: SplitSetting
             if not room:
                 break
     smallest = int(size[known].min())
-    if not taken and smallest > settings.most_held_out:
+    if not taken and smallest > settings.max_held_out:
         raise DataError(
             f"nothing can be held out: the smallest of the dataset's {len(known)} families has {smallest} records, more than "
-            f"split.most_held_out ({settings.most_held_out}). Raise it in params.yaml, or give the records narrower families"
+            f"split.max_held_out ({settings.max_held_out}). Raise it in params.yaml, or give the records narrower families"
         )
     chosen = taken or [int(known[np.argmin(size[known])])]
     return np.isin(family, chosen)
@@ -380,7 +380,7 @@ def _choose(family: NDArray[np.int32], prompts: _Prompts, settings: SplitSetting
 
 def _room(total: int, settings: SplitSettings) -> int:
     """Return how many of `total` records are held out, if families fit."""
-    return min(max(1, round(settings.held_out * total)), settings.most_held_out)
+    return min(max(1, round(settings.held_out * total)), settings.max_held_out)
 
 
 def _seeded(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

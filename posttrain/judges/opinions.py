@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from posttrain.judges.templates import Form
+from posttrain.judges.templates import Template
 from posttrain.judges.words import option_in
 from posttrain.prompts import transcript
 from posttrain.records import Prompt
@@ -110,15 +110,15 @@ def shown(prompt: Prompt) -> str:
     return prompt.rstrip() if isinstance(prompt, str) else transcript(prompt).removesuffix("\n\nAssistant:").strip()
 
 
-def inquiry(form: Form, *, reasoning: bool, **texts: str) -> Inquiry:
-    """Return a form's question with the texts in their places; braces within a text are text."""
+def inquiry(template: Template, *, reasoning: bool, **texts: str) -> Inquiry:
+    """Return a mode's question with the texts in their places; braces within a text are text."""
     return Inquiry(
-        system=form.system,
-        question=form.rendered(**texts),
-        think=form.think if reasoning else "",
-        ending=form.ending,
-        options=tuple(form.options),
-        is_chat=form.is_chat,
+        system=template.system,
+        question=template.rendered(**texts),
+        think=template.think if reasoning else "",
+        ending=template.ending,
+        options=tuple(template.options),
+        is_chat=template.is_chat,
     )
 
 

@@ -103,39 +103,39 @@ def _accuracy(labelled: Sequence[tuple[JudgedPair, float]]) -> Interval | None:
     return share_with_gold(known)
 
 
-def check_judge(figures: JudgeFigures, *, name: str, most_flips: float, least_conviction: float, most_unreadable: float) -> None:
+def check_judge(figures: JudgeFigures, *, name: str, max_flips: float, min_conviction: float, max_unreadable: float) -> None:
     """Refuse the labels of a judge that looks at the place, has no opinion, or cannot be read.
 
     Args:
         figures: of the pairs it labelled.
         name: of the judge, for messages.
-        most_flips: share.
-        least_conviction: mean distance from 0.5.
-        most_unreadable: share.
+        max_flips: share.
+        min_conviction: mean distance from 0.5.
+        max_unreadable: share.
 
     Raises:
         ContractError: one of them is beyond its limit; the text gives all figures.
     """
     faults = []
-    if figures.unreadable_share > most_unreadable:
+    if figures.unreadable_share > max_unreadable:
         faults.append(
             f"{figures.unreadable_share:.1%} of the pairs have a reply that is none of the options, allowed are "
-            f"{most_unreadable:.1%} (judge.most_unreadable)"
+            f"{max_unreadable:.1%} (judge.max_unreadable)"
         )
-    if figures.flip_share is not None and figures.flip_share > most_flips:
+    if figures.flip_share is not None and figures.flip_share > max_flips:
         faults.append(
             f"the winner of {figures.flip_share:.1%} of the pairs is another when the order is swapped, allowed are "
-            f"{most_flips:.1%} (judge.most_flips): it looks at the place and not at the text"
+            f"{max_flips:.1%} (judge.max_flips): it looks at the place and not at the text"
         )
-    if figures.pairs and figures.conviction < least_conviction:
+    if figures.pairs and figures.conviction < min_conviction:
         faults.append(
-            f"its labels lie {figures.conviction:.4f} from 0.5 on average, at least {least_conviction:g} is needed "
-            "(judge.least_conviction): it has no opinion"
+            f"its labels lie {figures.conviction:.4f} from 0.5 on average, at least {min_conviction:g} is needed "
+            "(judge.min_conviction): it has no opinion"
         )
     if faults:
         raise ContractError(
             f"the judge {name} is not fit to label {figures.pairs} pairs: {'; '.join(faults)}. {_told(figures)}Take another "
-            "judge (judge.model), form (judge.form) or template (judge.template): docs/judges.md"
+            "judge (judge.model), mode (judge.mode) or template (judge.template): docs/judges.md"
         )
 
 

@@ -1,4 +1,4 @@
-"""The prompts of AI judges as files that one can edit: principles, a question in either form, and the answers that count."""
+"""The prompts of AI judges as files that one can edit: principles, a question in either mode, and the answers that count."""
 
 import hashlib
 import json
@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 from posttrain.errors import RequestError, did_you_mean
 
-FormName = Literal["pairwise", "pointwise"]
-PLACES: dict[FormName, tuple[str, ...]] = {"pairwise": ("prompt", "first", "second"), "pointwise": ("prompt", "response")}
-"""What a form's question must show."""
+Mode = Literal["pairwise", "pointwise"]
+PLACES: dict[Mode, tuple[str, ...]] = {"pairwise": ("prompt", "first", "second"), "pointwise": ("prompt", "response")}
+"""What a mode's question must show."""
 FIELDS = ("says", "system", "chat", "principles", "pairwise", "pointwise")
 FORM_FIELDS = ("question", "think", "ending", "options")
 PAGE = "docs/judges.md"
 
 
 @dataclass(frozen=True)
-class Form:
-    """A template in one form, its principles filled in.
+class Template:
+    """A template in one mode, its principles filled in.
 
     Attributes:
         name: `pairwise` or `pointwise`.
@@ -31,7 +31,7 @@ class Form:
         is_chat: whether a local model is asked through its chat template.
     """
 
-    name: FormName
+    name: Mode
     system: str
     question: str
     think: str
@@ -50,15 +50,15 @@ class Form:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False, needed_by: str = "") -> Form:
-    """Return one form of a template file, checked.
+def template_of(told: Any, *, name: Mode, file: str, reasoning: bool = False, needed_by: str = "") -> Template:
+    """Return one mode of a template file, checked.
 
     Args:
         told: what the YAML file holds.
-        name: of the form.
+        name: of the mode.
         file: what messages call the file.
-        reasoning: whether the judge is to think aloud, which the form must then ask for.
-        needed_by: the setting that asks for this form whatever `judge.form` says, if any.
+        reasoning: whether the judge is to think aloud, which the mode must then ask for.
+        needed_by: the setting that asks for this mode whatever `judge.mode` says, if any.
 
     Raises:
         RequestError: a field is missing, unknown or of the wrong kind; a placeholder is unknown or missing; the principles are
@@ -68,10 +68,10 @@ def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False, ne
         raise RequestError(f"{file}: a judge is a mapping with {', '.join(FIELDS)}, got {type(told).__name__}: {PAGE}")
     _known(told, FIELDS, file)
     if name not in told:
-        there = [form for form in PLACES if form in told]
-        remedy = f"It has {there[0]}: set judge.form={there[0]}, or add" if there and not needed_by else "Add"
+        there = [mode for mode in PLACES if mode in told]
+        remedy = f"It has {there[0]}: set judge.mode={there[0]}, or add" if there and not needed_by else "Add"
         raise RequestError(
-            f"{file}: there is no {name}, which {needed_by or f'judge.form={name}'} asks for. {remedy} {name}: {PAGE}"
+            f"{file}: there is no {name}, which {needed_by or f'judge.mode={name}'} asks for. {remedy} {name}: {PAGE}"
         )
     fields = told[name]
     if not isinstance(fields, dict):
@@ -88,7 +88,7 @@ def form_of(told: Any, *, name: FormName, file: str, reasoning: bool = False, ne
         )
     texts["system"] = _text(told, "system", f"{file}: system", is_needed=False)
     filled = _with_principles(texts, _principles(told, file), name=name, file=file)
-    return Form(
+    return Template(
         name=name,
         **filled,
         options=_options(fields, name=name, file=file),
@@ -126,7 +126,7 @@ def _principles(told: Mapping[str, Any], file: str) -> list[str]:
     return [" ".join(one.split()) for one in principles]
 
 
-def _with_principles(texts: Mapping[str, str], principles: list[str], *, name: FormName, file: str) -> dict[str, str]:
+def _with_principles(texts: Mapping[str, str], principles: list[str], *, name: Mode, file: str) -> dict[str, str]:
     """Return the texts with the principles in their place, and every placeholder known."""
     places, showing = set[str](), False
     for field, text in texts.items():
@@ -182,7 +182,7 @@ def _placeholders(text: str, allowed: tuple[str, ...], where: str) -> set[str]:
     return {field for field, _, _ in found}
 
 
-def _options(fields: Mapping[str, Any], *, name: FormName, file: str) -> dict[str, float]:
+def _options(fields: Mapping[str, Any], *, name: Mode, file: str) -> dict[str, float]:
     where = f"{file}: {name}.options"
     given = fields.get("options")
     rule = (

@@ -9,7 +9,7 @@ WHO = {
     "simulated": "simulated annotators",
     "dataset": "the dataset's annotators",
     "judge": "an AI judge",
-    "file": "people",
+    "people": "people",
 }
 """Who labelled, by `labels.source`; what is simulated is called so."""
 

@@ -164,21 +164,21 @@ def _broken(quality: Quality, agreement: float | None, settings: RewardModelSett
     told = f"accuracy {accuracy.estimate:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}]"
     if accuracy.low <= 0.5:
         yield f"{told}, whose interval must lie above chance, 0.5"
-    elif agreement is not None and accuracy.estimate - 0.5 < settings.least_of_agreement * (agreement - 0.5):
-        least = 0.5 + settings.least_of_agreement * (agreement - 0.5)
+    elif agreement is not None and accuracy.estimate - 0.5 < settings.min_share_of_agreement * (agreement - 0.5):
+        least = 0.5 + settings.min_share_of_agreement * (agreement - 0.5)
         yield (
             f"{told}, which must be at least {least:.3f}: annotators agree on {agreement:.3f}, and of what that is beyond chance "
-            f"reward_model.least_of_agreement={settings.least_of_agreement:g} is asked for"
+            f"reward_model.min_share_of_agreement={settings.min_share_of_agreement:g} is asked for"
         )
-    if quality.ece > settings.most_calibration_error:
+    if quality.ece > settings.max_calibration_error:
         yield (
-            f"calibration error {quality.ece:.3f}, at most {settings.most_calibration_error:g} "
-            "(reward_model.most_calibration_error)"
+            f"calibration error {quality.ece:.3f}, at most {settings.max_calibration_error:g} "
+            "(reward_model.max_calibration_error)"
         )
-    if quality.length_correlation is not None and abs(quality.length_correlation) > settings.most_length_correlation:
+    if quality.length_correlation is not None and abs(quality.length_correlation) > settings.max_length_correlation:
         yield (
-            f"correlation of score and length {quality.length_correlation:+.3f}, at most {settings.most_length_correlation:g} "
-            "either way (reward_model.most_length_correlation)"
+            f"correlation of score and length {quality.length_correlation:+.3f}, at most {settings.max_length_correlation:g} "
+            "either way (reward_model.max_length_correlation)"
         )
 
 

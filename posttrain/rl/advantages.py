@@ -5,20 +5,20 @@ from torch import Tensor
 
 
 def generalised_advantages(
-    reward: Tensor, value: Tensor, is_response: Tensor, *, discount: float, gae_lambda: float
+    reward: Tensor, value: Tensor, is_response: Tensor, *, gamma: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimates, and the returns that a critic is to predict.
 
         δ_t = r_t + γ V_{t+1} - V_t,   A_t = δ_t + γ λ A_{t+1},   R_t = A_t + V_t
 
-    Eq. 16 of Schulman et al. 2016 (arXiv:1506.02438), γ = `discount`, λ = `gae_lambda`. After a response's last token nothing
+    Eq. 16 of Schulman et al. 2016 (arXiv:1506.02438), γ = `gamma`, λ = `gae_lambda`. After a response's last token nothing
     follows: V and A are 0 there, whether the response ended by itself or was cut off.
 
     Args:
         reward: (batch, time), of each response token; what lies on padding is not read.
         value: (batch, time), the critic's estimate before each token; what lies on padding is not read.
         is_response: (batch, time), bool; True on a response's tokens, which start at column 0 without a gap.
-        discount: γ in 0..1.
+        gamma: γ in 0..1.
         gae_lambda: λ in 0..1.
 
     Returns:
@@ -37,8 +37,8 @@ def generalised_advantages(
     following = torch.zeros_like(value[:, 0]) if value.shape[1] else value.sum(dim=1)
     next_value = following
     for time in reversed(range(value.shape[1])):
-        surprise = reward[:, time] + discount * next_value - value[:, time]
-        following = (surprise + discount * gae_lambda * following).masked_fill(~is_response[:, time], 0.0)
+        surprise = reward[:, time] + gamma * next_value - value[:, time]
+        following = (surprise + gamma * gae_lambda * following).masked_fill(~is_response[:, time], 0.0)
         advantage[:, time] = following
         next_value = value[:, time]
     return advantage, advantage + value
@@ -62,17 +62,17 @@ def whitened(advantage: Tensor, is_response: Tensor) -> Tensor:
     return (centred * torch.rsqrt(taken.var(correction=0) + 1e-8)).masked_fill(~is_response, 0.0)
 
 
-def rewards_to_go(reward: Tensor, *, discount: float) -> Tensor:
+def rewards_to_go(reward: Tensor, *, gamma: float) -> Tensor:
     """Return what each token's response still gets, (batch, time): Σ_{l ≥ 0} γˡ r_{t+l}.
 
     Args:
         reward: (batch, time), 0 behind a response's end.
-        discount: γ.
+        gamma: γ.
     """
     total = torch.zeros_like(reward)
     follows = torch.zeros_like(reward[:, 0])
     for time in reversed(range(reward.shape[1])):
-        follows = reward[:, time] + discount * follows
+        follows = reward[:, time] + gamma * follows
         total[:, time] = follows
     return total
 

@@ -134,18 +134,18 @@ class Health:
     finished: float
 
 
-def collapse(history: Sequence[Health], *, patience: int, longest_growth: float, least_finished: float) -> str | None:
+def collapse(history: Sequence[Health], *, patience: int, max_length_growth: float, min_finished: float) -> str | None:
     """Return what has collapsed over the last `patience` updates, compared with the first one, or None.
 
     A reward has collapsed when it lies half a standard deviation of the first update's scores below their mean; a policy
     when its entropy is next to nothing and the reward no better than at the start; lengths when they grew
-    `longest_growth`-fold; stopping when the share finished is below `least_finished` of the first update's.
+    `max_length_growth`-fold; stopping when the share finished is below `min_finished` of the first update's.
 
     Args:
         history: of every update so far.
         patience: updates that are averaged; none is judged before there are as many after the first.
-        longest_growth: factor.
-        least_finished: share of the first update's share.
+        max_length_growth: factor.
+        min_finished: share of the first update's share.
     """
     if len(history) <= patience:
         return None
@@ -157,9 +157,9 @@ def collapse(history: Sequence[Health], *, patience: int, longest_growth: float,
         return f"the reward fell from {first.reward:.3g} to {reward:.3g}"
     if entropy < 1e-4 and reward <= first.reward:
         return f"the entropy fell to {entropy:.2g} nats a token with the reward no better than at the start ({reward:.3g})"
-    if tokens > longest_growth * first.response_tokens:
+    if tokens > max_length_growth * first.response_tokens:
         return f"responses grew from {first.response_tokens:.1f} to {tokens:.1f} tokens"
-    if finished < least_finished * first.finished:
+    if finished < min_finished * first.finished:
         return f"responses that end with EOS fell from {first.finished:.0%} to {finished:.0%}"
     return None
 

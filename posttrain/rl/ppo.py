@@ -124,10 +124,10 @@ class _Trainer:
         seed: int,
         fits_values: bool = False,
     ) -> None:
-        if settings.mini_batch % accelerator.num_processes:
+        if settings.mini_batch_size % accelerator.num_processes:
             raise RequestError(
-                f"ppo.mini_batch must be a multiple of the number of processes ({accelerator.num_processes}), so that each has "
-                f"as much to do, got {settings.mini_batch}"
+                f"ppo.mini_batch_size must be a multiple of the number of processes ({accelerator.num_processes}), so that each "
+                f"has as much to do, got {settings.mini_batch_size}"
             )
         self.module = network
         self.groups: dict[str, list[nn.Parameter]] = network.parameter_groups()  # type: ignore[operator]
@@ -191,11 +191,11 @@ class _Trainer:
             token_reward = token_reward - self.kl_coef * kl
         mask = episodes.is_response
         if self.fits_values and not self.done:
-            gain, offset = fitted_line(episodes.value[mask], rewards_to_go(token_reward, discount=self.settings.discount)[mask])
+            gain, offset = fitted_line(episodes.value[mask], rewards_to_go(token_reward, gamma=self.settings.gamma)[mask])
             self.module.rescale_values(gain, offset)  # type: ignore[operator]
             episodes = replace(episodes, value=(gain * episodes.value + offset).masked_fill(~mask, 0.0))
         advantage, returns = generalised_advantages(
-            token_reward, episodes.value, mask, discount=self.settings.discount, gae_lambda=self.settings.gae_lambda
+            token_reward, episodes.value, mask, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
         )
         explained_variance = _explained_variance(episodes.value[mask], returns[mask])
         if self.settings.whiten_advantages:
@@ -270,10 +270,10 @@ class _Trainer:
     def _check(self, episodes: Episodes, kl: Tensor) -> None:
         check_kl(kl.sum(dim=1))
         finished = episodes.is_finished.float().mean().item()
-        if not self.history and finished < self.settings.least_finished:
+        if not self.history and finished < self.settings.min_finished:
             raise ContractError(
-                f"only {finished:.0%} of the first responses end with EOS, PPO needs {self.settings.least_finished:.0%} "
-                "(ppo.least_finished): it rewards whole responses, and cannot teach a model to end them. Train SFT longer, or "
+                f"only {finished:.0%} of the first responses end with EOS, PPO needs {self.settings.min_finished:.0%} "
+                "(ppo.min_finished): it rewards whole responses, and cannot teach a model to end them. Train SFT longer, or "
                 f"give more room than ppo.max_new_tokens={self.settings.max_new_tokens}"
             )
 
@@ -295,9 +295,9 @@ class _Trainer:
         totals: list[Tensor] = []
         for epoch in range(self.settings.epochs):
             order = torch.randperm(len(episodes.ids), generator=derived_generator(self.seed, "mini-batches", self.done, epoch))
-            for rows in torch.split(order, self.settings.mini_batch):
+            for rows in torch.split(order, self.settings.mini_batch_size):
                 totals.append(self._step(episodes, advantage, returns, rows, is_first=not totals))
-                limit = self.settings.most_step_kl
+                limit = self.settings.target_kl
                 if limit and totals[-1][_FIGURES.index("approx_kl")] > limit:
                     return self._training_metrics(totals, factor)
         return self._training_metrics(totals, factor)
@@ -337,8 +337,8 @@ class _Trainer:
         return figures
 
     def _clipped(self, weights: Sequence[nn.Parameter]) -> Tensor:
-        """Scale the gradients of some weights down to `ppo.most_gradient`, and return the norm that they had."""
-        most = self.settings.most_gradient
+        """Scale the gradients of some weights down to `ppo.max_grad_norm`, and return the norm that they had."""
+        most = self.settings.max_grad_norm
         if self.accelerator.device.type != "cpu":
             return torch.as_tensor(self.accelerator.clip_grad_norm_(weights, most))
         # where a comparison costs no wait for a device, gradients within the limit are not multiplied by 1
@@ -430,8 +430,8 @@ class _Trainer:
         trouble = collapse(
             self.history,
             patience=settings.patience,
-            longest_growth=settings.longest_growth,
-            least_finished=settings.least_finished,
+            max_length_growth=settings.max_length_growth,
+            min_finished=settings.min_finished,
         )
         if trouble:
             raise ContractError(
@@ -442,8 +442,8 @@ class _Trainer:
             self.kl_coef = adapted_kl_coef(
                 self.kl_coef,
                 metrics["ppo/kl"],
-                target=settings.kl_target,
-                horizon=settings.kl_horizon,
+                target=settings.kl_controller_target,
+                horizon=settings.kl_controller_horizon,
                 episodes=settings.episodes,
             )
 
@@ -453,7 +453,7 @@ _FIGURES = ("policy_loss", "value_loss", "clip_fraction", "value_clip_fraction",
 
 def _rate_factor(update: int, settings: PPOSettings) -> float:
     """Return what the learning rates are multiplied by in an update, from 0."""
-    rising = settings.warmup * settings.updates
+    rising = settings.warmup_ratio * settings.updates
     if update + 1 < rising:
         return (update + 1) / rising
     if settings.schedule == "constant":

@@ -127,7 +127,7 @@ class RunningScale:
     """Count, mean and sum of squared deviations of all scores so far (Chan, Golub and LeVeque 1979), to divide scores by.
 
     Engstrom et al. 2020 (arXiv:2005.12729) found reward scaling among what decides PPO; here it is that of scores, not of
-    discounted returns, since a response has one score and discount 1.
+    discounted returns, since a response has one score and gamma 1.
     """
 
     count: float = 0.0

@@ -33,12 +33,19 @@ class SplitSettings(Section):
 
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the families that is held out."""
-    most_held_out: Count = 2_000
+    max_held_out: Count = 2_000
     """Held-out records at most: beyond it intervals hardly narrow while evaluation gets dearer."""
     near_duplicate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     """Jaccard similarity of word 3-grams from which two prompts belong to one family (MinHash; Broder 1997)."""
     seed: WholeNumber = 0
     """Seed of the choice of families."""
+
+
+class PreparedSettings(Section):
+    """What the stages that DVC runs read of `params.yaml`, and nothing beside it: another setting does not repeat them."""
+
+    world: WorldSettings = WorldSettings()
+    split: SplitSettings = SplitSettings()
 
 
 class DataSettings(Section):
@@ -51,9 +58,9 @@ class DataSettings(Section):
 class ValidationSettings(Section):
     """When the data gate closes."""
 
-    most_critical_share: Share = 0.01
+    max_critical_share: Share = 0.01
     """Share of a file's rows with a critical finding above which the run stops; below it they are quarantined."""
-    shortest_text: Count = 1
+    min_characters: Count = 1
     """Characters that a prompt or completion has at least, white space not counted."""
-    most_label_share: Share = 0.9
+    max_label_share: Share = 0.9
     """Share of one answer among all above which a warning says that the labels are out of balance."""

@@ -22,9 +22,9 @@ class DPOSettings(Section):
     """Weight of the chosen completion's negative log-likelihood beside the DPO loss (RPO, arXiv:2404.19733)."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     """Assumed share of flipped labels; above 0 the loss is robust DPO's (arXiv:2403.00409)."""
-    warmup: Share = 0.1
+    warmup_ratio: Share = 0.1
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
-    most_steps: Count = 400
+    max_steps: Count = 400
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
     device_batch_size: Count = 64
     """Pairs a device takes at once, at most."""

@@ -8,7 +8,7 @@ from posttrain.settings.section import BatchSize, Count, NotInKey, Positive, Sec
 class EvaluateSettings(Section):
     """Evaluation on held-out questions."""
 
-    most_questions: WholeNumber = 0
+    max_questions: WholeNumber = 0
     """Held-out questions used, at most; 0: all. One alone has no interval."""
     samples: Count = 2
     """Sampled responses a question, beside the greedy one."""

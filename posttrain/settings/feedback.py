@@ -27,13 +27,13 @@ class SampleSettings(Section):
 class LabelSettings(Section):
     """Who prefers what among the samples (docs/feedback.md)."""
 
-    source: Literal["auto", "simulated", "dataset", "judge", "file"] = "auto"
+    source: Literal["auto", "simulated", "dataset", "judge", "people"] = "auto"
     """`simulated`: annotators made here, who know the right answer; `dataset`: the imported preferences, ratings and rankings;
-    `judge`: a model (`judge.*`); `file`: a store of labels that people filled; `auto`: the judge under `rlaif`, else the
+    `judge`: a model (`judge.*`); `people`: a store of labels that they filled; `auto`: the judge under `rlaif`, else the
     dataset's feedback where it has some, else simulated."""
     file: str = ""
-    """Store of labels, JSON lines as docs/feedback.md has them, learnt from where `labels.source=file`. Under a judge it is what
-    people say of the same pairs, which the report holds beside what the judge says; nothing is trained on it then."""
+    """Store of labels, JSON lines as docs/feedback.md has them, learnt from where `labels.source=people`. Under a judge it is
+    what people say of the same pairs, which the report holds beside what the judge says; nothing is trained on it then."""
     annotators: Count = 5
     """Simulated annotators; pairs go round."""
     flip_rate: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05

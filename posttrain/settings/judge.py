@@ -10,11 +10,11 @@ from posttrain.settings.section import Count, NotNegative, Positive, Section, Sh
 class JudgeSettings(Section):
     """An AI judge: a language model that is asked which response is better, or how good one is (docs/feedback.md)."""
 
-    kind: Literal["local", "openai"] = "local"
+    backend: Literal["local", "openai"] = "local"
     """`local`: a model loaded here; `openai`: a server that speaks OpenAI's chat completions."""
     model: str = "base"
-    """`base`: the pipeline's own base, on the tiny world after `judge.practice`; a directory or hub id; or, under `openai`, the
-    name that the server knows."""
+    """`base`: the pipeline's own base, on the tiny world after `judge.practice_steps`; a directory or hub id; or, under `openai`,
+    the name that the server knows."""
     base_url: str = ""
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
     key_variable: str = ""
@@ -28,10 +28,10 @@ class JudgeSettings(Section):
     prejudice, which no number of its labels mends. Empty: none."""
     slip_share: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.1
     """Share of those reviewers' verdicts that say the opposite of what they think."""
-    practice: WholeNumber = 600
+    practice_steps: WholeNumber = 600
     """Steps that the tiny base of the world `world` practises on simulated reviews before it is the judge `base`; 0: it judges as
     it is, which is no better than chance (docs/judges.md). No other judge practises."""
-    form: Literal["pairwise", "pointwise"] = "pointwise"
+    mode: Literal["pairwise", "pointwise"] = "pointwise"
     """`pairwise`: which of two is better; `pointwise`: each from 1 to 10, compared afterwards (arXiv:2309.00267). On the tiny
     world pointwise labels lie further from 0.5 and take fewer questions (docs/judges.md)."""
     template: str = "review"
@@ -61,10 +61,10 @@ class JudgeSettings(Section):
     """Of a million prompt tokens, in any currency; counted as `cost/judge`."""
     price_completion: NotNegative = 0.0
     """Of a million completion tokens."""
-    most_flips: Share = 0.9
+    max_flips: Share = 0.9
     """Share of pairs whose winner is another when the order is swapped, at most (0.18 for a large judge, 0.56 for a small
     one: arXiv:2309.00267). A judge beyond it looks at the place and not at the text, and its labels are refused."""
-    least_conviction: Share = 0.01
+    min_conviction: Share = 0.01
     """Mean distance of its labels from 0.5, at least."""
-    most_unreadable: Share = 0.1
+    max_unreadable: Share = 0.1
     """Share of its replies that may be none of the options."""

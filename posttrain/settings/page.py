@@ -7,12 +7,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from posttrain.settings.config import STAGES, VERSIONED_BY_DVC, Config
+from posttrain.methods import METHODS
+from posttrain.settings.config import VERSIONED_BY_DVC, Config
 
 PREAMBLE = """\
 # Settings
 
-Made of `posttrain/settings/section.py` by `posttrain/settings/page.py`; change the declaration there, not this page.
+Made of the sections in `posttrain/settings/` by `posttrain/settings/page.py`; change the declaration there, not this page.
 
 A value is looked up in three places, the last one that has it wins: the default below, `params.yaml`, the command line
 (`make pipeline METHOD=dpo SET="dpo.beta=0.2 seed=1"`). A name that does not exist or a value out of range is refused before
@@ -30,7 +31,7 @@ def settings_page() -> str:
     leaves = {name: field for name, field in Config.model_fields.items() if not _is_section(field)}
     lines = [
         PREAMBLE.format(
-            versioned=", ".join(f"`{name}`" for name in VERSIONED_BY_DVC), methods=", ".join(f"`{name}`" for name in STAGES)
+            versioned=", ".join(f"`{name}`" for name in VERSIONED_BY_DVC), methods=", ".join(f"`{name}`" for name in METHODS)
         ),
         "## The whole run\n",
         *_table("", leaves),
@@ -66,6 +67,8 @@ def _shown(value: Any) -> str:
 def allowed(field: FieldInfo) -> str:
     """Return what values a setting takes, in words: its choices, or its type with its bounds."""
     annotation = field.annotation
+    if isinstance(field.json_schema_extra, dict) and "enum" in field.json_schema_extra:
+        annotation = Literal[tuple(field.json_schema_extra["enum"])]
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

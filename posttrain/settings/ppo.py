@@ -17,13 +17,6 @@ class RLHFSettings(Section):
     """A reward model's unit is its own, so scores are divided by their standard deviation so far."""
 
 
-class RLAIFSettings(Section):
-    """Learning from AI feedback."""
-
-    direct: bool = False
-    """The judge scores each rollout itself, 1 to 10 (d-RLAIF, arXiv:2309.00267), and there is no reward model."""
-
-
 class PPOSettings(Section):
     """Proximal policy optimisation (arXiv:1707.06347) on a reward of whole responses."""
 
@@ -40,7 +33,7 @@ class PPOSettings(Section):
     """Responses a question within an update."""
     epochs: Count = 2
     """Passes over an update's episodes (2 in ReFT, arXiv:2401.08967)."""
-    mini_batch: Count = 64
+    mini_batch_size: Count = 64
     """Episodes an optimiser step, over gradient accumulation and processes."""
     device_batch_size: Count = 64
     """Episodes a device takes at once, at most, those of like length together; the rest of a mini-batch is accumulated
@@ -51,15 +44,15 @@ class PPOSettings(Section):
     """Of the critic (docs/decisions/0007-ppo.md)."""
     schedule: Literal["constant", "linear"] = "constant"
     """`linear` lets both rates fall to 0 at the last update; constant in ReFT."""
-    warmup: Share = 0.0
+    warmup_ratio: Share = 0.0
     """Share of the updates in which the rates rise."""
     adam_epsilon: Positive = 1e-5
     """ε of Adam (1e-5 in Ziegler et al. 2019, arXiv:1909.08593: smaller ones take wild first steps)."""
-    most_gradient: Positive = 1.0
+    max_grad_norm: Positive = 1.0
     """Norm that gradients are clipped to, the policy's and the critic's each by itself."""
     max_new_tokens: Count = 64
     """Response tokens, at most."""
-    sample_batch: Count = 512
+    sample_batch_size: Count = 512
     """Responses drawn together, at most."""
     temperature: Positive = 1.0
     """Of the samples; the logits of policy and reference are divided by it wherever a probability is computed."""
@@ -68,10 +61,10 @@ class PPOSettings(Section):
     kl_in: Literal["reward", "loss"] = "reward"
     """`reward`: k1 of each token is subtracted from its reward (arXiv:2203.02155); `loss`: k3 is added to the loss."""
     kl_controller: Literal["fixed", "adaptive"] = "fixed"
-    """`adaptive` moves β towards `kl_target` (section 2.2 of arXiv:1909.08593)."""
-    kl_target: Positive = 6.0
+    """`adaptive` moves β towards `kl_controller_target` (section 2.2 of arXiv:1909.08593)."""
+    kl_controller_target: Positive = 6.0
     """KL of a response that the adaptive controller aims at, nats (6 in arXiv:1909.08593)."""
-    kl_horizon: Positive = 10_000.0
+    kl_controller_horizon: Positive = 10_000.0
     """Episodes in which the adaptive controller moves β (10,000 in arXiv:1909.08593)."""
     clip_range: Positive = 0.2
     """ε of eq. 7 in arXiv:1707.06347."""
@@ -84,7 +77,7 @@ class PPOSettings(Section):
     tiny world)."""
     critic_from: Literal["auto", "policy", "reward_model"] = "auto"
     """What a separate critic starts as: `reward_model` where `ppo.reward` is one (arXiv:2203.02155), else the `policy`."""
-    discount: Share = 1.0
+    gamma: Share = 1.0
     """γ of eq. 16 in arXiv:1506.02438; 1 in ReFT's code (its paper prints it and λ swapped)."""
     gae_lambda: Share = 0.95
     """λ of eq. 16 in arXiv:1506.02438."""
@@ -94,7 +87,7 @@ class PPOSettings(Section):
     """What a loss is a mean over; `responses` takes weight from the tokens of long ones."""
     entropy_coef: NotNegative = 0.0
     """Weight of the entropy bonus."""
-    most_step_kl: NotNegative = 0.0
+    target_kl: NotNegative = 0.0
     """KL between the sampling policy and the trained one, nats a token, at which an update ends early; 0: never."""
     reward_scale: Literal["none", "running"] = "none"
     """`running` divides scores by their standard deviation so far."""
@@ -115,11 +108,11 @@ class PPOSettings(Section):
     """Nats by which training and sampling may differ on the first mini-batch; in bfloat16 rounding alone gives 0.05."""
     sampler_tolerance: Positive = 0.1
     """Nats a token by which the sampler may differ on average where old log-probabilities are computed again."""
-    least_finished: Share = 0.5
+    min_finished: Share = 0.5
     """Share of the first update's responses that must end with EOS, or PPO does not start: SFT teaches to stop, PPO cannot."""
     patience: Count = 5
     """Updates over which a collapse, and the best checkpoint, are judged."""
-    longest_growth: Annotated[float, Field(gt=1.0)] = 3.0
+    max_length_growth: Annotated[float, Field(gt=1.0)] = 3.0
     """Growth of the mean response length at which the run stops."""
     checkpoint_every: Count = 10
     """Updates between checkpoints, from which an interrupted run goes on."""
@@ -132,6 +125,6 @@ class PPOSettings(Section):
             raise ValueError(
                 f"episodes must be a multiple of samples_per_prompt ({self.samples_per_prompt}), got {self.episodes}"
             )
-        if self.episodes % self.mini_batch:
-            raise ValueError(f"episodes must be a multiple of mini_batch ({self.mini_batch}), got {self.episodes}")
+        if self.episodes % self.mini_batch_size:
+            raise ValueError(f"episodes must be a multiple of mini_batch_size ({self.mini_batch_size}), got {self.episodes}")
         return self

@@ -21,9 +21,9 @@ class RewardModelSettings(Section):
     """Peak, for the tiny base (docs/decisions/0008-reward-model.md); about 1e-5 suits models of billions of weights."""
     adam_beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
     """β₂ of AdamW: 0.999 averages over more steps than there are (docs/decisions/0008-reward-model.md)."""
-    warmup: Share = 0.1
+    warmup_ratio: Share = 0.1
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
-    most_steps: Count = 800
+    max_steps: Count = 800
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
     device_batch_size: Count = 128
     """Responses a device takes at once, at most, though never less than those of one prompt; the rest of a batch is
@@ -40,11 +40,11 @@ class RewardModelSettings(Section):
     0: none, as each annotator has an own unit, and margins make scores surer than the labels are."""
     ensemble: Count = 1
     """Reward models trained on one set of labels from different seeds; their mean is the reward (arXiv:2310.02743)."""
-    least_of_agreement: Share = 0.4
+    min_share_of_agreement: Share = 0.4
     """Share of what annotators agree beyond chance that its accuracy beyond chance must reach, before PPO may use it."""
-    most_calibration_error: Share = 0.2
+    max_calibration_error: Share = 0.2
     """Expected calibration error on held-out pairs (arXiv:1706.04599), at most."""
-    most_length_correlation: Share = 0.8
+    max_length_correlation: Share = 0.8
     """Correlation of score and length among the responses to a prompt, at most, either way."""
-    score_batch: Count = 256
+    score_batch_size: Count = 256
     """Responses scored together, at most."""

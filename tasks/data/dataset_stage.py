@@ -8,7 +8,9 @@ from tasks.workspace.paths import Places
 
 SPLIT_MODULES = (
     "posttrain/prompts.py",
-    "posttrain/settings/config.py",
+    "posttrain/settings/data.py",
+    "posttrain/settings/merging.py",
+    "posttrain/settings/renamed.py",
     "posttrain/settings/section.py",
     "posttrain/errors.py",
     "posttrain/records.py",

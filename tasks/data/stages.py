@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.records import ANY_RECORD, Record
-from posttrain.settings.config import Config, merge
+from posttrain.settings.data import PreparedSettings
+from posttrain.settings.merging import tree_of, written
+from posttrain.settings.renamed import current
 from tasks.workspace.paths import Places
 
 WORLD_ROLES = ("corpus", "demonstrations", "questions", "held_out")
@@ -133,13 +135,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def settings_of(places: Places) -> Config:
-    """Return the settings of `params.yaml`, which is all that data depend on.
+def settings_of(places: Places) -> PreparedSettings:
+    """Return the sections of `params.yaml` that data depend on.
 
     Raises:
         RequestError: it is not YAML, or a setting in it is unknown or out of range.
     """
-    return merge(params_of(places))
+    params = params_of(places)
+    sections = PreparedSettings.model_fields
+    asked = written({name: params[name] for name in sections if name in params}, (), sections=sections)
+    return tree_of(PreparedSettings, current(asked)[0])
 
 
 def params_of(places: Places) -> dict[str, object]:

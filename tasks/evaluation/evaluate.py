@@ -58,7 +58,7 @@ def evaluate(
         seed: of the sampling.
     """
     questions = required(data, "held_out", Question, why="models are evaluated on")
-    questions = questions[: settings.most_questions] if settings.most_questions else questions
+    questions = questions[: settings.max_questions] if settings.max_questions else questions
     reader = load_tokenizer(tokenizer)
     network = _load(subject, model)
     prompts = [prompt_text(reader, question.prompt) for question in questions]

@@ -15,7 +15,7 @@ from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.statistics.intervals import win_rate
 from tasks.feedback.pairs import Pair, gold_of
-from tasks.judges.identity import read_form
+from tasks.judges.identity import read_template
 from tasks.judges.judge import SUMMARY, open_judge
 from tasks.judges.pairs import Answered, asked
 from tasks.workspace.artifacts import Log, Outcome
@@ -57,7 +57,7 @@ def compare(
         base: artifact of the pipeline's base, or of the judge that practised, for `judge.model=base`.
         tokenizer: of the base.
         model: how the base is loaded.
-        settings: of the judge; the form is pairwise whatever `judge.form` says.
+        settings: of the judge; the mode is pairwise whatever `judge.mode` says.
         templates: folder of the templates that have a name.
         cache: folder of the judge's answers, which outlive the stage.
         model_uri: of the model.
@@ -68,11 +68,11 @@ def compare(
     Raises:
         RequestError: the template or the judge is none, or it cannot be asked.
     """
-    form = read_form(settings, folder=templates, form="pairwise", needed_by="evaluate.judge")
+    template = read_template(settings, folder=templates, mode="pairwise", needed_by="evaluate.judge")
     rows = list(zip(read_rows(results / PROBLEMS), read_rows(start_results / PROBLEMS), strict=True))
     pairs = {ours["id"]: _pair(ours, theirs, model_uri, start_uri) for ours, theirs in rows if _text(ours) != _text(theirs)}
     with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
-        answered = {one.judged.question: one for one in asked(judge, list(pairs.values()), form, settings)} if pairs else {}
+        answered = {one.judged.question: one for one in asked(judge, list(pairs.values()), template, settings)} if pairs else {}
     told = _compared([ours["id"] for ours, _ in rows], pairs, answered)
     write_rows(out / COMPARISONS, told)
     wins = [row["win"] for row in told if row["win"] is not None]
@@ -82,7 +82,7 @@ def compare(
     summary = {
         "judge": judge.name,
         "template": settings.template,
-        "form": form.name,
+        "mode": template.name,
         "refused": refused,
         "questions": len(rows),
         "compared": len(wins),
@@ -108,9 +108,9 @@ def _refusal(judged: JudgeFigures, name: str, settings: JudgeSettings) -> str:
         check_judge(
             judged,
             name=name,
-            most_flips=settings.most_flips,
-            least_conviction=settings.least_conviction,
-            most_unreadable=settings.most_unreadable,
+            max_flips=settings.max_flips,
+            min_conviction=settings.min_conviction,
+            max_unreadable=settings.max_unreadable,
         )
     except ContractError as error:
         return str(error)

@@ -100,10 +100,10 @@ def preference_accuracy(
         reference: q, the model that it was trained from.
         reader: of both.
         data: the validated dataset.
-        settings: how many pairs, at most (`most_questions`).
+        settings: how many pairs, at most (`max_questions`).
     """
     pairs = list(read_records(data / PAIRS, Preference)) if has_rows(data / PAIRS) else []
-    pairs = pairs[: settings.most_questions] if settings.most_questions else pairs
+    pairs = pairs[: settings.max_questions] if settings.max_questions else pairs
     prompts = [prompt_text(reader, pair.prompt) for pair in pairs]
     if len(set(prompts)) < 2:
         return None

@@ -182,7 +182,7 @@ def label_from_file(out: Path, log: Log, *, samples: Path | None, data: Path, se
         DataError: a line of it cannot be used; nothing is written then.
     """
     if not settings.file:
-        raise RequestError('labels.source=file needs the store of labels: SET="labels.source=file labels.file=…"')
+        raise RequestError('labels.source=people needs the store of labels: SET="labels.source=people labels.file=…"')
     questions = {question.id: question for question in required(data, "questions", Question, why="labels are given on")}
     responses = None if samples is None else _responses(samples)
     ended = responses or {}

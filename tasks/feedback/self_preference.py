@@ -13,7 +13,7 @@ from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import Pair, gold_of
-from tasks.judges.identity import read_form
+from tasks.judges.identity import read_template
 from tasks.judges.judge import open_judge
 from tasks.judges.pairs import Written, asked, labels_of
 from tasks.training.trl import quiet_libraries
@@ -63,13 +63,13 @@ def measure(
     random = Random(f"{seed}/self-preference")
     rows = list(read_rows(samples / "samples.jsonl"))
     chosen = random.sample(rows, min(settings.own_questions, len(rows)))
-    form = read_form(settings, folder=templates)
+    template = read_template(settings, folder=templates)
     with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
         questions = [Question.model_validate(row["question"]) for row in chosen]
         with quiet_libraries():
             written = judge.write([one.prompt for one in questions], max_new_tokens=max_new_tokens, seed=seed)
         pairs = _pairs(questions, written, chosen, judge=judge.name, model_uri=model_uri, random=random)
-        labels = labels_of(asked(judge, pairs, form, settings), judge=judge.name, form=form)
+        labels = labels_of(asked(judge, pairs, template, settings), judge=judge.name, template=template)
         price = judge.usage.price(prompt=settings.price_prompt, completion=settings.price_completion)
         found = label_figures(labels, model=judge.name) if labels else {"labels": 0.0}
     write_rows(out / LABELS, (label.model_dump(mode="json") for label in labels))

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from posttrain.errors import RequestError, did_you_mean
-from posttrain.judges.templates import PAGE, Form, FormName, form_of
+from posttrain.judges.templates import PAGE, Mode, Template, template_of
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.base_model import identity as bases
@@ -16,14 +16,14 @@ BASE = "base"
 """The judge that is the pipeline's own base."""
 
 
-def read_form(settings: JudgeSettings, *, folder: Path, form: FormName | None = None, needed_by: str = "") -> Form:
-    """Return the template that `judge.template` names, in the form asked for (default: `judge.form`).
+def read_template(settings: JudgeSettings, *, folder: Path, mode: Mode | None = None, needed_by: str = "") -> Template:
+    """Return the template that `judge.template` names, in the mode asked for (default: `judge.mode`).
 
     Args:
         settings: of the judge.
         folder: where templates with a name lie: `data/judges`.
-        form: d-RLAIF's is pointwise, and that of `evaluate.judge` pairwise, whatever `judge.form` says.
-        needed_by: the setting that asks for this form, for messages.
+        mode: d-RLAIF's is pointwise, and that of `evaluate.judge` pairwise, whatever `judge.mode` says.
+        needed_by: the setting that asks for this mode, for messages.
 
     Raises:
         RequestError: there is no such template, or it is none.
@@ -45,7 +45,7 @@ def read_form(settings: JudgeSettings, *, folder: Path, form: FormName | None = 
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"judge.template={name}: the file cannot be read: {' '.join(str(error).split())}") from None
     file = f"judge.template={name}"
-    return form_of(told, name=form or settings.form, file=file, reasoning=settings.reasoning, needed_by=needed_by)
+    return template_of(told, name=mode or settings.mode, file=file, reasoning=settings.reasoning, needed_by=needed_by)
 
 
 def judge_digest(settings: JudgeSettings, *, base_digest: str) -> str:
@@ -58,17 +58,17 @@ def judge_digest(settings: JudgeSettings, *, base_digest: str) -> str:
     Raises:
         RequestError: `judge.model` is neither a directory nor a model at the hub, or the kind cannot be `base`.
     """
-    if settings.kind == "openai":
+    if settings.backend == "openai":
         if settings.model == BASE:
             raise RequestError(
-                "judge.model=base is a model here, and judge.kind=openai asks a server: set judge.model to the name that the "
-                "server knows, or judge.kind=local"
+                "judge.model=base is a model here, and judge.backend=openai asks a server: set judge.model to the name that the "
+                "server knows, or judge.backend=local"
             )
         return hashlib.sha256(json.dumps([settings.base_url, settings.model]).encode()).hexdigest()
     if settings.base_url:
         raise RequestError(
-            f"judge.base_url={settings.base_url} is a server's, and judge.kind=local loads a model here: set judge.kind=openai, "
-            "or leave judge.base_url empty"
+            f"judge.base_url={settings.base_url} is a server's, and judge.backend=local loads a model here: set "
+            "judge.backend=openai, or leave judge.base_url empty"
         )
     return base_digest if settings.model == BASE else bases.base_digest(ModelSettings(base=settings.model), setting="judge.model")
 

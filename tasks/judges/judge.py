@@ -22,7 +22,7 @@ from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import draw_pairs
 from tasks.judges.cache import ReplyCache
-from tasks.judges.identity import BASE, digest_of_base, judge_digest, read_form
+from tasks.judges.identity import BASE, digest_of_base, judge_digest, read_template
 from tasks.judges.local import LocalJudge
 from tasks.judges.pairs import Judge, asked, labels_of
 from tasks.judges.remote import ServerJudge
@@ -50,7 +50,7 @@ def open_judge(settings: JudgeSettings, *, base: Path, tokenizer: Path, model: M
     is_base = settings.model == BASE
     identity = judge_digest(settings, base_digest=digest_of_base(base) if is_base else "")
     replies = ReplyCache(cache)
-    if settings.kind == "openai":
+    if settings.backend == "openai":
         return ServerJudge(settings, cache=replies)
     if not is_base:
         check_base(settings.model, setting="judge.model", default=BASE)
@@ -109,16 +109,16 @@ def label_with_judge(
         ContractError: the judge is not fit to label.
     """
     started = time.perf_counter()
-    form = read_form(settings, folder=templates)
+    template = read_template(settings, folder=templates)
     pairs = draw_pairs(samples, labels, model_uri=model_uri, seed=seed)[: labels.budget or None]
     with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
-        answered = asked(judge, pairs, form, settings)
+        answered = asked(judge, pairs, template, settings)
     if not answered:
         raise RequestError(f"judge.budget={settings.budget}: it does not buy the answers that one label takes. Raise it")
     figures = figures_of([one.judged for one in answered])
     summary = {
         "judge": judge.name,
-        "form": form.name,
+        "mode": template.name,
         "template": settings.template,
         "reasoning": settings.reasoning,
         **_how_asked([opinion for one in answered for opinion in one.opinions], settings),
@@ -132,14 +132,14 @@ def label_with_judge(
         check_judge(
             figures,
             name=judge.name,
-            most_flips=settings.most_flips,
-            least_conviction=settings.least_conviction,
-            most_unreadable=settings.most_unreadable,
+            max_flips=settings.max_flips,
+            min_conviction=settings.min_conviction,
+            max_unreadable=settings.max_unreadable,
         )
     except ContractError as error:
         keep_findings(out, [SUMMARY], at=findings)
         raise ContractError(f"{error}. All figures: {findings / SUMMARY}") from None
-    given = labels_of(answered, judge=judge.name, form=form)
+    given = labels_of(answered, judge=judge.name, template=template)
     count = write_rows(out / LABELS, (label.model_dump(mode="json") for label in given))
     return Outcome(
         metrics={"pairs": count, **_metrics(figures), "asked": judge.usage.asked, "cached": judge.usage.cached},
@@ -201,7 +201,7 @@ def judge_reward(
     reply could not be read; the reward is then the mean of the others, which neither pushes nor pulls).
 
     Args:
-        settings: of the judge; the form is pointwise whatever `judge.form` says.
+        settings: of the judge; the mode is pointwise whatever `judge.mode` says.
         base: artifact of the pipeline's base, for `judge.model=base`.
         tokenizer: of the base.
         model: how the base is loaded.
@@ -212,13 +212,13 @@ def judge_reward(
     Raises:
         RequestError: the template or the judge is none.
     """
-    form = read_form(settings, folder=templates, form="pointwise")
+    template = read_template(settings, folder=templates, mode="pointwise")
     judge = open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)
-    scores = list(form.options.values())
+    scores = list(template.options.values())
 
     def reward(prompts: Sequence[str], completions: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Rewards:
         inquiries = [
-            inquiry(form, reasoning=settings.reasoning, prompt=_prompt(prompt, record), response=completion)
+            inquiry(template, reasoning=settings.reasoning, prompt=_prompt(prompt, record), response=completion)
             for prompt, completion, record in zip(prompts, completions, records, strict=True)
         ]
         before = judge.usage
@@ -245,10 +245,10 @@ def _rewards(opinions: Sequence[Opinion], scores: Sequence[float], settings: Jud
     given = [expected(opinion.shares, scores) if opinion.shares else None for opinion in opinions]
     read = [score for score in given if score is not None]
     unreadable = len(given) - len(read)
-    if not read or unreadable > settings.most_unreadable * len(given):
+    if not read or unreadable > settings.max_unreadable * len(given):
         raise ContractError(
             f"the judge {name}: {unreadable} of {len(given)} replies are none of the options, allowed are "
-            f"{settings.most_unreadable:.1%} (judge.most_unreadable). Correct the template (judge.template), or take another "
+            f"{settings.max_unreadable:.1%} (judge.max_unreadable). Correct the template (judge.template), or take another "
             "judge (judge.model)"
         )
     mean = sum(read) / len(read)

@@ -57,7 +57,7 @@ class LocalJudge:
         """Return an opinion each, None where `judge.budget` was spent before.
 
         Args:
-            inquiries: all of one form; equal ones are asked once.
+            inquiries: all of one mode; equal ones are asked once.
             advance: is told how many were answered.
         """
         keys = [self._key(inquiry) for inquiry in inquiries]

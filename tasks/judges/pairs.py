@@ -7,7 +7,7 @@ from typing import Protocol
 from posttrain.feedback.labels import Label
 from posttrain.judges.opinions import Inquiry, Opinion, Usage, beats, both_orders, inquiry, shown
 from posttrain.judges.quality import JudgedPair
-from posttrain.judges.templates import Form
+from posttrain.judges.templates import Template
 from posttrain.records import Prompt
 from posttrain.settings.judge import JudgeSettings
 from tasks.feedback.pairs import Pair
@@ -51,39 +51,39 @@ class Answered:
     judged: JudgedPair
 
 
-def asked(judge: Judge, pairs: Sequence[Pair], form: Form, settings: JudgeSettings) -> list[Answered]:
+def asked(judge: Judge, pairs: Sequence[Pair], template: Template, settings: JudgeSettings) -> list[Answered]:
     """Return the pairs with the judge's opinions; those that the budget did not reach are left out."""
-    inquiries = [_inquiries(pair, form, reasoning=settings.reasoning) for pair in pairs]
+    inquiries = [_inquiries(pair, template, reasoning=settings.reasoning) for pair in pairs]
     together = [one for both in inquiries for one in both]
     with quiet_libraries(), bar("judge", len(set(together))) as advance:
         answers = iter(judge.ask(together, advance=lambda replies: advance(replies, "")))
     told = [(pair, [next(answers) for _ in both]) for pair, both in zip(pairs, inquiries, strict=True)]
     reached = [(pair, tuple(one for one in given if one)) for pair, given in told if all(given)]
-    return [Answered(pair=pair, opinions=given, judged=_judged(pair, given, form)) for pair, given in reached]
+    return [Answered(pair=pair, opinions=given, judged=_judged(pair, given, template)) for pair, given in reached]
 
 
-def _inquiries(pair: Pair, form: Form, *, reasoning: bool) -> tuple[Inquiry, Inquiry]:
+def _inquiries(pair: Pair, template: Template, *, reasoning: bool) -> tuple[Inquiry, Inquiry]:
     """Return what is asked of a pair: it in both orders, or each response by itself."""
     prompt = shown(pair.question.prompt)
-    if form.name == "pairwise":
+    if template.name == "pairwise":
         return (
-            inquiry(form, reasoning=reasoning, prompt=prompt, first=pair.first, second=pair.second),
-            inquiry(form, reasoning=reasoning, prompt=prompt, first=pair.second, second=pair.first),
+            inquiry(template, reasoning=reasoning, prompt=prompt, first=pair.first, second=pair.second),
+            inquiry(template, reasoning=reasoning, prompt=prompt, first=pair.second, second=pair.first),
         )
     return (
-        inquiry(form, reasoning=reasoning, prompt=prompt, response=pair.first),
-        inquiry(form, reasoning=reasoning, prompt=prompt, response=pair.second),
+        inquiry(template, reasoning=reasoning, prompt=prompt, response=pair.first),
+        inquiry(template, reasoning=reasoning, prompt=prompt, response=pair.second),
     )
 
 
-def _judged(pair: Pair, opinions: Sequence[Opinion], form: Form) -> JudgedPair:
+def _judged(pair: Pair, opinions: Sequence[Opinion], template: Template) -> JudgedPair:
     one, other = (opinion.shares for opinion in opinions)
     preference = forward = backward = None
-    if one and other and form.name == "pairwise":
+    if one and other and template.name == "pairwise":
         forward, backward = one[0], other[0]
         preference = both_orders(forward, backward)
     elif one and other:
-        preference = beats(one, other, list(form.options.values()))
+        preference = beats(one, other, list(template.options.values()))
     return JudgedPair(
         question=pair.question.id,
         first_length=len(pair.first),
@@ -97,7 +97,7 @@ def _judged(pair: Pair, opinions: Sequence[Opinion], form: Form) -> JudgedPair:
     )
 
 
-def labels_of(answered: Sequence[Answered], *, judge: str, form: Form) -> list[Label]:
+def labels_of(answered: Sequence[Answered], *, judge: str, template: Template) -> list[Label]:
     """Return a soft label for each pair whose answers could be read."""
     return [
         Label(
@@ -112,7 +112,7 @@ def labels_of(answered: Sequence[Answered], *, judge: str, form: Form) -> list[L
             annotator=judge,
             source="judge",
             at=max(opinion.at for opinion in one.opinions),
-            prompt_version=form.digest,
+            prompt_version=template.digest,
             first_model=one.pair.first_model,
             second_model=one.pair.second_model,
             gold=one.pair.gold,

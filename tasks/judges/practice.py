@@ -39,7 +39,7 @@ def practise_judging(
     context: int,
     seed: int,
 ) -> Outcome:
-    """Write `model/`: the base after `judge.practice` steps on reviews of stories that no other role of the data tells.
+    """Write `model/`: the base after `judge.practice_steps` steps on reviews of stories that no other role of the data tells.
 
     Args:
         out: the artifact.
@@ -56,7 +56,7 @@ def practise_judging(
     taken = {record.family for role, kind in TAKEN for record in read_records(data / f"{role}.jsonl", kind)}
     by = reviewer(settings.misread_verbs, slip_share=settings.slip_share)
     written = reviews(taken, by=by, seed=f"{seed}/practice")
-    texts = list(islice(written, DOCUMENTS_A_STEP * settings.practice))
+    texts = list(islice(written, DOCUMENTS_A_STEP * settings.practice_steps))
     documents = [
         [*ids[: context - 1], reader.eos_token_id]
         for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
@@ -67,8 +67,10 @@ def practise_judging(
     trained_in_full = model.model_copy(update={"lora_rank": 0})
     network = load_model(source, trained_in_full, on=device(), revision=revision, train=True)
     started, tokens, loss = time.perf_counter(), 0, 0.0
-    with bar("judge", settings.practice) as advance, must_move(network, stage="judge", remedy="Raise judge.practice"):
-        for step in practise(network, documents, verdicts=verdicts, steps=settings.practice, seed=seed, pad=reader.pad_token_id):
+    with bar("judge", settings.practice_steps) as advance, must_move(network, stage="judge", remedy="Raise judge.practice_steps"):
+        for step in practise(
+            network, documents, verdicts=verdicts, steps=settings.practice_steps, seed=seed, pad=reader.pad_token_id
+        ):
             tokens, loss = tokens + step.tokens, step.loss
             if step.step % 20 == 0:
                 log(step.step, {"loss": step.loss, "learning_rate": step.learning_rate})

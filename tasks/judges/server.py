@@ -125,7 +125,7 @@ class Server:
         remedy = "Export it, or name another server: judge.base_url=http://…/v1"
         if named:
             raise RequestError(f"judge.key_variable={named}: {ABSENT}, and OpenAI's own server wants a key. {remedy}")
-        raise RequestError(f"judge.kind=openai: OpenAI's own server wants a key, and the variable {name} is not set. {remedy}")
+        raise RequestError(f"judge.backend=openai: OpenAI's own server wants a key, and the variable {name} is not set. {remedy}")
 
     def _wait(self, seconds: float) -> None:
         self._stopped.wait(seconds)

@@ -216,7 +216,7 @@ class _Asker:
             eos_id=self.tokenizer.eos_token_id,
             pad_id=self.tokenizer.pad_token_id,
             context=self._context,
-            batch_size=self._settings.sample_batch,
+            batch_size=self._settings.sample_batch_size,
         )
 
     def texts(self, responses: Sequence[Sequence[int]]) -> list[str]:
@@ -322,8 +322,8 @@ class _Run:
     def _count(self, update: Update) -> None:
         """Add what an update took of every network: policy, critic, reference, and what rewards."""
         whole = int((update.episodes.prompt_length + update.episodes.response_length).sum())
-        # an update may end early (`ppo.most_step_kl`), so that steps and not epochs tell how often its tokens were learnt from
-        learnt = round(whole * update.metrics["ppo/steps"] * self._settings.mini_batch / self._settings.episodes)
+        # an update may end early (`ppo.target_kl`), so that steps and not epochs tell how often its tokens were learnt from
+        learnt = round(whole * update.metrics["ppo/steps"] * self._settings.mini_batch_size / self._settings.episodes)
         has_critic = self._critic.weights > 0
         self.tokens["generated"] += int(update.episodes.response_length.sum())
         self.tokens["trained"] += learnt

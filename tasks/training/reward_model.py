@@ -264,7 +264,7 @@ def _centre(
     preferred = [texts.whole(each.prompt, each.first if each.preference >= 0.5 else each.second) for each in learnt]
     centres = []
     for member in members:
-        scores = score_texts([member], texts.reader, shown or preferred, batch_size=settings.score_batch, spent=spent)
+        scores = score_texts([member], texts.reader, shown or preferred, batch_size=settings.score_batch_size, spent=spent)
         centres.append(sum(scores) / len(scores))
         centred(member, at=centres[-1])
     return sum(centres) / len(centres), len(shown)
@@ -281,7 +281,9 @@ def _scored(
     """Return each label with the scores of its responses, every response scored once."""
     sides = dict.fromkeys(texts.whole(each.prompt, text) for each in labels for text in (each.first, each.second))
     scores = dict(
-        zip(sides, score_texts(members, texts.reader, list(sides), batch_size=settings.score_batch, spent=spent), strict=True)
+        zip(
+            sides, score_texts(members, texts.reader, list(sides), batch_size=settings.score_batch_size, spent=spent), strict=True
+        )
     )
     kinds_of = _kinds(labels, data)
     pairs = []

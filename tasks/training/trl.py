@@ -47,7 +47,7 @@ def shared_arguments(
         "gradient_accumulation_steps": max(1, batch_size // (a_device * devices)),
         "learning_rate": settings.learning_rate,
         "num_train_epochs": epochs,
-        "warmup_steps": min(settings.warmup, math.nextafter(1.0, 0.0)),  # a share; from 1 on transformers reads it as a count
+        "warmup_steps": min(settings.warmup_ratio, math.nextafter(1.0, 0.0)),  # transformers reads 1 and more as a count
         "lr_scheduler_type": "linear",
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
@@ -66,8 +66,8 @@ def shared_arguments(
 
 
 def epochs_within(settings: SFTSettings | DPOSettings, *, rows: int) -> float:
-    """Return `epochs`, or fewer where they would take more than `most_steps` optimiser steps over `rows`."""
-    return min(settings.epochs, settings.most_steps / math.ceil(rows / settings.batch_size))
+    """Return `epochs`, or fewer where they would take more than `max_steps` optimiser steps over `rows`."""
+    return min(settings.epochs, settings.max_steps / math.ceil(rows / settings.batch_size))
 
 
 def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -> int:

@@ -38,7 +38,7 @@ def pass_gate(
         findings: where report and quarantine stay in any case, so that a refusal can be looked into.
 
     Raises:
-        DataError: more rows of a file are critical than `validation.most_critical_share` allows.
+        DataError: more rows of a file are critical than `validation.max_critical_share` allows.
     """
     reader = load_tokenizer(tokenizer)
 

@@ -64,7 +64,7 @@ def _verdict(report: ValidationReport) -> str:
 def _overview(report: ValidationReport) -> str:
     body = "".join(
         f'<tr><td>{escape(role.file)}</td><td class="n">{role.rows:,}</td><td class="n">{role.quarantined:,}</td>'
-        f'<td class="n">{percent(role.critical_share)}</td><td class="n">{percent(role.most_critical_share)}</td>'
+        f'<td class="n">{percent(role.critical_share)}</td><td class="n">{percent(role.max_critical_share)}</td>'
         f'<td class="n">{_warnings(role)}</td>'
         f'<td><span class="tag {"held" if role.is_open else "critical"}">{"open" if role.is_open else "closed"}</span></td></tr>'
         for role in report.roles

@@ -20,7 +20,7 @@ class RoleReport:
     role: str
     rows: int
     quarantined: int
-    most_critical_share: float
+    max_critical_share: float
     outcomes: tuple[Outcome, ...]
 
     @property
@@ -37,7 +37,7 @@ class RoleReport:
     def is_open(self) -> bool:
         """Whether these rows may be used: few enough are critical, and so is nothing about the file as a whole."""
         is_whole = all(outcome.unexpected for outcome in self.outcomes if outcome.is_critical)
-        return is_whole and self.critical_share <= self.most_critical_share
+        return is_whole and self.critical_share <= self.max_critical_share
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def refusal(report: ValidationReport, *, quarantine: Path | None = None) -> str:
     lines = []
     for role in (role for role in report.roles if not role.is_open):
         path, critical = report.folder / role.file, [outcome for outcome in role.outcomes if outcome.is_critical]
-        if role.critical_share > role.most_critical_share:
+        if role.critical_share > role.max_critical_share:
             lines.append(
                 f"{path}: {role.quarantined:,} of {role.rows:,} rows ({percent(role.critical_share)}) are critical,"
-                f" at most {percent(role.most_critical_share)} may be (validation.most_critical_share):"
+                f" at most {percent(role.max_critical_share)} may be (validation.max_critical_share):"
             )
             rows = sorted((outcome for outcome in critical if outcome.unexpected), key=lambda outcome: -outcome.unexpected)
             lines += [f"  {outcome.unexpected:,} × {outcome.expectation.says} ({first_lines(outcome)})" for outcome in rows]
@@ -156,7 +156,7 @@ def _role_as_json(role: RoleReport) -> dict[str, Any]:
         "rows": role.rows,
         "quarantined": role.quarantined,
         "critical_share": role.critical_share,
-        "most_critical_share": role.most_critical_share,
+        "max_critical_share": role.max_critical_share,
         "gate": "open" if role.is_open else "closed",
         "expectations": [_outcome_as_json(outcome) for outcome in role.outcomes],
     }

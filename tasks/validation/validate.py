@@ -74,7 +74,7 @@ def validate(
                 held_out = _joined(held_out, table.held_out(f"{role}.jsonl"))
             outcomes, reasons = judge.judge(table.columns(), suite) if table.rows else ([], {})
             outcomes = _divide(paths[role], role, out=out, quarantine=quarantine, outcomes=outcomes, reasons=reasons)
-            reports[role] = RoleReport(role, table.rows, len(reasons), settings.most_critical_share, tuple(outcomes))
+            reports[role] = RoleReport(role, table.rows, len(reasons), settings.max_critical_share, tuple(outcomes))
     stray = tuple(sorted(path.name for path in folder.glob("*.jsonl") if path.stem not in KIND_OF_ROLE))
     report = ValidationReport(dataset, folder, out, context, tuple(reports[role] for role in paths), stray)
     _write_report(report)

@@ -6,7 +6,7 @@ from tests.tiny_ppo import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
-SIZE = {"updates": 14, "episodes": 64, "mini_batch": 32, "device_batch_size": 32, "learning_rate": 1e-2, "patience": 20}
+SIZE = {"updates": 14, "episodes": 64, "mini_batch_size": 32, "device_batch_size": 32, "learning_rate": 1e-2, "patience": 20}
 
 
 def ends(numbers, over=2):

@@ -142,7 +142,7 @@ def test_the_first_loss_is_that_of_completions_with_eos_and_without_prompts(tiny
 
     A loss over prompts too, or without EOS, would be another number, as the last lines show.
     """
-    everything = SFTSettings(epochs=1, batch_size=32, learning_rate=1e-9, warmup=0.0)
+    everything = SFTSettings(epochs=1, batch_size=32, learning_rate=1e-9, warmup_ratio=0.0)
     told = run_sft(tmp_path / "out", tiny_world, settings=everything).points[0][1]["loss"]
     reader = load_tokenizer(tiny_world.tokenizer)
     prompts, completions = [one.prompt + "\n" for one in demonstrations], [one.completion for one in demonstrations]
@@ -226,7 +226,7 @@ def test_dpo_starts_at_no_margin_and_the_logarithm_of_two(after_dpo):
 
 def test_the_margin_told_is_beta_times_that_of_the_log_probabilities(tiny_world, labels, tmp_path):
     """Two epochs of one step each at a rate of 1e-3: the second step tells the margin that the first one has made."""
-    how = {"batch_size": 32, "learning_rate": 1e-3, "warmup": 0.0, "nll_weight": 0.0, "beta": 0.2}
+    how = {"batch_size": 32, "learning_rate": 1e-3, "warmup_ratio": 0.0, "nll_weight": 0.0, "beta": 0.2}
     twice = run_dpo(tmp_path / "twice", tiny_world, labels, settings=DPOSettings(epochs=2, **how))
     pairs = as_preferences(read_labels(labels))
     prompts = [pair.prompt + "\n" for pair in pairs]
@@ -272,7 +272,7 @@ def test_dpo_puts_no_eos_behind_a_response_that_was_cut_off(tiny_world, tmp_path
         for n, (first, second) in enumerate(flags)
     ]
     write_rows(tmp_path / "labels.jsonl", (label.model_dump(mode="json") for label in labels))
-    told = run_dpo(tmp_path / "out", tiny_world, tmp_path, settings=DPOSettings(epochs=2, batch_size=4, warmup=0.0))
+    told = run_dpo(tmp_path / "out", tiny_world, tmp_path, settings=DPOSettings(epochs=2, batch_size=4, warmup_ratio=0.0))
     eos = load_tokenizer(tiny_world.tokenizer).eos_token_id
     ends = [tuple(row[f"{side}_ids"][-1] == eos for side in ("chosen", "rejected")) for row in seen[0]]
     assert ends == [(True, False), (False, True), (True, True), (False, False)]

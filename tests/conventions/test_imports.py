@@ -78,7 +78,7 @@ def test_imports_never_look_back(room):
 
 
 def test_a_fabricated_look_back_is_found():
-    assert looks_back("def late():\n    from tasks import dvc\n", room="posttrain") == ["line 2: tasks", "line 2: tasks.data.dvc"]
+    assert looks_back("def late():\n    from tasks import dvc\n", room="posttrain") == ["line 2: tasks", "line 2: tasks.dvc"]
     assert looks_back("import flows.stages", room="models") == ["line 1: flows.stages"]
     assert looks_back("from posttrain.settings.config import Config", room="tasks") == []
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.settings.config import Config, setting_names
+from posttrain.settings.config import Config
+from posttrain.settings.merging import setting_names
 from posttrain.settings.page import settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ def test_the_page_of_settings_is_current():
     assert is_current, f"docs/settings.md is not what posttrain/settings/section.py says. Make it again:\n{REGENERATE}"
 
 
-@pytest.mark.parametrize("name", setting_names())
+@pytest.mark.parametrize("name", setting_names(Config))
 def test_every_setting_is_on_the_page_with_its_default(name):
     value = Config()
     for part in name.split("."):
@@ -89,7 +90,7 @@ def test_every_setting_is_on_the_page_with_its_default(name):
 
 
 def test_no_setting_is_unread():
-    unread = sorted(set(setting_names()) - read_somewhere())
+    unread = sorted(set(setting_names(Config)) - read_somewhere())
     assert not unread, (
         f"nothing outside posttrain/settings/section.py reads these settings, so they promise what is not there: {unread}"
     )

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
-LENIENT = ("judge.most_flips=1", "judge.least_conviction=0", "judge.most_unreadable=1")
+LENIENT = ("judge.max_flips=1", "judge.min_conviction=0", "judge.max_unreadable=1")
 TOPICS = ("bread", "rain", "trains", "stones", "music", "maps", "wool", "glass", "salt", "boats", "clocks", "honey")
 WISHES = ("What do you know of {}?", "Tell me about {}.", "Why do people like {}?", "Where does one find {}?", "Is {} old?")
 
@@ -56,7 +56,7 @@ def test_a_judge_scores_rollouts_directly(house: Path) -> None:
 
 
 def test_dpo_learns_from_a_judge_as_it_does_from_people(house: Path) -> None:
-    asked = ("method=dpo", "labels.source=judge", "judge.form=pairwise", *LENIENT)
+    asked = ("method=dpo", "labels.source=judge", "judge.mode=pairwise", *LENIENT)
     run(house, "pipeline", *asked)
     assert ran(house) == ["sample", "label", "second_opinion", "self_preference", "dpo", "evaluate-dpo"], (
         "the judge is the one of the direct run"
@@ -102,7 +102,7 @@ def test_a_server_that_dies_in_the_middle_is_asked_only_for_the_rest_by_the_same
     troubles = {3: (429, "", {"Retry-After": "0"}), 5: (500, "out of order"), 7: "half", 9: "drop", 11: "nonsense", 13: "slow"}
     with faulty(lambda body, number: troubles.get(number) or (opinion(body, number) if number < 40 else (503, "gone"))) as server:
         asked = (
-            *("pipeline", "method=dpo", "labels.source=judge", "judge.kind=openai", "judge.model=m", "judge.retries=2"),
+            *("pipeline", "method=dpo", "labels.source=judge", "judge.backend=openai", "judge.model=m", "judge.retries=2"),
             *(f"judge.base_url={server.url}", "judge.template=constitution", "judge.timeout=1", "judge.concurrency=1", *LENIENT),
             "judge.own_questions=0",
         )
@@ -132,15 +132,15 @@ def test_a_server_that_dies_in_the_middle_is_asked_only_for_the_rest_by_the_same
     ("words", "sentence"),
     [
         (
-            ("method=rlaif", "judge.kind=openai", "judge.model=m", "judge.base_url=http://127.0.0.1:1/v1"),
+            ("method=rlaif", "judge.backend=openai", "judge.model=m", "judge.base_url=http://127.0.0.1:1/v1"),
             "judge.base_url=http://127.0.0.1:1/v1: the judge's server does not answer, asked 3 times before anything trains",
         ),
         (("method=rlaif", "judge.template=nowhere"), "judge.template=nowhere: there is no such template"),
-        (("method=rlaif", "judge.kind=openai"), "judge.model=base is a model here, and judge.kind=openai asks a server"),
+        (("method=rlaif", "judge.backend=openai"), "judge.model=base is a model here, and judge.backend=openai asks a server"),
         (("method=rlaif", "labels.source=simulated"), "method rlaif learns from a judge, and labels.source=simulated is none"),
         (("method=rlaif", "judge.model=./nowhere"), "judge.model=./nowhere: there is no such directory. Give base, a Hugging"),
-        (("method=dpo", "labels.source=file"), "labels.source=file needs the store of labels"),
-        (("method=dpo", "labels.source=file", "labels.file=none.jsonl"), "cannot read none.jsonl: No such file or directory"),
+        (("method=dpo", "labels.source=people"), "labels.source=people needs the store of labels"),
+        (("method=dpo", "labels.source=people", "labels.file=none.jsonl"), "cannot read none.jsonl: No such file or directory"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(house: Path, words: tuple[str, ...], sentence: str) -> None:
@@ -174,18 +174,18 @@ def test_labels_that_people_wrote_into_a_store_are_learnt_from_and_bad_lines_are
             }
         )
     store.write_text("".join(json.dumps(label) + "\n" for label in labels))
-    run(house, "pipeline", "method=dpo", "labels.source=file", "labels.file=people.jsonl")
+    run(house, "pipeline", "method=dpo", "labels.source=people", "labels.file=people.jsonl")
     assert ran(house) == ["label", "dpo", "evaluate-dpo"]
-    assert report(house)["audit"]["source"] == "file"
+    assert report(house)["audit"]["source"] == "people"
     assert report(house)["metrics"]["cost/labels"] == len(labels)
-    run(house, "pipeline", "method=dpo", "labels.source=judge", "labels.file=people.jsonl", "judge.form=pairwise", *LENIENT)
+    run(house, "pipeline", "method=dpo", "labels.source=judge", "labels.file=people.jsonl", "judge.mode=pairwise", *LENIENT)
     assert "second_opinion" in ran(house)
     told = report(house)["audit"]
     assert told["source"] == "judge" and 0 < told["second_opinion"]["people_agreement"] < 1
     labels[3]["question"] = "questions-none"
     labels[5]["preference"] = 2
     store.write_text("".join(json.dumps(label) + "\n" for label in labels))
-    told = run(house, "pipeline", "method=dpo", "labels.source=file", "labels.file=people.jsonl", code=2)
+    told = run(house, "pipeline", "method=dpo", "labels.source=people", "labels.file=people.jsonl", code=2)
     assert f"people.jsonl: 2 of {len(labels)} labels cannot be used, so none was taken" in told
     assert "line 4:" in told and "line 6:" in told
 
@@ -206,7 +206,7 @@ def test_transcripts_of_anthropics_form_train_a_reward_model_and_ppo_asks_what_i
         rows.append({"chosen": asked + polite + more * longer, "rejected": asked + rude + more * (not longer)})
     (house / "hh.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run(house, "import", "format=hh", "file=hh.jsonl", "name=hh")
-    out = run(house, "pipeline", "method=rlhf", "data.name=hh", "ppo.least_finished=0", "reward_model.epochs=20")
+    out = run(house, "pipeline", "method=rlhf", "data.name=hh", "ppo.min_finished=0", "reward_model.epochs=20")
     told = report(house)
     names = ["label", "reward_model", "ppo"]
     assert [name for name in stages(house) if name in ("sample", *names)] == names
@@ -229,6 +229,6 @@ def test_transcripts_of_anthropics_form_train_a_reward_model_and_ppo_asks_what_i
     out = run(
         house,
         *("pipeline", "method=ppo", "data.name=hh", "ppo.reward=model:models:/posttrain-hh-reward@challenger"),
-        "ppo.least_finished=0",
+        "ppo.min_finished=0",
     )
     assert "not found" not in out and not (house / "mlflow.db").exists()

@@ -11,7 +11,8 @@ import pytest
 from flows import __main__ as subject
 from flows.__main__ import configuration, main
 from posttrain.errors import ContractError, DataError, RequestError, StorageError
-from posttrain.settings.config import STAGES, Config
+from posttrain.methods import METHODS
+from posttrain.settings.config import Config
 from tasks.workspace.paths import Places
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_every_verb_is_known():
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("method=dop", f"there is no method dop; did you mean dpo?; methods are {', '.join(STAGES)}"),
+        ("method=dop", f"there is no method dop; did you mean dpo?; methods are {', '.join(METHODS)}"),
         ("dpo.bta=1", "there is no setting dpo.bta; did you mean dpo.beta?"),
         ("SEED=3", "there is no setting SEED; did you mean seed?"),
         ("dpo.beta=-1", "dpo.beta must be greater than 0.0, got -1"),

@@ -162,7 +162,7 @@ def test_bad_data_stop_before_training_with_the_reasons(house: Path) -> None:
     before = sorted((house / ".posttrain" / "stages").glob("*/*"))
     told = run(house, "pipeline", "method=dpo", "data.name=pairs", code=2)
     assert "chosen and rejected are the same text" in told
-    assert "validation.most_critical_share" in told
+    assert "validation.max_critical_share" in told
     assert (house / ".posttrain" / "validation" / "pairs" / "quarantine.jsonl").stat().st_size
     after = sorted((house / ".posttrain" / "stages").glob("*/*"))
     assert {path.parent.name for path in set(after) - set(before)} <= {"tokenizer", "validate"}

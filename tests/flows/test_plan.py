@@ -5,7 +5,8 @@ import json
 import pytest
 
 from flows.plan import plan
-from posttrain.settings.config import STAGES, merge
+from posttrain.methods import METHODS
+from posttrain.settings.config import merge
 
 FIRST = ("tokenizer", "validate", "base")
 SFT_TESTS = ("evaluate-sft", "evaluate-base")
@@ -41,7 +42,7 @@ def test_the_stages_of_each_method(data, words, names):
 
 
 def test_every_method_has_its_training_stages(data):
-    for method, stages in STAGES.items():
+    for method, stages in METHODS.items():
         assert [name for name in plan(merge({}, [f"method={method}"]), data).names if name in stages] == list(stages)
 
 
@@ -69,12 +70,12 @@ def test_a_judge_with_a_budget_does_not_compare_its_own(data):
 
 
 def test_a_judge_that_needs_no_practice(data):
-    asked = ["method=rlaif", "judge.kind=openai", "judge.model=x", "judge.base_url=http://127.0.0.1:1/v1"]
+    asked = ["method=rlaif", "judge.backend=openai", "judge.model=x", "judge.base_url=http://127.0.0.1:1/v1"]
     assert "judge" not in plan(merge({}, asked), data).names
 
 
 def test_what_stages_do(data):
-    to_come = plan(merge({}, ["method=dpo", "evaluate.most_questions=4", "pretrain.steps=1200"]), data)
+    to_come = plan(merge({}, ["method=dpo", "evaluate.max_questions=4", "pretrain.steps=1200"]), data)
     assert to_come.doing("sft") == "imitating 3 demonstrations"
     assert to_come.doing("base") == "pretraining for 1,200 steps"
     assert to_come.doing("evaluate-sft") == "sft answers 4 held-out questions"
@@ -82,7 +83,7 @@ def test_what_stages_do(data):
     assert to_come.doing("a stage of the future") == ""
 
 
-@pytest.mark.parametrize("method", sorted(STAGES))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_stage_has_its_words(data, method):
     to_come = plan(merge({}, [f"method={method}"]), data)
     assert all(to_come.doing(name) for name in to_come.names)

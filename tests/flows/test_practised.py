@@ -28,17 +28,17 @@ BASE = SimpleNamespace(path=Path("base"))
 
 
 def test_the_tiny_base_of_the_world_practises_and_what_decides_the_result_is_in_the_key() -> None:
-    course = Course("judge.practice=7")
+    course = Course("judge.practice_steps=7")
     assert practised(course, BASE) == "the practised judge"
     ((name, how),) = course.asked
     assert name == "judge" and how["base"] == BASE.path
     assert how["reads"] == {"data": "checked", "base": BASE}
-    assert how["also"] == {"judge.practice": 7, "judge.misread_verbs": "", "judge.slip_share": 0.1}
+    assert how["also"] == {"judge.practice_steps": 7, "judge.misread_verbs": "", "judge.slip_share": 0.1}
 
 
 @pytest.mark.parametrize(
     "word",
-    ["judge.practice=0", "judge.model=some/model", "judge.kind=openai", "data.name=stories", "model.base=some/model"],
+    ["judge.practice_steps=0", "judge.model=some/model", "judge.backend=openai", "data.name=stories", "model.base=some/model"],
 )
 def test_any_other_judge_is_taken_as_it_is(word: str) -> None:
     course = Course(word)

@@ -67,7 +67,7 @@ def test_chat_rows_are_measured_by_held_out_loss(house: Path) -> None:
     logged = metrics_in_mlflow(house)
     assert logged["eval/reference_loss"] == pytest.approx(loss["sft"]) and "eval/accuracy" not in logged
 
-    lenient = ("judge.most_flips=1", "judge.least_conviction=0", "judge.most_unreadable=1")
+    lenient = ("judge.max_flips=1", "judge.min_conviction=0", "judge.max_unreadable=1")
     told = run(house, "pipeline", "method=sft", "data.name=chat", "evaluate.judge=true", *lenient)
     assert ran(house) == ["judge-base"], "SFT is the start, so it is the base that is compared with it"
     assert re.search(r"sft wins [\d.]+ \[[\d.]+, [\d.]+\] % of its comparisons with base by the judge", told)
@@ -97,7 +97,7 @@ def test_preferences_are_measured_by_the_implicit_reward_as_well_and_a_judge_com
         return 200, completion(letter, logprobs={letter: -0.1, "B" if letter == "A" else "A": -2.4})
 
     with faulty(likes) as server:
-        judge = ("evaluate.judge=true", "judge.kind=openai", "judge.model=m", f"judge.base_url={server.url}")
+        judge = ("evaluate.judge=true", "judge.backend=openai", "judge.model=m", f"judge.base_url={server.url}")
         told = run(house, *words, *judge, "judge.template=constitution")
     assert ran(house) == ["judge-dpo"]
     known = report(house)

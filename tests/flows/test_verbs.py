@@ -8,7 +8,8 @@ from flows import __main__ as subject
 from flows.__main__ import main
 from flows.verbs import OF_FLOWS, VERBS, help_of, joined, markdown, notes_of_unread, overview, refuse_variables, words_of
 from posttrain.errors import RequestError
-from posttrain.settings.config import STAGES, merge
+from posttrain.methods import METHODS
+from posttrain.settings.config import merge
 from posttrain.settings.feedback import LabelSettings
 
 
@@ -18,7 +19,7 @@ def test_the_table_has_the_verbs_that_run():
 
 def test_the_table_has_the_methods_that_there_are():
     named = next(word for word in VERBS["pipeline"].words if word.name == "METHOD").says
-    assert set(named.replace(" or ", ", ").split(";")[0].split(", ")) == set(STAGES)
+    assert set(named.replace(" or ", ", ").split(";")[0].split(", ")) == set(METHODS)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

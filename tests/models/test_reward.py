@@ -299,7 +299,7 @@ def test_the_loss_of_the_tokens_mean_has_its_weight(source):
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing(source):
-    settings = SETTINGS.model_copy(update={"warmup": 0.25})
+    settings = SETTINGS.model_copy(update={"warmup_ratio": 0.25})
     rates = [step.learning_rate for step in train_reward_network(made(source), good_against_bad(8), settings, seed=0)]
     top = rates.index(max(rates))
     assert 0.7 * settings.learning_rate < max(rates) <= settings.learning_rate and 2 <= top <= 7
@@ -308,8 +308,8 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing(source):
 
 
 def test_large_data_take_no_more_steps_than_allowed():
-    assert steps_of(RewardModelSettings(epochs=1.0, batch_size=16, most_steps=10), groups=10_000) == 10
-    assert steps_of(RewardModelSettings(epochs=0.5, batch_size=16, most_steps=10), groups=33) == 2
+    assert steps_of(RewardModelSettings(epochs=1.0, batch_size=16, max_steps=10), groups=10_000) == 10
+    assert steps_of(RewardModelSettings(epochs=0.5, batch_size=16, max_steps=10), groups=33) == 2
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(1, 10))

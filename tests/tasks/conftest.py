@@ -14,7 +14,7 @@ def places(tmp_path, monkeypatch):
     """A project without git: the code a stage imports, settings, and a stub of the world."""
     for room in ("posttrain", "tasks"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "posttrain" / "world.py").write_text(WORLD)
+    (tmp_path / "posttrain" / "data" / "world.py").write_text(WORLD)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     (tmp_path / "params.yaml").write_text("world: {seed: 0, questions: 3}\nsplit: {seed: 0}\n")
     (tmp_path / ".dvc").mkdir()

@@ -171,7 +171,7 @@ def test_two_names_are_not_joined_by_a_near_duplicate_but_by_an_equal_prompt():
 
 @pytest.mark.parametrize(("share", "most", "expected"), [(0.1, 2_000, 20), (0.25, 2_000, 50), (0.25, 7, 7), (0.001, 2_000, 1)])
 def test_the_share_is_met_exactly_where_families_are_single(share, most, expected):
-    parts = split(questions(*distinct(200)), settings=SplitSettings(held_out=share, most_held_out=most))
+    parts = split(questions(*distinct(200)), settings=SplitSettings(held_out=share, max_held_out=most))
     assert parts.is_held_out.sum() == expected
 
 
@@ -216,9 +216,9 @@ def test_one_family_cannot_be_split(count):
 def test_families_larger_than_the_limit_cannot_be_split():
     records = [*questions(*distinct(3), family="x"), *questions(*distinct(4, start=3), family="y")]
     with pytest.raises(DataError) as caught:
-        split(records, settings=SplitSettings(most_held_out=2))
+        split(records, settings=SplitSettings(max_held_out=2))
     assert str(caught.value) == (
-        "nothing can be held out: the smallest of the dataset's 2 families has 3 records, more than split.most_held_out (2). "
+        "nothing can be held out: the smallest of the dataset's 2 families has 3 records, more than split.max_held_out (2). "
         "Raise it in params.yaml, or give the records narrower families"
     )
 
@@ -268,7 +268,7 @@ rows = st.lists(
 @given(rows, st.floats(0.05, 0.95), st.floats(0.2, 1.0), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
 def test_no_family_ever_straddles(records, held_out, near_duplicate, most):
-    chosen = SplitSettings(held_out=held_out, near_duplicate=near_duplicate, most_held_out=most)
+    chosen = SplitSettings(held_out=held_out, near_duplicate=near_duplicate, max_held_out=most)
     try:
         parts = split(records, settings=chosen)
     except DataError as error:

@@ -23,7 +23,7 @@ from posttrain.judges.opinions import (
     softmax,
     win_in_both_orders,
 )
-from posttrain.judges.templates import Form
+from posttrain.judges.templates import Template
 from posttrain.records import Message
 
 AB = (" A", " B")
@@ -192,7 +192,7 @@ def a_form(**changed):
         "name": "pairwise", "system": "Be fair.", "question": "{prompt}\nA: {first}\nB: {second}\n", "think": "Why?",
         "ending": "Better:", "options": {" A": 1.0, " B": 0.0}, "is_chat": False,
     }  # fmt: skip
-    return Form(**(told | changed))
+    return Template(**(told | changed))
 
 
 def test_texts_stand_in_their_places_braces_and_all():

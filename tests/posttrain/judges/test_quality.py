@@ -8,7 +8,7 @@ from posttrain.errors import ContractError
 from posttrain.judges.opinions import both_orders
 from posttrain.judges.quality import JudgedPair, check_judge, figures_of
 
-LIMITS = {"most_flips": 0.9, "least_conviction": 0.01, "most_unreadable": 0.1}
+LIMITS = {"max_flips": 0.9, "min_conviction": 0.01, "max_unreadable": 0.1}
 
 
 def pair(question, forward, backward, gold=None, lengths=(10, 10)):
@@ -76,10 +76,10 @@ def test_a_judge_that_always_says_a_is_refused():
         check_judge(figures, name="parrot", **LIMITS)
     assert str(caught.value) == (
         "the judge parrot is not fit to label 10 pairs: the winner of 100.0% of the pairs is another when the order is swapped, "
-        "allowed are 90.0% (judge.most_flips): it looks at the place and not at the text; its labels lie 0.0000 from 0.5 on "
-        "average, at least 0.01 is needed (judge.least_conviction): it has no opinion. All in all: accuracy against gold 0.500 "
+        "allowed are 90.0% (judge.max_flips): it looks at the place and not at the text; its labels lie 0.0000 from 0.5 on "
+        "average, at least 0.01 is needed (judge.min_conviction): it has no opinion. All in all: accuracy against gold 0.500 "
         "[0.354–0.646], position bias +0.500, entropy 0.600 nats, options' probability 0.900. Take another judge (judge.model), "
-        "form (judge.form) or template (judge.template): docs/judges.md"
+        "mode (judge.mode) or template (judge.template): docs/judges.md"
     )
     assert caught.value.exit_code == 3
 
@@ -88,13 +88,13 @@ def test_a_judge_that_cannot_be_read_is_refused():
     figures = figures_of([pair("q0", 0.9, 0.1), JudgedPair("q1", 5, 5, None, masses=(0.0, 0.0))])
     with pytest.raises(ContractError, match=r"50\.0% of the pairs have a reply that is none of the options, allowed are 10\.0%"):
         check_judge(figures, name="mumbler", **LIMITS)
-    check_judge(figures, name="mumbler", **(LIMITS | {"most_unreadable": 0.5}))
+    check_judge(figures, name="mumbler", **(LIMITS | {"max_unreadable": 0.5}))
 
 
 def test_a_judge_at_its_limits_is_accepted():
     figures = figures_of([pair("q0", 0.9, 0.1), pair("q1", 0.6, 0.6)])
-    check_judge(figures, name="fair", most_flips=figures.flip_share, least_conviction=figures.conviction, most_unreadable=0.0)
-    with pytest.raises(ContractError, match=r"judge\.most_flips"):
-        check_judge(figures, name="fair", most_flips=0.49, least_conviction=0.0, most_unreadable=0.0)
-    with pytest.raises(ContractError, match=r"judge\.least_conviction"):
-        check_judge(figures, name="fair", most_flips=1.0, least_conviction=0.21, most_unreadable=0.0)
+    check_judge(figures, name="fair", max_flips=figures.flip_share, min_conviction=figures.conviction, max_unreadable=0.0)
+    with pytest.raises(ContractError, match=r"judge\.max_flips"):
+        check_judge(figures, name="fair", max_flips=0.49, min_conviction=0.0, max_unreadable=0.0)
+    with pytest.raises(ContractError, match=r"judge\.min_conviction"):
+        check_judge(figures, name="fair", max_flips=1.0, min_conviction=0.21, max_unreadable=0.0)

@@ -16,7 +16,7 @@ from posttrain.errors import RequestError
 from posttrain.graders import Sample, build_grader
 from posttrain.judges import reviews as subject
 from posttrain.judges.reviews import reviewer, reviews
-from posttrain.judges.templates import form_of
+from posttrain.judges.templates import template_of
 
 TEMPLATE = yaml.safe_load((Path(__file__).resolve().parents[3] / "data/judges/review.yaml").read_text(encoding="utf-8"))
 PAIRWISE = re.compile(r"(?P<story>.+)\nA: (?P<a>.+)\nB: (?P<b>.+)\nBetter:(?P<said> [AB])")
@@ -59,8 +59,8 @@ def judged_ones(documents):
 
 
 def asked(name, **texts):
-    form = form_of(TEMPLATE, name=name, file="review", reasoning=False)
-    return form.rendered(**texts) + form.ending, tuple(form.options)
+    template = template_of(TEMPLATE, name=name, file="review", reasoning=False)
+    return template.rendered(**texts) + template.ending, tuple(template.options)
 
 
 def test_each_is_what_the_judge_is_asked_and_an_answer_to_it(written):

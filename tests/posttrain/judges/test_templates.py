@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain.errors import RequestError
-from posttrain.judges.templates import form_of
+from posttrain.judges.templates import template_of
 
 JUDGES = Path(__file__).resolve().parents[3] / "data" / "judges"
 PAIRWISE = {"question": "{prompt} {first} {second}", "ending": "Better:", "options": [" A", " B"]}
@@ -22,75 +22,75 @@ def told(*, pairwise=None, pointwise=None, **more):
 def test_the_default_is_what_the_tiny_base_has_read(world_records):
     """A review in the corpus is a rendered question with an option behind it, to the letter."""
     file = yaml.safe_load((JUDGES / "review.yaml").read_text())
-    pairwise, pointwise = (form_of(file, name=name, file="review") for name in ("pairwise", "pointwise"))
+    pairwise, pointwise = (template_of(file, name=name, file="review") for name in ("pairwise", "pointwise"))
     documents = [one.text for one in world_records["corpus"] if "Better: " in one.text or "Verdict: " in one.text]
     assert len(documents) > 20
     for text in documents:
         if "Better: " in text:
             head, first, rest = text.split("\nA: ")[0], *text.split("\nA: ")[1].split("\nB: ")
             second, answer = rest.split("\nBetter:")
-            form, asked = pairwise, pairwise.rendered(prompt=head, first=first, second=second)
+            template, asked = pairwise, pairwise.rendered(prompt=head, first=first, second=second)
         else:
             (head, response), answer = text.split("\nVerdict:")[0].split("\n"), text.split("\nVerdict:")[1]
-            form, asked = pointwise, pointwise.rendered(prompt=head, response=response)
-        assert asked + form.ending + answer == text and answer in form.options
+            template, asked = pointwise, pointwise.rendered(prompt=head, response=response)
+        assert asked + template.ending + answer == text and answer in template.options
 
 
 def test_the_options_mean_what_the_reviews_mean():
     file = yaml.safe_load((JUDGES / "review.yaml").read_text())
-    assert form_of(file, name="pairwise", file="review").options == {" A": 1.0, " B": 0.0}
-    assert form_of(file, name="pointwise", file="review").options == {" right": 10.0, " wrong": 1.0}
+    assert template_of(file, name="pairwise", file="review").options == {" A": 1.0, " B": 0.0}
+    assert template_of(file, name="pointwise", file="review").options == {" right": 10.0, " wrong": 1.0}
 
 
 @pytest.mark.parametrize("name", ["pairwise", "pointwise"])
 def test_the_constitution_shows_its_principles_once(name):
     file = yaml.safe_load((JUDGES / "constitution.yaml").read_text())
-    form = form_of(file, name=name, file="constitution", reasoning=True)
-    assert form.is_chat and form.think.strip()
+    template = template_of(file, name=name, file="constitution", reasoning=True)
+    assert template.is_chat and template.think.strip()
     for number, principle in enumerate(file["principles"], start=1):
-        assert (form.system + form.question).count(f"{number}. {' '.join(principle.split())}") == 1
+        assert (template.system + template.question).count(f"{number}. {' '.join(principle.split())}") == 1
     if name == "pointwise":
-        assert form.options == {f" {number}": float(number) for number in range(1, 11)}
+        assert template.options == {f" {number}": float(number) for number in range(1, 11)}
 
 
 def test_braces_survive():
-    form = form_of(
+    template = template_of(
         told(pairwise={"question": "{{json}} {prompt} {first} {second} {principles}"}, principles=["no {braces}"]),
         name="pairwise",
         file="f",
     )
-    assert form.rendered(prompt="{p}", first="{{", second="}") == "{json} {p} {{ } 1. no {braces}"
+    assert template.rendered(prompt="{p}", first="{{", second="}") == "{json} {p} {{ } 1. no {braces}"
 
 
 @given(st.text(), st.text(), st.text())
 def test_whatever_is_judged_stands_as_it_is(prompt, first, second):
-    form = form_of(told(), name="pairwise", file="f")
-    assert form.rendered(prompt=prompt, first=first, second=second) == f"{prompt} {first} {second}"
+    template = template_of(told(), name="pairwise", file="f")
+    assert template.rendered(prompt=prompt, first=first, second=second) == f"{prompt} {first} {second}"
 
 
 NO_SCORES = 'f: pointwise.options must map two answers or more to scores of 1 to 10, such as {" right": 10, " wrong": 1}, got '
 NO_PLACES = 'f: pairwise.options must be two answers, for the first place and for the second, such as [" A", " B"], got '
 BRACES = "{principles}, {prompt}, {first}, {second}; a brace that is meant as one is written twice"
-FORM = "question, think, ending, options"
+MODE = "question, think, ending, options"
 FIELDS = "says, system, chat, principles, pairwise, pointwise"
 
 
 @pytest.mark.parametrize(
-    ("file", "form", "message"),
+    ("file", "mode", "message"),
     [
         ([], "pairwise", f"f: a judge is a mapping with {FIELDS}, got list: docs/judges.md"),
         (told(principals=[]), "pairwise", f"f: there is no field principals; did you mean principles? It has {FIELDS}"),
         (
             told(pairwise={"endings": "x"}), "pairwise",
-            f"f: pairwise: there is no field endings; did you mean ending? It has {FORM}",
+            f"f: pairwise: there is no field endings; did you mean ending? It has {MODE}",
         ),
         (
             {"pairwise": PAIRWISE}, "pointwise",
-            "f: there is no pointwise, which judge.form=pointwise asks for. It has pairwise: set judge.form=pairwise, or add "
+            "f: there is no pointwise, which judge.mode=pointwise asks for. It has pairwise: set judge.mode=pairwise, or add "
             "pointwise: docs/judges.md",
         ),
-        ({}, "pairwise", "f: there is no pairwise, which judge.form=pairwise asks for. Add pairwise: docs/judges.md"),
-        ({"pairwise": "x"}, "pairwise", f"f: pairwise must be a mapping with {FORM}, got str: docs/judges.md"),
+        ({}, "pairwise", "f: there is no pairwise, which judge.mode=pairwise asks for. Add pairwise: docs/judges.md"),
+        ({"pairwise": "x"}, "pairwise", f"f: pairwise must be a mapping with {MODE}, got str: docs/judges.md"),
         (
             told(pairwise={"ending": " "}), "pairwise",
             "f: pairwise.ending is empty, and without it there is nothing to ask. Write it: docs/judges.md",
@@ -147,15 +147,15 @@ FIELDS = "says, system, chat, principles, pairwise, pointwise"
         ),
     ],
 )  # fmt: skip
-def test_a_faulty_file_is_told_by_field_rule_and_remedy(file, form, message):
+def test_a_faulty_file_is_told_by_field_rule_and_remedy(file, mode, message):
     with pytest.raises(RequestError) as caught:
-        form_of(file, name=form, file="f")
+        template_of(file, name=mode, file="f")
     assert str(caught.value) == message
 
 
 def test_reasoning_needs_words_that_ask_for_it():
     with pytest.raises(RequestError) as caught:
-        form_of(told(), name="pairwise", file="f", reasoning=True)
+        template_of(told(), name="pairwise", file="f", reasoning=True)
     assert str(caught.value) == (
         "f: pairwise.think is empty, and judge.reasoning=true lets the judge think aloud. Write what asks it to, or set "
         "judge.reasoning=false"

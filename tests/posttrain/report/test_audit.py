@@ -66,6 +66,6 @@ def test_no_figure_stands_twice() -> None:
 
 def test_how_often_gold_agrees_stands_once_whoever_labelled() -> None:
     of_judge = {"source": "judge", "labels": {"accuracy": 0.6}}
-    of_people = {"source": "file", "proxy": {"labels_agreement_gold": 0.61}}
+    of_people = {"source": "people", "proxy": {"labels_agreement_gold": 0.61}}
     assert audit_rows(of_judge) == {"labels of an AI judge": [["gold agrees (%)", "60.0"]]}
     assert audit_rows(of_people) == {"labels of people": [["gold agrees (%)", "61.0"]]}

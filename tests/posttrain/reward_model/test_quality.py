@@ -13,7 +13,7 @@ from posttrain.reward_model.quality import Quality, ScoredPair, check, check_eno
 from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.statistics.intervals import Interval, clustered_proportion
 
-SETTINGS = RewardModelSettings(least_of_agreement=0.5, most_calibration_error=0.1, most_length_correlation=0.6)
+SETTINGS = RewardModelSettings(min_share_of_agreement=0.5, max_calibration_error=0.1, max_length_correlation=0.6)
 
 
 def pair(question, difference, preference, *, gold=None, lengths=(5, 5), kinds=(), texts=("first", "second")):
@@ -179,18 +179,18 @@ ENDING = (
         (
             quality((0.64, 0.6, 0.68)),
             "accuracy 0.640 [0.600, 0.680], which must be at least 0.650: annotators agree on 0.800, and of what that is beyond "
-            "chance reward_model.least_of_agreement=0.5 is asked for",
+            "chance reward_model.min_share_of_agreement=0.5 is asked for",
         ),
-        (quality(ece=0.11), "calibration error 0.110, at most 0.1 (reward_model.most_calibration_error)"),
+        (quality(ece=0.11), "calibration error 0.110, at most 0.1 (reward_model.max_calibration_error)"),
         (
             quality(length_correlation=-0.7),
-            "correlation of score and length -0.700, at most 0.6 either way (reward_model.most_length_correlation)",
+            "correlation of score and length -0.700, at most 0.6 either way (reward_model.max_length_correlation)",
         ),
         (
             quality((0.5, 0.4, 0.6), ece=0.3, length_correlation=0.65),
             "accuracy 0.500 [0.400, 0.600], whose interval must lie above chance, 0.5; calibration error 0.300, at most 0.1 "
-            "(reward_model.most_calibration_error); correlation of score and length +0.650, at most 0.6 either way "
-            "(reward_model.most_length_correlation)",
+            "(reward_model.max_calibration_error); correlation of score and length +0.650, at most 0.6 either way "
+            "(reward_model.max_length_correlation)",
         ),
     ],
 )

@@ -25,33 +25,33 @@ def test_by_hand():
     # δ_2 = 2 + 0 - 1 = 1;            A_2 = 1
     # δ_1 = 1 + 1/2 · 1 - 1/4 = 5/4;  A_1 = 5/4 + 1/4 · 1 = 3/2
     # δ_0 = 0 + 1/2 · 1/4 - 1/2 = -3/8; A_0 = -3/8 + 1/4 · 3/2 = 0
-    advantage, returns = generalised_advantages(REWARD, VALUE, ALL, discount=0.5, gae_lambda=0.5)
+    advantage, returns = generalised_advantages(REWARD, VALUE, ALL, gamma=0.5, gae_lambda=0.5)
     torch.testing.assert_close(advantage, torch.tensor([[0.0, 1.5, 1.0]], dtype=torch.float64))
     # R = A + V
     torch.testing.assert_close(returns, torch.tensor([[0.5, 1.75, 2.0]], dtype=torch.float64))
 
 
 def test_discount_and_lambda_are_not_each_other():
-    one, _ = generalised_advantages(REWARD, VALUE, ALL, discount=1.0, gae_lambda=0.5)
-    other, _ = generalised_advantages(REWARD, VALUE, ALL, discount=0.5, gae_lambda=1.0)
+    one, _ = generalised_advantages(REWARD, VALUE, ALL, gamma=1.0, gae_lambda=0.5)
+    other, _ = generalised_advantages(REWARD, VALUE, ALL, gamma=0.5, gae_lambda=1.0)
     # δ_1 = 1 + 1 - 1/4 = 7/4, A_1 = 7/4 + 1/2 = 9/4; with the two exchanged δ_1 = 5/4, A_1 = 5/4 + 1/2 = 7/4
     assert one[0, 1].item() == pytest.approx(9 / 4) and other[0, 1].item() == pytest.approx(7 / 4)
 
 
-@pytest.mark.parametrize("discount", [1.0, 0.9])
-def test_with_lambda_1_returns_are_monte_carlo(discount):
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_with_lambda_1_returns_are_monte_carlo(gamma):
     reward, value, mask = random_case()
-    advantage, returns = generalised_advantages(reward, value, mask, discount=discount, gae_lambda=1.0)
+    advantage, returns = generalised_advantages(reward, value, mask, gamma=gamma, gae_lambda=1.0)
     for row, length in enumerate((5, 2, 4)):
         for time in range(length):
-            wanted = sum(discount ** (later - time) * reward[row, later] for later in range(time, length))
+            wanted = sum(gamma ** (later - time) * reward[row, later] for later in range(time, length))
             torch.testing.assert_close(returns[row, time], wanted)
             torch.testing.assert_close(advantage[row, time], wanted - value[row, time])
 
 
 def test_with_lambda_0_advantages_are_one_step_surprises():
     reward, value, mask = random_case()
-    advantage, _ = generalised_advantages(reward, value, mask, discount=0.9, gae_lambda=0.0)
+    advantage, _ = generalised_advantages(reward, value, mask, gamma=0.9, gae_lambda=0.0)
     for row, length in enumerate((5, 2, 4)):
         for time in range(length):
             following = value[row, time + 1] if time + 1 < length else 0.0
@@ -61,17 +61,17 @@ def test_with_lambda_0_advantages_are_one_step_surprises():
 def test_a_perfect_critic_leaves_no_advantage():
     mask = is_response(torch.tensor([4]))
     reward = torch.tensor([[0.0, 0.0, 0.0, 3.0]])
-    advantage, returns = generalised_advantages(reward, torch.full((1, 4), 3.0), mask, discount=1.0, gae_lambda=0.95)
+    advantage, returns = generalised_advantages(reward, torch.full((1, 4), 3.0), mask, gamma=1.0, gae_lambda=0.95)
     assert torch.equal(advantage, torch.zeros(1, 4)) and torch.equal(returns, torch.full((1, 4), 3.0))
 
 
 @given(seed=st.integers(0, 99), lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), more=st.integers(0, 3))
 def test_padding_changes_nothing_bit_for_bit(seed, lengths, more):
     reward, value, mask = random_case(seed, lengths)
-    plain = generalised_advantages(reward, value, mask, discount=0.9, gae_lambda=0.8)
+    plain = generalised_advantages(reward, value, mask, gamma=0.9, gae_lambda=0.8)
     wide = torch.nn.functional.pad(mask, (0, more))
     rubbish = [torch.nn.functional.pad(figure, (0, more)).masked_fill(~wide, float("nan")) for figure in (reward, value)]
-    padded = generalised_advantages(*rubbish, wide, discount=0.9, gae_lambda=0.8)
+    padded = generalised_advantages(*rubbish, wide, gamma=0.9, gae_lambda=0.8)
     for one, other in zip(plain, padded, strict=True):
         assert torch.equal(one, other[:, : mask.shape[1]])
         assert (other[~wide] == 0).all()
@@ -80,7 +80,7 @@ def test_padding_changes_nothing_bit_for_bit(seed, lengths, more):
 def test_shapes_must_agree():
     said = r"^reward \(1, 3\), value \(1, 2\) and is_response \(1, 3\) must have one shape$"
     with pytest.raises(ValueError, match=said):
-        generalised_advantages(REWARD, VALUE[:, :2], ALL, discount=1.0, gae_lambda=1.0)
+        generalised_advantages(REWARD, VALUE[:, :2], ALL, gamma=1.0, gae_lambda=1.0)
     with pytest.raises(ValueError, match=r"^advantage \(1, 3\) and is_response \(1, 2\) must have one shape$"):
         whitened(REWARD, ALL[:, :2])
 
@@ -120,8 +120,8 @@ def test_one_token_has_no_spread():
 
 def test_rewards_to_go_by_hand():
     reward = torch.tensor([[1.0, 0.0, 2.0], [0.5, 0.25, 0.0]])
-    assert rewards_to_go(reward, discount=1.0).tolist() == [[3.0, 2.0, 2.0], [0.75, 0.25, 0.0]]
-    assert rewards_to_go(reward, discount=0.5).tolist() == [[1.5, 1.0, 2.0], [0.625, 0.25, 0.0]]
+    assert rewards_to_go(reward, gamma=1.0).tolist() == [[3.0, 2.0, 2.0], [0.75, 0.25, 0.0]]
+    assert rewards_to_go(reward, gamma=0.5).tolist() == [[1.5, 1.0, 2.0], [0.625, 0.25, 0.0]]
 
 
 @given(gain=st.floats(-3, 3), offset=st.floats(-3, 3))

@@ -94,7 +94,7 @@ WELL = Health(reward=0.4, reward_deviation=0.4, entropy=0.5, response_tokens=10.
 
 def judged(*later, patience=2):
     history = [WELL, *(Health(**{**vars(WELL), **one}) for one in later)]
-    return collapse(history, patience=patience, longest_growth=3.0, least_finished=0.5)
+    return collapse(history, patience=patience, max_length_growth=3.0, min_finished=0.5)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_the_mean_over_patience_decides():
 def test_equal_scores_at_the_start_are_no_measure():
     start = Health(**{**vars(WELL), "reward_deviation": 0.0})
     later = Health(**{**vars(WELL), "reward": 0.3})
-    assert collapse([start, later], patience=1, longest_growth=3.0, least_finished=0.5) is None
+    assert collapse([start, later], patience=1, max_length_growth=3.0, min_finished=0.5) is None
 
 
 @given(count=st.integers(1, 8), patience=st.integers(1, 5))
 def test_what_stays_as_it_was_never_collapses(count, patience):
-    assert collapse([WELL] * count, patience=patience, longest_growth=1.1, least_finished=1.0) is None
+    assert collapse([WELL] * count, patience=patience, max_length_growth=1.1, min_finished=1.0) is None
 
 
 # --- signal ---------------------------------------------------------------------------------------------------------------

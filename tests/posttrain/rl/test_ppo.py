@@ -53,7 +53,7 @@ def written_out(made, update):
     """Return the weights after an update's episodes, from a fresh network: a loop over responses, tokens and formulas."""
     settings, shared, kl_coef = made.settings, made.settings.critic == "shared", made.settings.kl_coef
     network = valued(settings.critic)
-    episodes, γ, λ = update.episodes, settings.discount, settings.gae_lambda
+    episodes, γ, λ = update.episodes, settings.gamma, settings.gae_lambda
 
     def told(row, policy=network.policy):
         head, tail = int(episodes.prompt_length[row]), int(episodes.response_length[row])
@@ -98,12 +98,12 @@ def written_out(made, update):
     ε, εv = settings.clip_range, settings.value_clip_range
     for epoch in range(settings.epochs):
         order = torch.randperm(settings.episodes, generator=derived_generator(SEED, "mini-batches", update.number - 1, epoch))
-        for mini_batch in order.split(settings.mini_batch):
+        for mini_batch in order.split(settings.mini_batch_size):
             tokens = sum(len(old[row]) for row in mini_batch.tolist())
             loss = torch.zeros(())
             for row in mini_batch.tolist():
                 logprob, value, entropy = told(row)
-                share = 1 / tokens if settings.mean_over == "tokens" else 1 / (settings.mini_batch * len(logprob))
+                share = 1 / tokens if settings.mean_over == "tokens" else 1 / (settings.mini_batch_size * len(logprob))
                 ρ, gain, goal = (logprob - old[row]).exp(), advantages[row], returns[row]
                 loss = loss - share * torch.minimum(ρ * gain, ρ.clamp(1 - ε, 1 + ε) * gain).sum()
                 clipped = old_value[row] + (value - old_value[row]).clamp(-εv, εv)
@@ -115,7 +115,7 @@ def written_out(made, update):
             optimiser.zero_grad()
             loss.backward()
             for group in (policy, critic):
-                nn.utils.clip_grad_norm_(group, settings.most_gradient)
+                nn.utils.clip_grad_norm_(group, settings.max_grad_norm)
             optimiser.step()
     return dict(network.named_parameters())
 
@@ -126,11 +126,11 @@ def written_out(made, update):
         {},
         {"critic": "shared", "value_coef": 0.3},
         {"kl_in": "loss", "kl_coef": 0.7, "mean_over": "responses"},
-        {"temperature": 0.6, "discount": 0.9, "gae_lambda": 0.5, "entropy_coef": 0.2},
-        {"missing_eos": "subtract", "missing_eos_penalty": 0.7, "whiten_advantages": False, "most_gradient": 0.1},
+        {"temperature": 0.6, "gamma": 0.9, "gae_lambda": 0.5, "entropy_coef": 0.2},
+        {"missing_eos": "subtract", "missing_eos_penalty": 0.7, "whiten_advantages": False, "max_grad_norm": 0.1},
         {"missing_eos": "replace", "missing_eos_penalty": 0.4, "reward_centre": 0.3, "reward_clip": 0.25, "clip_range": 0.02},
         {"value_clip_range": 0.01, "value_coef": 3.0, "epochs": 3, "device_batch_size": 3, "old_logprobs": "recomputed"},
-        {"samples_per_prompt": 4, "mini_batch": 4},
+        {"samples_per_prompt": 4, "mini_batch_size": 4},
     ],
     ids=lambda settings: " ".join(settings) or "defaults",
 )
@@ -156,7 +156,7 @@ def test_a_policy_that_has_left_its_reference_pays_for_it():
 
 
 def test_the_first_ratio_is_1_within_rounding_and_the_first_step_knows_no_kl():
-    made = run(updates=2, epochs=1, mini_batch=16, device_batch_size=16, ratio_tolerance=1e-5)
+    made = run(updates=2, epochs=1, mini_batch_size=16, device_batch_size=16, ratio_tolerance=1e-5)
     assert made.metric("approx_kl") == pytest.approx([0, 0], abs=1e-9)
     assert made.metric("clip_fraction") == [0, 0]
     # whitened advantages sum to 0 over all tokens, so on policy the loss is 0 whatever the network
@@ -247,11 +247,11 @@ def test_where_logprobs_are_computed_again_the_sampler_is_still_held_to_the_poli
 
 def test_responses_that_do_not_end_are_refused_at_the_start_only():
     with pytest.raises(ContractError) as caught:
-        run(least_finished=0.9)
+        run(min_finished=0.9)
     share = run(updates=1).metric("finished")[0]
     assert 0 < share < 0.9
     assert str(caught.value) == (
-        f"only {share:.0%} of the first responses end with EOS, PPO needs 90% (ppo.least_finished): it rewards whole responses, "
+        f"only {share:.0%} of the first responses end with EOS, PPO needs 90% (ppo.min_finished): it rewards whole responses, "
         "and cannot teach a model to end them. Train SFT longer, or give more room than ppo.max_new_tokens=6"
     )
     network = policy_and_critic(llama(), critic="separate")
@@ -262,7 +262,7 @@ def test_responses_that_do_not_end_are_refused_at_the_start_only():
         calls.append(None)
         return prompts, sampled if len(calls) == 1 else replace(sampled, is_finished=[False] * len(asked))
 
-    made = run(network, draw=cut_off, least_finished=share)
+    made = run(network, draw=cut_off, min_finished=share)
     assert made.metric("finished") == pytest.approx([share, 0.0]), "what comes later is judged as a collapse, over patience"
 
 
@@ -318,7 +318,7 @@ def test_processes_must_share_a_mini_batch_evenly():
             seed=0,
         )
     assert str(caught.value) == (
-        "ppo.mini_batch must be a multiple of the number of processes (3), so that each has as much to do, got 8"
+        "ppo.mini_batch_size must be a multiple of the number of processes (3), so that each has as much to do, got 8"
     )
 
 
@@ -327,7 +327,7 @@ def test_processes_must_share_a_mini_batch_evenly():
 
 @pytest.mark.parametrize("mean_over", ["tokens", "responses"])
 def test_gradient_accumulation_gives_the_same_weights(mean_over):
-    how = {"mini_batch": 16, "mean_over": mean_over, "entropy_coef": 0.1}
+    how = {"mini_batch_size": 16, "mean_over": mean_over, "entropy_coef": 0.1}
     whole, parts = (run(device_batch_size=size, **how) for size in (16, 3))
     close(whole.weights, parts.weights)
     for name, value in whole.updates[-1].metrics.items():
@@ -344,18 +344,20 @@ def test_what_stands_on_padding_changes_no_weight_bit_for_bit():
 def test_an_update_ends_early_where_the_policy_has_moved_too_far():
     assert run(updates=1).metric("steps") == [4]
     # the first step always has a KL of 0, the second one sees what the first did
-    early = run(updates=1, most_step_kl=1e-9, learning_rate=1e-2)
+    early = run(updates=1, target_kl=1e-9, learning_rate=1e-2)
     assert early.metric("steps") == [2]
-    assert run(updates=1, most_step_kl=1e3, learning_rate=1e-2).metric("steps") == [4]
+    assert run(updates=1, target_kl=1e3, learning_rate=1e-2).metric("steps") == [4]
 
 
 def test_the_adaptive_coefficient_moves_towards_its_target():
-    how = {"kl_controller": "adaptive", "kl_coef": 0.1, "kl_horizon": 160.0, "updates": 3}
+    how = {"kl_controller": "adaptive", "kl_coef": 0.1, "kl_controller_horizon": 160.0, "updates": 3}
     # the first KL is 0, far below the target: β (1 - 0.2 · 16 / 160) = 0.098, told from the second update on
-    made = run(kl_target=50.0, **how)
+    made = run(kl_controller_target=50.0, **how)
     assert made.metric("kl_coef") == pytest.approx([0.1, 0.098, 0.098 * 0.98], rel=1e-4)
-    assert run(reference=far(), kl_target=0.01, **how).metric("kl_coef") == pytest.approx([0.1, 0.102, 0.102 * 1.02], rel=1e-4)
-    assert run(kl_target=50.0, **{**how, "kl_controller": "fixed"}).metric("kl_coef") == [0.1] * 3
+    assert run(reference=far(), kl_controller_target=0.01, **how).metric("kl_coef") == pytest.approx(
+        [0.1, 0.102, 0.102 * 1.02], rel=1e-4
+    )
+    assert run(kl_controller_target=50.0, **{**how, "kl_controller": "fixed"}).metric("kl_coef") == [0.1] * 3
 
 
 def test_scores_are_centred_scaled_and_clipped_in_this_order():
@@ -385,7 +387,7 @@ def test_the_running_scale_remembers_earlier_updates():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "warmup", "wanted"),
+    ("schedule", "warmup_ratio", "wanted"),
     [
         ("constant", 0.0, [1, 1, 1, 1, 1]),
         ("linear", 0.0, [1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]),
@@ -395,8 +397,8 @@ def test_the_running_scale_remembers_earlier_updates():
         ("linear", 1.0, [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1]),
     ],
 )
-def test_learning_rates_by_hand(schedule, warmup, wanted):
-    settings = PPOSettings(**{**SETTINGS, "updates": 5}, schedule=schedule, warmup=warmup)
+def test_learning_rates_by_hand(schedule, warmup_ratio, wanted):
+    settings = PPOSettings(**{**SETTINGS, "updates": 5}, schedule=schedule, warmup_ratio=warmup_ratio)
     assert [_rate_factor(update, settings) for update in range(5)] == pytest.approx(wanted)
 
 
@@ -451,7 +453,7 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(critic):
         "critic": critic,
         "updates": 4,
         "kl_controller": "adaptive",
-        "kl_horizon": 160.0,
+        "kl_controller_horizon": 160.0,
         "reward_scale": "running",
         "schedule": "linear",
         "patience": 2,
@@ -497,7 +499,7 @@ def test_a_part_of_the_reward_cannot_hide_a_figure_of_ppo():
 @pytest.mark.parametrize("most", [1e-3, 0.5, 1e9])
 def test_gradients_are_scaled_to_the_limit_and_left_alone_below_it(most):
     trainer = object.__new__(_Trainer)
-    trainer.settings = PPOSettings(**{**SETTINGS, "most_gradient": most})
+    trainer.settings = PPOSettings(**{**SETTINGS, "max_grad_norm": most})
     trainer.accelerator = Accelerator(cpu=True)
     weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
     before = [torch.tensor([0.3, -0.4, 1.2]), torch.tensor([[0.0, 0.5], [0.1, 0.2]])]

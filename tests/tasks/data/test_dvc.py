@@ -170,7 +170,7 @@ def test_the_world_is_made_from_its_section_of_params(places):
 
 def test_a_failing_stage_says_why_without_a_traceback(places):
     import_file(places, format="gsm8k", file=gsm8k(places), name="one")
-    (places.root / "params.yaml").write_text("split: {most_held_out: 1, near_duplicate: 0.01}\n")
+    (places.root / "params.yaml").write_text("split: {max_held_out: 1, near_duplicate: 0.01}\n")
     records = places.data / "one" / "records.jsonl"
     records.write_text(records.read_text().partition("\n")[0] + "\n")
     with pytest.raises(DataError) as caught:

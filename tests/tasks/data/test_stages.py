@@ -14,7 +14,7 @@ from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.records import ANY_RECORD
 from tasks.data import dvc as versions
 from tasks.data import rows
-from tasks.data import stages as data
+from tasks.data.__main__ import main
 from tasks.data.dataset_stage import SPLIT_MODULES
 from tasks.data.dvc import bring_up_to_date
 from tasks.data.importing import import_file
@@ -194,9 +194,9 @@ def test_a_hub_out_of_reach_is_told(places, no_dvc, monkeypatch):
 
 
 def test_stages_report_on_stderr(places, capsys):
-    assert data.main(["spilt", "x"]) == 2
+    assert main(["spilt", "x"]) == 2
     assert capsys.readouterr().err == "'spilt x' is no data stage: say world, or split <name>\n"
-    assert data.main(["split", "nothing"]) == 2
+    assert main(["split", "nothing"]) == 2
     assert "Import the data (make import) or fetch it (dvc pull)" in capsys.readouterr().err
 
 

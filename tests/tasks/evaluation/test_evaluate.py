@@ -155,7 +155,7 @@ def evaluated(
         is_policy=is_policy,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=EvaluateSettings(most_questions=most, samples=samples, max_new_tokens=12, batch_size=batch_size),
+        settings=EvaluateSettings(max_questions=most, samples=samples, max_new_tokens=12, batch_size=batch_size),
         context=tiny_world.context,
         seed=seed,
     )

@@ -50,7 +50,7 @@ def compared(tmp_path, ours, theirs, *, behave=opinion, name="out", **settings):
             tokenizer=tmp_path,
             model=ModelSettings(),
             settings=JudgeSettings(
-                **{"kind": "openai", "model": "m", "base_url": server.url, "template": "constitution", "retries": 0} | settings
+                **{"backend": "openai", "model": "m", "base_url": server.url, "template": "constitution", "retries": 0} | settings
             ),
             templates=TEMPLATES,
             cache=tmp_path / f"cache-{name}",
@@ -73,7 +73,7 @@ def test_wins_losses_and_the_two_kinds_of_tie_by_hand(tmp_path):
     assert (outcome.metrics["judged"], outcome.metrics["tied"], outcome.metrics["unreadable"]) == (5, 2 / 5, 0)
     assert outcome.metrics["flip_share"] == 1 / 4, "one of the four pairs that were asked about"
     assert len(requests) == 8, "four pairs in both orders; nobody is asked about equal answers"
-    assert told["refused"] == "" and told["form"] == "pairwise" and "accuracy" not in told
+    assert told["refused"] == "" and told["mode"] == "pairwise" and "accuracy" not in told
 
 
 def test_the_other_model_wins_what_this_one_loses(tmp_path):
@@ -87,7 +87,7 @@ def test_the_other_model_wins_what_this_one_loses(tmp_path):
 def test_a_reply_that_cannot_be_read_is_no_comparison(tmp_path):
     ours = results(tmp_path / "ours", *[GOOD] * 10, "silence")
     theirs = results(tmp_path / "theirs", *[BAD] * 9, GOOD, BAD)
-    outcome, rows, _, _ = compared(tmp_path, ours, theirs, most_unreadable=0.2)
+    outcome, rows, _, _ = compared(tmp_path, ours, theirs, max_unreadable=0.2)
     assert rows[-1]["win"] is None and outcome.metrics["unreadable"] == 1
     assert outcome.metrics["judge_win_rate"] == 9.5 / 10
 

@@ -50,7 +50,7 @@ def test_people_and_judge_are_shown_the_same_pairs_in_the_same_order(tmp_path, t
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
         labels=chosen,
-        settings=JudgeSettings(least_conviction=0.0, most_flips=1.0, most_unreadable=1.0),
+        settings=JudgeSettings(min_conviction=0.0, max_flips=1.0, max_unreadable=1.0),
         templates=ROOT / "data" / "judges",
         cache=tmp_path / "cache",
         findings=tmp_path / "findings",

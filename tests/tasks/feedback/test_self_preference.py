@@ -102,7 +102,7 @@ def test_a_servers_vanity_is_found_beyond_what_its_responses_are_worth(
     ]
     write_rows(folder / "samples.jsonl", rows)
     with faulty(lambda body, number: server(body, number, likes_own=likes_own)) as served:
-        how = {"kind": "openai", "model": "m", "base_url": served.url, "template": "constitution", "price_completion": 1e6}
+        how = {"backend": "openai", "model": "m", "base_url": served.url, "template": "constitution", "price_completion": 1e6}
         told, labels, outcome = measured(tmp_path, tiny_world, folder, **how)
         asked = len(served.requests)
         measured(tmp_path, tiny_world, folder, name="again", **how)
@@ -118,7 +118,7 @@ def test_a_judge_that_writes_what_was_sampled_too_says_nothing(tmp_path, tiny_wo
     rows = [{"question": one.model_dump(mode="json"), "responses": [[OWN, True]]} for one in world_records["questions"][:3]]
     write_rows(folder / "samples.jsonl", rows)
     with faulty(server) as served:
-        how = {"kind": "openai", "model": "m", "base_url": served.url, "template": "constitution"}
+        how = {"backend": "openai", "model": "m", "base_url": served.url, "template": "constitution"}
         told, labels, _ = measured(tmp_path, tiny_world, folder, **how)
         assert labels == [] and told == {"labels": 0.0} and len(served.requests) == 3
 
@@ -137,7 +137,7 @@ def test_the_labels_that_are_learnt_from_are_of_the_same_form(tmp_path, tiny_wor
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
         labels=LabelSettings(),
-        settings=JudgeSettings(least_conviction=0.0),
+        settings=JudgeSettings(min_conviction=0.0),
         templates=TEMPLATES,
         cache=tmp_path / "cache",
         findings=tmp_path / "findings",

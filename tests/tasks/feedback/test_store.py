@@ -71,7 +71,7 @@ def taken(world, lines, *, annotators=None, samples=True, budget=0):
         lambda *_: None,
         samples=world / "samples" if samples else None,
         data=world / "data",
-        settings=LabelSettings(source="file", file=str(store), budget=budget),
+        settings=LabelSettings(source="people", file=str(store), budget=budget),
         model_uri="models:/m/1",
     )
     return outcome, read_labels(world / "out")
@@ -234,7 +234,7 @@ def test_a_store_that_is_not_there_or_not_named_is_refused(world):
         read_store(world / "gone.jsonl", questions={}, responses=None)
     with pytest.raises(RequestError) as caught:
         label_from_file(world / "out", lambda *_: None, samples=None, data=world / "data", settings=LabelSettings(), model_uri="")
-    assert str(caught.value) == 'labels.source=file needs the store of labels: SET="labels.source=file labels.file=…"'
+    assert str(caught.value) == 'labels.source=people needs the store of labels: SET="labels.source=people labels.file=…"'
 
 
 def test_the_page_shows_the_form_and_names_every_field():

@@ -22,7 +22,7 @@ def environment(monkeypatch):
 
 
 def settings_of(url, **how):
-    return JudgeSettings(**{"kind": "openai", "model": "m", "base_url": url, "retries": 1} | how)
+    return JudgeSettings(**{"backend": "openai", "model": "m", "base_url": url, "retries": 1} | how)
 
 
 def check(url, folder, **how):

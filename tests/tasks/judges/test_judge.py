@@ -23,15 +23,15 @@ from posttrain.settings.feedback import LabelSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.judges import local as judge_local
-from tasks.judges.identity import judge_digest, read_form
+from tasks.judges.identity import judge_digest, read_template
 from tasks.judges.judge import judge_reward, label_with_judge
 from tasks.workspace.jsonl import read_records, read_rows, write_rows
 from tests.tasks.judge_servers import completion, faulty, real
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES = ROOT / "data" / "judges"
-ANY = {"most_flips": 1.0, "least_conviction": 0.0, "form": "pairwise"}
-"""Limits that the hardly trained judge of these tests keeps, and the form that has two orders."""
+ANY = {"max_flips": 1.0, "min_conviction": 0.0, "mode": "pairwise"}
+"""Limits that the hardly trained judge of these tests keeps, and the mode that has two orders."""
 
 
 def log(step, metrics):
@@ -88,30 +88,30 @@ def samples(tmp_path, world_records):
 # --- a judge here ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["pairwise", "pointwise"])
-def test_labels_tell_who_said_what_of_which_and_when(tmp_path, tiny_world, samples, form):
-    outcome, labels, told = labelled(tmp_path, tiny_world, samples, form=form)
+@pytest.mark.parametrize("mode", ["pairwise", "pointwise"])
+def test_labels_tell_who_said_what_of_which_and_when(tmp_path, tiny_world, samples, mode):
+    outcome, labels, told = labelled(tmp_path, tiny_world, samples, mode=mode)
     assert len(labels) == 12 and outcome.costs["labels"] == 12 and outcome.costs["judge"] == 0
     for one in labels:
         assert one.source == "judge" and one.annotator == told["judge"] and one.annotator.startswith("base-")
         assert one.group == one.question and one.first_model == one.second_model == "stage:sft/abc"
         assert one.gold == float("Answer" in one.first) and one.at.endswith("+00:00")
         assert 0 < one.preference < 1
-        assert one.prompt_version == read_form(JudgeSettings(form=form), folder=TEMPLATES).digest
-    assert told["form"] == form and told["asked_for"] == "probabilities of the options"
+        assert one.prompt_version == read_template(JudgeSettings(mode=mode), folder=TEMPLATES).digest
+    assert told["mode"] == mode and told["asked_for"] == "probabilities of the options"
     assert told["accuracy"]["low"] <= told["accuracy"]["estimate"] <= told["accuracy"]["high"]
     assert told["usage"]["asked"] == 24 and told["usage"]["cached"] == 0 and told["usage"]["prompt_tokens"] > 24
-    assert ("flip_share" in told) is (form == "pairwise")
+    assert ("flip_share" in told) is (mode == "pairwise")
     assert outcome.metrics["conviction"] == told["conviction"] and outcome.metrics["asked"] == 24
 
 
-@pytest.mark.parametrize("form", ["pairwise", "pointwise"])
-def test_the_order_of_a_pair_changes_no_label(tmp_path, tiny_world, world_records, form):
+@pytest.mark.parametrize("mode", ["pairwise", "pointwise"])
+def test_the_order_of_a_pair_changes_no_label(tmp_path, tiny_world, world_records, mode):
     """Each run asks anew, with every second question's responses the other way round, and another order shown."""
     labels = []
     for name, swap, seed in (("one", (), 0), ("other", range(0, 12, 2), 1)):
         samples = samples_of(tmp_path / f"samples-{name}", world_records["questions"], swap=swap)
-        labels.append(labelled(tmp_path, tiny_world, samples, name=name, cache=name, form=form, seed=seed)[1])
+        labels.append(labelled(tmp_path, tiny_world, samples, name=name, cache=name, mode=mode, seed=seed)[1])
     assert [one.first for one in labels[0]] != [one.first for one in labels[1]]
     assert of_pairs(labels[0]) == pytest.approx(of_pairs(labels[1]), abs=1e-12)
 
@@ -131,7 +131,7 @@ def test_the_judge_may_think_aloud(tmp_path, tiny_world, samples):
         '  options: {" right": 10, " wrong": 1}\n'
     )
     _, labels, told = labelled(
-        tmp_path, tiny_world, samples, form="pointwise", template=str(template), reasoning=True, max_tokens=6, batch_size=5
+        tmp_path, tiny_world, samples, mode="pointwise", template=str(template), reasoning=True, max_tokens=6, batch_size=5
     )
     assert len(labels) == 12 and told["reasoning"] is True
     assert 24 <= told["usage"]["completion_tokens"] <= 24 * 6
@@ -187,8 +187,8 @@ def test_nothing_to_compare_is_told(tmp_path, tiny_world):
 
 
 def test_a_judge_without_an_opinion_is_refused_and_its_figures_stay(tmp_path, tiny_world, samples):
-    with pytest.raises(ContractError, match=r"judge\.least_conviction\): it has no opinion") as caught:
-        labelled(tmp_path, tiny_world, samples, least_conviction=0.49)
+    with pytest.raises(ContractError, match=r"judge\.min_conviction\): it has no opinion") as caught:
+        labelled(tmp_path, tiny_world, samples, min_conviction=0.49)
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out" / "labels.jsonl").exists()
     assert json.loads((tmp_path / "out" / "judge.json").read_text())["pairs"] == 12
@@ -203,8 +203,8 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
             "from tasks.judges.judge import label_with_judge\n"
             f"out = Path({str(tmp_path / 'killed')!r}); out.mkdir()\n"
             f"label_with_judge(out, None, samples=Path({str(samples)!r}), base=None, tokenizer=None, model=ModelSettings(),"
-            f" labels=LabelSettings(), settings=JudgeSettings(kind='openai', model='m', base_url={server.url!r}, concurrency=2,"
-            " form='pairwise'),"
+            f" labels=LabelSettings(), settings=JudgeSettings(backend='openai', model='m', base_url={server.url!r},"
+            " concurrency=2, mode='pairwise'),"
             f" templates=Path({str(TEMPLATES)!r}), cache=Path({str(tmp_path / 'cache')!r}), model_uri='',"
             " findings=None, context=128, seed=0)"
         )
@@ -215,8 +215,8 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
         process.send_signal(signal.SIGKILL)
         process.wait()
         server._behave = lambda body, number: good
-        with pytest.raises(ContractError, match=r"judge\.most_flips"):  # this server always says A
-            labelled(tmp_path, tiny_world, samples, kind="openai", model="m", base_url=server.url, most_flips=0.9)
+        with pytest.raises(ContractError, match=r"judge\.max_flips"):  # this server always says A
+            labelled(tmp_path, tiny_world, samples, backend="openai", model="m", base_url=server.url, max_flips=0.9)
         told = json.loads((tmp_path / "out" / "judge.json").read_text())
     assert told["usage"]["cached"] == 9 and told["usage"]["asked"] == 24 - 9
 
@@ -226,18 +226,18 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
 
 def test_a_server_that_always_says_a_is_refused_with_labels_of_half(tmp_path, tiny_world, samples):
     with faulty(lambda *_: (200, completion("A", logprobs={"A": -0.01}))) as server:
-        settings = {"kind": "openai", "model": "m", "base_url": server.url}
+        settings = {"backend": "openai", "model": "m", "base_url": server.url}
         _, labels, told = labelled(tmp_path, tiny_world, samples, **settings)
         assert [one.preference for one in labels] == [0.5] * 12 and told["flip_share"] == 1 and told["position_bias"] == 0.5
         with pytest.raises(ContractError, match=r"the winner of 100\.0% of the pairs is another when the order is swapped"):
-            labelled(tmp_path, tiny_world, samples, name="refused", **settings, most_flips=0.9, least_conviction=0.01)
+            labelled(tmp_path, tiny_world, samples, name="refused", **settings, max_flips=0.9, min_conviction=0.01)
     kept = tmp_path / "findings" / "judge.json"
     assert json.loads(kept.read_text()) == json.loads((tmp_path / "refused" / "judge.json").read_text())
 
 
 def test_a_server_without_probabilities_is_said_to_be_one(tmp_path, tiny_world, samples):
     with faulty(lambda *_: (200, completion("A"))) as server:
-        _, _, told = labelled(tmp_path, tiny_world, samples, kind="openai", model="m", base_url=server.url, samples=3)
+        _, _, told = labelled(tmp_path, tiny_world, samples, backend="openai", model="m", base_url=server.url, samples=3)
     assert told["asked_for"] == (
         "3 sampled answers a question, counted, since the server tells no log-probabilities; all answers to a question are "
         "alike, as from a server that does not sample"
@@ -250,21 +250,23 @@ def test_a_server_that_mumbles_is_refused(tmp_path, tiny_world, samples):
         faulty(lambda *_: (200, completion("Well", logprobs={"Well": -0.01}))) as server,
         pytest.raises(ContractError, match=r"100\.0% of the pairs have a reply that is none of the options, allowed are 10\.0%"),
     ):
-        labelled(tmp_path, tiny_world, samples, kind="openai", model="m", base_url=server.url)
+        labelled(tmp_path, tiny_world, samples, backend="openai", model="m", base_url=server.url)
 
 
-@pytest.mark.parametrize("form", ["pairwise", "pointwise"])
-def test_a_real_server_with_the_tiny_model_says_what_the_model_says_here(tmp_path, tiny_world, samples, form):
+@pytest.mark.parametrize("mode", ["pairwise", "pointwise"])
+def test_a_real_server_with_the_tiny_model_says_what_the_model_says_here(tmp_path, tiny_world, samples, mode):
     """uvicorn and FastAPI over HTTP, the openai client, the same weights: the same labels, up to the spellings of an option.
 
     Through a server "A" counts as " A", which a model that has hardly been trained does not rule out.
     """
     model = load_model(tiny_world.base / "model", ModelSettings(), on=torch.device("cpu"))
-    here = of_pairs(labelled(tmp_path, tiny_world, samples, form=form)[1])
+    here = of_pairs(labelled(tmp_path, tiny_world, samples, mode=mode)[1])
     with real(model, load_tokenizer(tiny_world.tokenizer)) as (url, seen):
-        _, labels, told = labelled(tmp_path, tiny_world, samples, name="http", kind="openai", model="m", base_url=url, form=form)
+        _, labels, told = labelled(
+            tmp_path, tiny_world, samples, name="http", backend="openai", model="m", base_url=url, mode=mode
+        )
     assert len(seen) == 24 and told["judge"] == "m" and told["asked_for"] == "probabilities of the options"
-    assert of_pairs(labels) == pytest.approx(here, abs=0.02 if form == "pairwise" else 1e-4)
+    assert of_pairs(labels) == pytest.approx(here, abs=0.02 if mode == "pairwise" else 1e-4)
 
 
 @pytest.mark.slow
@@ -287,8 +289,8 @@ def test_transformers_serve_judges(tmp_path, tiny_world, world_records):
             assert process.poll() is None, log_file.read_text()
             time.sleep(0.1)
         samples = samples_of(tmp_path / "samples", world_records["questions"], count=3)
-        settings = {"kind": "openai", "model": str(model), "base_url": f"http://127.0.0.1:{port}/v1", "samples": 4}
-        _, labels, told = labelled(tmp_path, tiny_world, samples, **settings, most_unreadable=1.0)
+        settings = {"backend": "openai", "model": str(model), "base_url": f"http://127.0.0.1:{port}/v1", "samples": 4}
+        _, labels, told = labelled(tmp_path, tiny_world, samples, **settings, max_unreadable=1.0)
     finally:
         process.terminate()
         process.wait()
@@ -342,7 +344,7 @@ def test_a_response_is_worth_its_expected_score(tmp_path, tiny_world, world_reco
 
 def test_a_rollout_that_was_judged_is_not_judged_again(tmp_path, tiny_world):
     with faulty(lambda *_: (200, completion(" right", logprobs={" right": -0.01}))) as server:
-        reward = reward_of(tmp_path, tiny_world, kind="openai", model="m", base_url=server.url, form="pairwise")
+        reward = reward_of(tmp_path, tiny_world, backend="openai", model="m", base_url=server.url, mode="pairwise")
         for _ in range(2):
             assert reward(["q\n"], ["r"], [{"prompt": "q"}]).values == [1.0]
         assert len(server.requests) == 1 and server.requests[0]["messages"][0]["content"] == "q\nr\nVerdict:"
@@ -350,7 +352,7 @@ def test_a_rollout_that_was_judged_is_not_judged_again(tmp_path, tiny_world):
 
 def test_a_conversation_is_judged_as_a_transcript(tmp_path, tiny_world):
     with faulty(lambda *_: (200, completion(" right", logprobs={" right": -0.01}))) as server:
-        reward = reward_of(tmp_path, tiny_world, kind="openai", model="m", base_url=server.url)
+        reward = reward_of(tmp_path, tiny_world, backend="openai", model="m", base_url=server.url)
         reward(["<s>Hi</s>"], ["Yes"], [{"prompt": [{"role": "user", "content": "Hi"}]}])
         assert server.requests[0]["messages"][0]["content"] == "Human: Hi\nYes\nVerdict:"
 
@@ -362,7 +364,7 @@ def test_an_unreadable_reply_neither_pushes_nor_pulls(tmp_path, tiny_world):
         return 200, completion(word, logprobs={word: -0.01})
 
     with faulty(behave) as server:
-        reward = reward_of(tmp_path, tiny_world, kind="openai", model="m", base_url=server.url, most_unreadable=0.4)
+        reward = reward_of(tmp_path, tiny_world, backend="openai", model="m", base_url=server.url, max_unreadable=0.4)
         rewards = reward(["q"] * 3, ["r0", "r1", "r2"], [{"prompt": "q"}] * 3)
         assert rewards.values == [0.0, -1.0, 1.0] and rewards.parts["judge_unreadable"] == [1.0, 0.0, 0.0]
         assert rewards.reasons == [
@@ -402,7 +404,7 @@ def test_a_reward_stops_where_the_budget_ends(tmp_path, tiny_world):
 )
 def test_a_template_that_is_not_there_is_told(settings, message):
     with pytest.raises(RequestError) as caught:
-        read_form(JudgeSettings(**settings), folder=TEMPLATES)
+        read_template(JudgeSettings(**settings), folder=TEMPLATES)
     assert str(caught.value) == message
 
 
@@ -410,21 +412,21 @@ def test_a_template_that_is_no_yaml_is_told(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("pairwise: [1, 2\n")
     with pytest.raises(RequestError, match=r"broken\.yaml: the file is no YAML: .* Correct it$"):
-        read_form(JudgeSettings(template=str(broken)), folder=TEMPLATES)
+        read_template(JudgeSettings(template=str(broken)), folder=TEMPLATES)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
-            {"kind": "openai"},
-            "judge.model=base is a model here, and judge.kind=openai asks a server: set judge.model to the name that the server "
-            "knows, or judge.kind=local",
+            {"backend": "openai"},
+            "judge.model=base is a model here, and judge.backend=openai asks a server: set judge.model to the name that the "
+            "server knows, or judge.backend=local",
         ),
         (
             {"base_url": "http://there/v1"},
-            "judge.base_url=http://there/v1 is a server's, and judge.kind=local loads a model here: set judge.kind=openai, or "
-            "leave judge.base_url empty",
+            "judge.base_url=http://there/v1 is a server's, and judge.backend=local loads a model here: set judge.backend=openai, "
+            "or leave judge.base_url empty",
         ),
     ],
 )
@@ -441,9 +443,9 @@ def test_another_judge_has_another_digest(tiny_world):
         for settings in (
             {},
             {"model": folder},
-            {"kind": "openai", "model": "m"},
-            {"kind": "openai", "model": "n"},
-            {"kind": "openai", "model": "m", "base_url": "http://there/v1"},
+            {"backend": "openai", "model": "m"},
+            {"backend": "openai", "model": "n"},
+            {"backend": "openai", "model": "m", "base_url": "http://there/v1"},
         )
     }
     assert len(digests) == 5 and "b" in digests

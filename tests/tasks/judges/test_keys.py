@@ -35,7 +35,7 @@ def cache(tmp_path):
 
 
 def ask(cache, **how):
-    told = JudgeSettings(**{"kind": "openai", "model": "m", "retries": 0} | how)
+    told = JudgeSettings(**{"backend": "openai", "model": "m", "retries": 0} | how)
     asked = Server(told, rest=lambda seconds: None)
     try:
         ServerJudge(told, cache=cache, server=asked).ask([ABOUT])
@@ -111,7 +111,7 @@ def test_neither_key_nor_question_follows_a_redirect(cache, monkeypatch, status)
 
 def refused(**how):
     with pytest.raises(RequestError) as caught:
-        Server(JudgeSettings(kind="openai", model="m", **how))
+        Server(JudgeSettings(backend="openai", model="m", **how))
     return str(caught.value)
 
 
@@ -119,7 +119,8 @@ def test_without_a_key_openais_own_server_is_not_asked(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     remedy = "Export it, or name another server: judge.base_url=http://…/v1"
     assert (
-        refused() == f"judge.kind=openai: OpenAI's own server wants a key, and the variable OPENAI_API_KEY is not set. {remedy}"
+        refused()
+        == f"judge.backend=openai: OpenAI's own server wants a key, and the variable OPENAI_API_KEY is not set. {remedy}"
     )
     assert refused(key_variable="MINE") == (
         f"judge.key_variable=MINE: there is no such environment variable, and OpenAI's own server wants a key. {remedy}"

@@ -35,7 +35,7 @@ def practised(out, tiny_world, *, steps=3, seed=0, tokenizer=None, log=lambda st
         base=tiny_world.base,
         tokenizer=tokenizer or tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=JudgeSettings(practice=steps),
+        settings=JudgeSettings(practice_steps=steps),
         context=tiny_world.context,
         seed=seed,
     )
@@ -93,7 +93,7 @@ def test_every_taken_family_is_handed_on(tmp_path, tiny_world, monkeypatch):
 def test_a_practice_that_moves_nothing_is_refused(tmp_path, tiny_world, monkeypatch):
     monkeypatch.setattr(subject, "practise", lambda *given, **how: iter(()))
     with pytest.raises(
-        ContractError, match=r"judge ended with the very weights that it started from.*Raise judge\.practice, keep"
+        ContractError, match=r"judge ended with the very weights that it started from.*Raise judge\.practice_steps, keep"
     ):
         practised(tmp_path / "out", tiny_world)
 
@@ -210,7 +210,7 @@ def test_it_takes_the_place_of_the_base_in_labelling_and_says_other_things(tmp_p
             tokenizer=tiny_world.tokenizer,
             model=ModelSettings(context=tiny_world.context),
             labels=LabelSettings(),
-            settings=JudgeSettings(least_conviction=0.0, most_flips=1.0),
+            settings=JudgeSettings(min_conviction=0.0, max_flips=1.0),
             templates=ROOT / "data" / "judges",
             cache=tmp_path / "cache",
             findings=tmp_path / "findings",

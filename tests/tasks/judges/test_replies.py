@@ -33,7 +33,7 @@ def cache(tmp_path):
 
 def ask(server, cache, **how):
     """Return the judge's opinion, its replies counted."""
-    told = JudgeSettings(**{"kind": "openai", "model": "m", "base_url": server.url, "retries": 1} | how)
+    told = JudgeSettings(**{"backend": "openai", "model": "m", "base_url": server.url, "retries": 1} | how)
     asked = Server(told, rest=lambda seconds: None)
     try:
         return ServerJudge(told, cache=cache, server=asked).ask([ABOUT])[0]

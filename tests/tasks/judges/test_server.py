@@ -58,7 +58,7 @@ JUDGES = []
 
 def judge_at(server, cache, *, rest=None, **settings):
     told = JudgeSettings(
-        **{"kind": "openai", "model": "m", "base_url": server.url, "key_variable": "JUDGE_KEY", "retries": 3} | settings
+        **{"backend": "openai", "model": "m", "base_url": server.url, "key_variable": "JUDGE_KEY", "retries": 3} | settings
     )
     JUDGES.append(ServerJudge(told, cache=cache, server=Server(told, rest=rest or (lambda seconds: None))))
     return JUDGES[-1]

@@ -28,9 +28,9 @@ from tasks.workspace.jsonl import read_rows, write_rows
 SMALL = {
     "updates": 4,
     "episodes": 16,
-    "mini_batch": 8,
+    "mini_batch_size": 8,
     "max_new_tokens": 24,
-    "least_finished": 0.0,
+    "min_finished": 0.0,
     "checkpoint_every": 1,
     "samples_every": 2,
     "learning_rate": 1e-3,
@@ -243,7 +243,7 @@ def test_questions_without_answers_cannot_be_graded(tiny_world, tmp_path):
 
 def test_a_model_that_does_not_end_its_responses_is_not_trained(tiny_world, tmp_path):
     with pytest.raises(ContractError, match=r"of the first responses end with EOS, PPO needs 100%"):
-        train(tiny_world, tmp_path / "out", tmp_path / "kept", least_finished=1.0, max_new_tokens=2)
+        train(tiny_world, tmp_path / "out", tmp_path / "kept", min_finished=1.0, max_new_tokens=2)
 
 
 def test_gold_is_added_to_any_reward(tiny_world):
@@ -293,6 +293,6 @@ def test_questions_kept_for_labels_are_not_asked_whatever_the_reward(tiny_world,
 def test_a_reward_without_a_signal_ends_the_run(tiny_world, tmp_path, rewards, score, said):
     """Neither a constant nor a reward of the question alone tells one response from another; the run would drift unseen."""
     name = rewards(f"def score(prompts, completions, records):\n    return [float({score}) for one in prompts]\n")
-    big = {"episodes": 128, "mini_batch": 64, "samples_per_prompt": 4}
+    big = {"episodes": 128, "mini_batch_size": 64, "samples_per_prompt": 4}
     with pytest.raises(ContractError, match=said):
         train(tiny_world, tmp_path / "out", tmp_path / "kept", reward=name, patience=2, updates=12, **big)

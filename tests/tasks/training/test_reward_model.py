@@ -22,9 +22,9 @@ SETTINGS = RewardModelSettings(
     epochs=3.0,
     learning_rate=3e-3,
     batch_size=8,
-    least_of_agreement=0.1,
-    most_calibration_error=0.5,
-    most_length_correlation=1.0,
+    min_share_of_agreement=0.1,
+    max_calibration_error=0.5,
+    max_length_correlation=1.0,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -245,13 +245,13 @@ def test_labels_that_say_nothing_are_refused_and_no_model_is_left(world_records,
 
 
 def test_a_calibration_that_is_too_poor_is_refused(world_records, trained):
-    with pytest.raises(ContractError, match=r"calibration error 0\.\d+, at most 0 \(reward_model\.most_calibration_error\)"):
-        trained(labelled(world_records), most_calibration_error=0.0)
+    with pytest.raises(ContractError, match=r"calibration error 0\.\d+, at most 0 \(reward_model\.max_calibration_error\)"):
+        trained(labelled(world_records), max_calibration_error=0.0)
 
 
 def test_scores_that_follow_length_are_refused(world_records, trained):
     with pytest.raises(ContractError, match=r"correlation of score and length [-+]0\.\d+, at most 0 either way"):
-        trained(labelled(world_records), most_length_correlation=0.0)
+        trained(labelled(world_records), max_length_correlation=0.0)
 
 
 def test_accuracy_far_below_the_annotators_agreement_is_refused(world_records, trained):
@@ -262,7 +262,7 @@ def test_accuracy_far_below_the_annotators_agreement_is_refused(world_records, t
         each.model_copy(update={"preference": 1 - each.preference}) if each.question in wrong else each for each in labels + again
     ]
     with pytest.raises(ContractError, match=r"must be at least 1\.000: annotators agree on 1\.000, and of what that is beyond"):
-        trained(given, least_of_agreement=1.0)
+        trained(given, min_share_of_agreement=1.0)
 
 
 @pytest.mark.parametrize(("questions", "changes"), [(1, {}), (2, {}), (None, {"preference": 0.5})])

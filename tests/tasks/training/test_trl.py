@@ -82,10 +82,10 @@ def test_over_several_devices_a_batch_is_as_large_as_it_can_be_and_never_larger(
     over_all()
 
 
-@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.1, 10), (0.101, 11), (0.5, 50), (1.0, 100)])
-def test_warmup_is_a_share_of_the_steps(tmp_path, warmup, steps):
+@pytest.mark.parametrize(("warmup_ratio", "steps"), [(0.0, 0), (0.1, 10), (0.101, 11), (0.5, 50), (1.0, 100)])
+def test_warmup_is_a_share_of_the_steps(tmp_path, warmup_ratio, steps):
     """transformers takes 1.0 for one step, which a share of 1 does not mean."""
-    told = TrainingArguments(**{**shared(warmup=warmup), "output_dir": str(tmp_path)})
+    told = TrainingArguments(**{**shared(warmup_ratio=warmup_ratio), "output_dir": str(tmp_path)})
     assert told.get_warmup_steps(100) == steps
 
 
@@ -179,11 +179,11 @@ def test_libraries_are_quiet_inside_and_as_they_were_outside():
 
 def test_a_share_just_below_one_is_all_steps_however_many():
     for steps in (1, 3, 10, 999, 10**6):
-        assert math.ceil(steps * shared(warmup=1.0)["warmup_steps"]) == steps
+        assert math.ceil(steps * shared(warmup_ratio=1.0)["warmup_steps"]) == steps
 
 
 def test_epochs_are_cut_where_they_would_take_too_many_steps():
     # 100 rows in batches of 16 are 7 steps an epoch: 400 steps would be 57 epochs, 14 steps are 2
-    long, short = (SFTSettings(epochs=10, most_steps=most, batch_size=16) for most in (400, 14))
+    long, short = (SFTSettings(epochs=10, max_steps=most, batch_size=16) for most in (400, 14))
     assert (epochs_within(long, rows=100), steps_of(10.0, long, rows=100)) == (10.0, 70)
     assert (epochs_within(short, rows=100), steps_of(2.0, short, rows=100)) == (2.0, 14)

@@ -93,7 +93,7 @@ def test_the_template_and_eos_are_counted_and_bos_once(tmp_path, tiny_world, has
 
 def test_a_few_bad_rows_are_put_aside(tmp_path, tiny_world, data):
     spoil(data / "questions.jsonl", 3)
-    outcome = passed(tmp_path, tiny_world, data, most_critical_share=0.1)
+    outcome = passed(tmp_path, tiny_world, data, max_critical_share=0.1)
     assert outcome.metrics["quarantined"] == 1
     kept = (tmp_path / "out" / "questions.jsonl").read_text().splitlines()
     assert kept == [line for number, line in enumerate((data / "questions.jsonl").read_text().splitlines(), 1) if number != 3]
@@ -104,9 +104,9 @@ def test_a_few_bad_rows_are_put_aside(tmp_path, tiny_world, data):
 def test_too_many_close_the_gate_and_what_was_found_stays(tmp_path, tiny_world, data):
     spoil(data / "questions.jsonl", 1, 2, 3)
     with pytest.raises(DataError) as caught:
-        passed(tmp_path, tiny_world, data, most_critical_share=0.1)
+        passed(tmp_path, tiny_world, data, max_critical_share=0.1)
     told = str(caught.value)
-    assert "questions.jsonl: 3 of 24 rows" in told and "validation.most_critical_share" in told
+    assert "questions.jsonl: 3 of 24 rows" in told and "validation.max_critical_share" in told
     findings = tmp_path / "findings" / "world"
     assert told.endswith(f"The rows lie in {findings / 'quarantine.jsonl'}. Mend or drop them, then run again")
     assert {path.name for path in findings.iterdir()} == set(REPORTS)

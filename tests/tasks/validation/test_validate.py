@@ -87,7 +87,7 @@ MUTANTS = [
         "corpus",
         [{"id": "1", "text": " \n"}],
         "critical",
-        "the text is too short (validation.shortest_text=1, white space not counted)",
+        "the text is too short (validation.min_characters=1, white space not counted)",
     ),
     ("corpus", [{"id": "1", "text": "a\x00"}], "critical", "a control character stands in the text"),
     (
@@ -101,19 +101,19 @@ MUTANTS = [
         "demonstrations",
         [{**DEMONSTRATION, "prompt": ""}],
         "critical",
-        "the prompt is too short (validation.shortest_text=1, white space not counted)",
+        "the prompt is too short (validation.min_characters=1, white space not counted)",
     ),
     (
         "preferences",
         [{**PREFERENCE, "rejected": " "}],
         "critical",
-        "a completion is too short (validation.shortest_text=1, white space not counted)",
+        "a completion is too short (validation.min_characters=1, white space not counted)",
     ),
     (
         "questions",
         [{**QUESTION, "answers": ["4", ""]}],
         "critical",
-        "an answer is too short (validation.shortest_text=1, white space not counted)",
+        "an answer is too short (validation.min_characters=1, white space not counted)",
     ),
     (  # 4 words, and 17 of the completion
         "demonstrations",
@@ -244,7 +244,7 @@ def test_every_row_ends_up_in_exactly_one_file_byte_for_byte(tmp_path):
             "file": "questions.jsonl",
             "line": 8,
             "id": "7",
-            "reasons": ["the prompt is too short (validation.shortest_text=1, white space not counted)"],
+            "reasons": ["the prompt is too short (validation.min_characters=1, white space not counted)"],
             "row": rows[7],
         },
         {
@@ -272,7 +272,7 @@ def test_too_many_critical_rows_close_the_gate(tmp_path):
     report = gate(folder, tmp_path / "out")
     assert not report.passed
     assert refusal(report) == (
-        f"{folder}/preferences.jsonl: 6 of 8 rows (75 %) are critical, at most 1 % may be (validation.most_critical_share):\n"
+        f"{folder}/preferences.jsonl: 6 of 8 rows (75 %) are critical, at most 1 % may be (validation.max_critical_share):\n"
         "  5 × chosen and rejected are the same text (first: line 3, line 4, line 5, …)\n"
         "  1 × the margin is not greater than 0: scores and choice do not agree (line 8)\n"
         f"The rows lie in {tmp_path}/out/quarantine.jsonl. Mend or drop them, then run again"
@@ -286,19 +286,19 @@ def test_a_share_of_just_the_limit_leaves_the_gate_open(tmp_path):
     rows = [{**QUESTION, "id": str(number), "prompt": f"{number}?"} for number in range(4)]
     rows[0]["prompt"] = ""
     folder = write(tmp_path / "data", questions=rows)
-    assert gate(folder, tmp_path / "open", settings=ValidationSettings(most_critical_share=0.25)).passed
-    assert not gate(folder, tmp_path / "closed", settings=ValidationSettings(most_critical_share=0.24)).passed
+    assert gate(folder, tmp_path / "open", settings=ValidationSettings(max_critical_share=0.25)).passed
+    assert not gate(folder, tmp_path / "closed", settings=ValidationSettings(max_critical_share=0.24)).passed
 
 
 def test_warnings_are_one_sentence_each(tmp_path):
     folder = write(
         tmp_path / "data", questions=[*twice(QUESTION), {**QUESTION, "id": "3", "prompt": ""}], ratings=[], demonstration=[]
     )
-    report = gate(folder, tmp_path / "out", settings=ValidationSettings(most_critical_share=0.5))
+    report = gate(folder, tmp_path / "out", settings=ValidationSettings(max_critical_share=0.5))
     assert report.warnings == [
         f"{folder}/demonstration.jsonl is not read; did you mean demonstrations.jsonl?",
         f"{folder}/questions.jsonl: 1 of 3 rows (33.3 %): the prompt is too short"
-        " (validation.shortest_text=1, white space not counted) (line 3); quarantined",
+        " (validation.min_characters=1, white space not counted) (line 3); quarantined",
         f"{folder}/questions.jsonl: 1 of 3 rows (33.3 %): the row repeats an earlier row (line 2)",
         f"{folder}/ratings.jsonl is empty",
     ]

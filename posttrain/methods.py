@@ -1,0 +1,122 @@
+"""The methods: a row each. Help, checks, plans, budgets, reports and docs read this table; nothing else names a method.
+
+To add one: its settings in `posttrain/settings/<trainer>.py`, its training in `tasks/training/<trainer>.py` (a function `train`),
+and a row here. `make help` reads this file before anything is installed: it needs Python 3.9 and its own library alone.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a method learns from after its start.
+
+    Attributes:
+        says: what it is, in words.
+        gives: which arguments the trainer gets: `labels`, `reward`, `samples`, `demonstrations`, or "" for no further training.
+        stages: that make it, between the start and the trainer.
+        reward: where rewards come from: `named` by `ppo.reward`, `grader` (named, and no other kind), `reward_model` (the
+            pipeline's own) or `judge`; "" where there is none.
+        labels_by: who must give the labels; "" for anybody that `labels.source` may name.
+        needs: roles of the dataset that it cannot do without.
+    """
+
+    says: str
+    gives: str = ""
+    stages: tuple[str, ...] = ()
+    reward: str = ""
+    labels_by: str = ""
+    needs: tuple[str, ...] = ()
+
+
+DEMONSTRATIONS = Signal("demonstrations")
+PREFERENCES = Signal("preferences, straight into the loss", gives="labels", stages=("sample", "label"))
+GRADER = Signal("a grader: a program checks the final answer", gives="reward", reward="grader", needs=("questions",))
+REWARD = Signal("any reward that ppo.reward names", gives="reward", reward="named", needs=("questions",))
+REWARD_MODEL = Signal(
+    "a reward model of preferences", "reward", ("sample", "label", "reward_model"), reward="reward_model", needs=("questions",)
+)
+AI_REWARD_MODEL = Signal(
+    "a reward model of an AI judge's preferences",
+    "reward",
+    ("sample", "label", "reward_model"),
+    reward="reward_model",
+    labels_by="judge",
+    needs=("questions",),
+)
+AI_JUDGE = Signal(
+    "an AI judge, which scores each response", gives="reward", reward="judge", labels_by="judge", needs=("questions",)
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of post-training.
+
+    Attributes:
+        name: what METHOD= takes.
+        title: as figures and tables call it.
+        does: what is run, in a few words.
+        learns_from: its signal.
+        trainer: file below `tasks/training/`, which is also its stage and the section of its settings; "" where SFT is all.
+        starts_from: the model that the trainer starts from and that the result is compared with: `sft` or `base`.
+        adjusts: section whose settings replace those of the trainer that have the same name; "" for none.
+    """
+
+    name: str
+    title: str
+    does: str
+    learns_from: Signal
+    trainer: str = ""
+    starts_from: str = "sft"
+    adjusts: str = ""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Return its training stages, after tokenizer, validate and base, before evaluation."""
+        start = ("sft",) if self.starts_from == "sft" else ()
+        return (*start, *self.learns_from.stages, *((self.trainer,) if self.trainer else ()))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return the models that it makes, in order, from the base to its own."""
+        return tuple(dict.fromkeys(("base", self.starts_from, self.name)))
+
+    @property
+    def is_labelled(self) -> bool:
+        """Return whether somebody labels samples for it."""
+        return "label" in self.learns_from.stages
+
+    @property
+    def is_rewarded(self) -> bool:
+        """Return whether it learns from rewards of its own responses, which the audit then holds against gold."""
+        return self.learns_from.gives == "reward"
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("sft", "SFT", "SFT", DEMONSTRATIONS),
+        Method("reft", "ReFT", "SFT, then PPO", GRADER, trainer="ppo"),
+        Method("rlhf", "RLHF", "SFT, a reward model, then PPO", REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
+        Method("rlaif", "RLAIF", "SFT, a reward model, then PPO", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
+        Method("drlaif", "RLAIF, direct", "SFT, then PPO", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
+        Method("dpo", "DPO", "SFT, then DPO", PREFERENCES, trainer="dpo"),
+        Method("ppo", "PPO", "PPO from the base", REWARD, trainer="ppo", starts_from="base"),
+    )
+}
+"""By name, in the order in which tables have them."""
+TRAINERS: tuple[str, ...] = tuple(dict.fromkeys(method.trainer for method in METHODS.values() if method.trainer))
+"""Every stage that trains a method's own model, but SFT."""
+
+
+def named_methods() -> str:
+    """Return the names of the methods as a sentence has them: "sft, reft or dpo"."""
+    *others, last = METHODS
+    return f"{', '.join(others)} or {last}"
+
+
+def methods_table() -> str:
+    """Return the table of the methods as Markdown, as README.md has it."""
+    lines = ["| METHOD | what is run | learns from |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{each.name}` | {each.does} | {each.learns_from.says} |" for each in METHODS.values())])
