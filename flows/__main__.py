@@ -39,7 +39,7 @@ def configuration(places: Places, overrides: Sequence[str]) -> Config:
         with (places.root / "params.yaml").open(encoding="utf-8") as file:
             params = yaml.safe_load(file) or {}
     except FileNotFoundError:
-        raise RequestError(f"params.yaml is not in {places.root}: start from the repository's root") from None
+        raise _no_repository(places) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RequestError(
             f"params.yaml cannot be read: {' '.join(str(error).split())}. Mend it, or: git checkout params.yaml"
@@ -50,6 +50,10 @@ def configuration(places: Places, overrides: Sequence[str]) -> Config:
     for notice in renamed(params, overrides):
         say(notice)
     return config
+
+
+def _no_repository(places: Places) -> RequestError:
+    return RequestError(f"params.yaml is not in {places.root}: start from the repository's root")
 
 
 def check_disk(places: Places) -> None:
@@ -120,6 +124,8 @@ def run_import(places: Places, words: Sequence[str]) -> None:
             raise RequestError(f"import needs {name.upper()}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k")
     if given.get("skip_bad", "") not in ("", "0", "1"):
         raise RequestError(f"SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got {given['skip_bad']}")
+    if not (places.root / "params.yaml").exists():  # before any folder is made
+        raise _no_repository(places)
     check_disk(places)
     _prepare(places, None)
     from tasks.data.dvc import bring_up_to_date

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
-from tasks.data.dataset_stage import write_stage_again
+from tasks.data.dataset_stage import follow_code, write_stage_again
 from tasks.data.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
 from tasks.data.stages import cannot_write, params_of
 from tasks.data.swap import INCOMING, incoming, settle
@@ -69,10 +69,11 @@ def bring_up_to_date(places: Places, name: str) -> DatasetVersion:
 
     An output that was edited by hand is kept: as the new version if its sources are as they were (`dvc commit`), else as a
     copy `<file>.edited-<md5>` beside the file that is made anew. Two processes may call this at the same time. An import of the
-    dataset that died is completed, or taken away, first.
+    dataset that died is completed, or taken away, first. A stage that an earlier version of posttrain wrote follows the modules
+    that have moved since.
 
     Raises:
-        RequestError: there is no such dataset, or `params.yaml` lacks the section that the data depend on.
+        RequestError: there is no such dataset, `params.yaml` lacks the section that the data depend on, or this is no checkout.
         DataError: a stage failed; the text holds what it said.
         StorageError: the disk refused.
     """
@@ -269,7 +270,7 @@ def _is_stale(places: Places, stage: _Stage, lock: dict[str, Any], memory: Memor
 
 
 def _stage_of(places: Places, name: str) -> tuple[_Stage, list[str]]:
-    """Return the dataset's stage, with what to say where its dvc.yaml was lost and had to be written again."""
+    """Return the dataset's stage, with what to say where its dvc.yaml was lost, or names modules that have moved since."""
     file = places.root / "dvc.yaml" if name == WORLD else places.data / name / "dvc.yaml"
     notes = []
     if name != WORLD and not file.exists() and _has_records(file.parent):
@@ -284,6 +285,9 @@ def _stage_of(places: Places, name: str) -> tuple[_Stage, list[str]]:
             f"there is no dataset {name}{did_you_mean(name, known)}; datasets are {', '.join(known) or 'none'}. "
             f"Bring one in: make import FORMAT=<format> FILE=<file> NAME={name}"
         )
+    if name != WORLD and (note := follow_code(places, file, told)):
+        notes.append(note)
+        told = read_stages(places, file)[stage.key]
     return _Stage(name, file, told), notes
 
 

@@ -14,6 +14,7 @@ from posttrain.data.roles import roles_of
 from posttrain.errors import RequestError
 from posttrain.settings.data import DataSettings
 from tasks.data.bad_rows import BadRows, sentences
+from tasks.data.dataset_stage import split_code
 from tasks.data.incoming import importing, put_in_place
 from tasks.data.rows import file_items, hub_items
 from tasks.data.stages import as_line, writing
@@ -63,12 +64,13 @@ def import_file(
         skip_bad: leave rows that cannot be read out, and put them aside in a file; without it they refuse the import.
 
     Raises:
-        RequestError: the format, the file, the hub's dataset or the name is not one that can be used.
+        RequestError: the format, the file, the hub's dataset or the name is not one that can be used, or this is no checkout.
         DataError: a row is wrong; nothing was imported.
         StorageError: the disk refused; nothing was imported.
     """
     started = time.perf_counter()
     _check_name(name)
+    split_code(places)  # where no code lies to split with, no row need be read
     form, mapping = format_named(format) if format else "", Columns.parsed(columns)
     source = hub_items(file) if form == "hub" else file_items(places.root / Path(file).expanduser(), shown=file)
     items = mapping.apply(source)

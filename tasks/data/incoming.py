@@ -9,7 +9,8 @@ from pathlib import Path
 from posttrain.errors import DataError
 from posttrain.records import KIND_OF_ROLE
 from tasks.data import dvc
-from tasks.data.dataset_stage import SPLIT_MODULES, stage_text
+from tasks.data.dataset_code import packages_of
+from tasks.data.dataset_stage import split_code, stage_text
 from tasks.data.dvc_files import read_lock, read_version
 from tasks.data.stages import cannot_write
 from tasks.data.swap import Swap, discard, exchange, incoming, is_decided, prepared, settle
@@ -87,12 +88,12 @@ def _copy_project(places: Places, folder: Path, roles: Sequence[str]) -> None:
     shutil.copy(places.root / ".dvc" / "config", copy / ".dvc" / "config")
     text = CONFIG.format(cache=os.path.relpath(cache, copy / ".dvc"))
     (copy / ".dvc" / "config.local").write_text(text, encoding="utf-8")
-    packages = {str(folder / "__init__.py") for module in SPLIT_MODULES for folder in Path(module).parents if folder.name}
-    for file in ("params.yaml", *SPLIT_MODULES, *sorted(packages)):
+    code = split_code(places)
+    for file in ("params.yaml", *code, *packages_of(code)):
         if (places.root / file).exists():
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(places.root / file, copy / file)
-    (prepared(folder) / "dvc.yaml").write_text(stage_text(folder.name, roles), encoding="utf-8")
+    (prepared(folder) / "dvc.yaml").write_text(stage_text(places, folder.name, roles), encoding="utf-8")
 
 
 def _version(places: Places, folder: Path) -> None:

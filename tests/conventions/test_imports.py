@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.data.dataset_stage import SPLIT_MODULES
+from tasks.data.dataset_code import ENTRY, code_of
+from tasks.data.stages import make_world
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("posttrain", "models", "tasks", "flows")
@@ -97,45 +98,11 @@ def test_a_fabricated_impurity_is_found(text):
     assert impure(text)
 
 
-def file_of(module):
-    """Return our file that `module` is, or None where it is not ours or is a name inside a module."""
-    path = ROOT / Path(*module.split("."))
-    candidates = (path.with_suffix(".py"), path / "__init__.py")
-    return next((each for each in candidates if each.is_file()), None) if module.split(".")[0] in ROOMS else None
-
-
-def closure(statements):
-    """Return our files that `statements` import, directly or through other modules' top level."""
-    found, waiting = set(), [name for _, name in imports(statements)]
-    while waiting:
-        path = file_of(waiting.pop())
-        if path and path not in found:
-            found.add(path)
-            waiting += [name for _, name in imports(ast.parse(path.read_text()).body)]
-    return {
-        str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py" or len(ast.parse(path.read_text()).body) > 1
-    }
-
-
-def imported_by_data_stage(function):
-    """Return our files that `python -m tasks.data` imports at its top, and late in `function` of its stages."""
-    start, stages = (ast.parse((ROOT / "tasks" / "data" / f"{name}.py").read_text()).body for name in ("__main__", "stages"))
-    inside = next(node for node in stages if isinstance(node, ast.FunctionDef) and node.name == function)
-    return closure([*start, *ast.walk(inside)]) | {"tasks/data/__main__.py"}
-
-
 def test_dvc_knows_the_code_of_the_world():
     (stage,) = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
-    assert stage["cmd"] == "python -m tasks.data world"
-    missing = imported_by_data_stage("make_world") ^ {dep for dep in stage["deps"] if dep.endswith(".py")}
+    assert stage["cmd"] == f"python -m {ENTRY} world"
+    missing = set(code_of(ROOT, make_world)) ^ {dep for dep in stage["deps"] if dep.endswith(".py")}
     assert not missing, f"the deps of dvc.yaml must be what its command imports; they differ in {sorted(missing)}"
-
-
-def test_dvc_knows_the_code_of_a_split():
-    missing = imported_by_data_stage("split_dataset") ^ set(SPLIT_MODULES)
-    assert not missing, (
-        f"SPLIT_MODULES (tasks/data/dataset_stage.py) must be what the split imports; they differ in {sorted(missing)}"
-    )
 
 
 def test_mlflow_is_the_package_and_not_our_folder():

@@ -11,6 +11,7 @@ from posttrain.errors import RequestError
 from posttrain.methods import METHODS
 from posttrain.settings.config import VERSIONED_BY_DVC, Config, flat, merge
 from posttrain.settings.merging import setting_names
+from posttrain.settings.renamed import SETTINGS
 
 NAMES = setting_names(Config)
 
@@ -204,5 +205,5 @@ def test_params_may_change_what_the_command_line_may_not():
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="="), min_size=1).filter(lambda name: name.strip()))
 def test_whatever_the_name_a_refusal_is_a_request_error(name):
-    if name.strip() not in NAMES:
+    if name.strip() not in (*NAMES, *SETTINGS):
         assert re.match(r"there is no setting ", refusal({}, f"{name}=1"))

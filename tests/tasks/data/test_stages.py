@@ -15,7 +15,8 @@ from posttrain.records import ANY_RECORD
 from tasks.data import dvc as versions
 from tasks.data import rows
 from tasks.data.__main__ import main
-from tasks.data.dataset_stage import SPLIT_MODULES
+from tasks.data.dataset_code import code_of
+from tasks.data.dataset_stage import split_code
 from tasks.data.dvc import bring_up_to_date
 from tasks.data.importing import import_file
 from tasks.data.stages import make_world, read_records, split_dataset
@@ -247,11 +248,11 @@ def imported(places, *arguments):
 
 def test_every_module_that_a_stage_imports_is_a_dependency_of_it(places, no_dvc):
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert imported(places, "world") == set(stages["world"]["deps"])
+    assert imported(places, "world") == set(stages["world"]["deps"]) == set(code_of(places.root, make_world))
     import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    assert imported(places, "split", "mine") == set(SPLIT_MODULES)
+    assert imported(places, "split", "mine") == set(split_code(places))
     stage = yaml.safe_load((places.data / "mine" / "dvc.yaml").read_text())["stages"]["split"]
-    assert stage["deps"] == ["data/mine/records.jsonl", *SPLIT_MODULES]
+    assert stage["deps"] == ["data/mine/records.jsonl", *split_code(places)]
 
 
 def test_every_line_written_is_a_record(places, no_dvc):
