@@ -117,11 +117,12 @@ def _server(places: Places) -> Iterator[None]:
 def _crash(client: Any, tag: str, command: str) -> None:
     """Mark every open run of Prefect that has a tag, and its open tasks, as crashed; force, since nobody else ever will."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
+    from prefect.client.schemas.objects import State
     from prefect.states import Crashed
 
     from tasks.tracking.run_notes import WITHOUT_A_WORD
 
-    state = Crashed(message=f"{WITHOUT_A_WORD}. To go on: {command}" if command else WITHOUT_A_WORD)
+    state: State[Any] = Crashed(message=f"{WITHOUT_A_WORD}. To go on: {command}" if command else WITHOUT_A_WORD)
     for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=OPEN_RUNS):
         if run.state and run.state.is_final():
             continue

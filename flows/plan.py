@@ -5,9 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.feedback import label_source, practises
+from flows.feedback import label_source
+from flows.judging import is_practising, judged_model
 from posttrain.errors import PosttrainError
-from posttrain.settings.config import Config, stages_of
+from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
 from tasks.workspace.jsonl import read_rows
 
@@ -17,6 +18,13 @@ LABELLING = {
     "judge": "the judge compares samples",
     "people": "taking the labels of people",
 }
+
+LEARNING = {
+    "": "",
+    "labels": "learning from the labels",
+    "reward": "{settings.ppo.updates:,} updates on {settings.ppo.episodes:,} responses each",
+}
+"""What a method's trainer does, by what its signal gives."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +48,18 @@ class Plan:
 
 def plan(config: Config, data: Path) -> Plan:
     """Return the plan of a pipeline, from its settings and from what its dataset holds."""
-    wanted = stages_of(config)
-    start = "sft" if "sft" in wanted else "base"
-    models = ["base", *(["sft"] if "sft" in wanted else []), *([config.method] if config.method != "sft" else [])]
-    names = ["tokenizer", "validate", *(name for name in models if name != config.method or name == "sft")]
-    if "label" in wanted:
+    method, start = config.row, config.row.starts_from
+    names = ["tokenizer", "validate", *method.models[: 2 if start != "base" else 1]]
+    if method.is_labelled:
         names += _feedback(config, data)
-    elif config.method == "rlaif" and practises(config):
+    elif method.learns_from.reward == "judge" and is_practising(config):
         names.append("judge")
-    names += [name for name in ("dpo", "ppo") if name in wanted]
-    names += [f"evaluate-{name}" for name in (start, *(name for name in models if name != start))]
+    names += [method.trainer] if method.trainer else []
+    names += [f"evaluate-{name}" for name in (start, *(name for name in method.models if name != start))]
     if config.evaluate.judge:
-        names += ["judge"] if practises(config) and "judge" not in names else []
-        names.append(f"judge-{'base' if config.method == start else config.method}")
-    return Plan(config=config, data=data, names=(*names, *(["audit"] if "ppo" in wanted else [])))
+        names += ["judge"] if is_practising(config) and "judge" not in names else []
+        names.append(f"judge-{judged_model(config)}")
+    return Plan(config=config, data=data, names=(*names, *(["audit"] if method.is_rewarded else [])))
 
 
 def _feedback(config: Config, data: Path) -> list[str]:
@@ -61,11 +67,11 @@ def _feedback(config: Config, data: Path) -> list[str]:
     source = _source(config, data)
     is_judged = source == "judge"
     names = [] if source == "dataset" else ["sample"]
-    names += ["judge"] if is_judged and practises(config) else []
+    names += ["judge"] if is_judged and is_practising(config) else []
     names.append("label")
     names += ["second_opinion"] if is_judged and (config.labels.file or _has_answers(data / "questions.jsonl")) else []
     names += ["self_preference"] if is_judged and config.judge.own_questions and not config.judge.budget else []
-    return [*names, *(["reward_model"] if config.method in ("rlhf", "rlaif") else [])]
+    return [*names, *(["reward_model"] if config.row.learns_from.reward == "reward_model" else [])]
 
 
 def _source(config: Config, data: Path) -> str:
@@ -98,8 +104,7 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "second_opinion": "asking others about the judge's pairs",
         "self_preference": "does the judge prefer its own responses",
         "reward_model": "learning a score from the labels",
-        "dpo": "learning from the labels",
-        "ppo": f"{config.ppo.updates:,} updates on {config.ppo.episodes:,} responses each",
+        config.row.trainer: LEARNING[config.row.learns_from.gives].format(settings=config),
         "audit": "holding the reward against gold",
     }
     return words.get(name, "")

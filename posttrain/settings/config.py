@@ -21,7 +21,7 @@ from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettin
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
 from posttrain.settings.renamed import current
 from posttrain.settings.reward_model import RewardModelSettings
-from posttrain.settings.section import NotInKey, Section
+from posttrain.settings.section import Part, Section
 from posttrain.settings.sft import SFTSettings
 
 
@@ -67,14 +67,18 @@ VERSIONED_BY_DVC = ("world", "split")
 """Sections that only `params.yaml` may change: DVC reads them there, so a command line would change the data unseen."""
 
 
-def flat(config: Config, *sections: str) -> dict[str, Any]:
-    """Return the settings of some sections by dotted name, for stage keys; those marked `NotInKey` are left out."""
-    return {
-        f"{section}.{name}": getattr(getattr(config, section), name)
-        for section in sections
-        for name, field in type(getattr(config, section)).model_fields.items()
-        if not any(isinstance(mark, NotInKey) for mark in field.metadata)
-    }
+SECTION_NAMES: dict[type[Section], str] = {
+    field.annotation: name
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+"""What the tree calls a section, by its class."""
+
+
+def flat(section: Section | Part) -> dict[str, Any]:
+    """Return the deciding settings of a section, or of a part of one, by dotted name, for stage keys."""
+    whole, names = (section.section, section.names) if isinstance(section, Part) else (section, type(section).deciding())
+    return {f"{SECTION_NAMES[type(whole)]}.{name}": getattr(whole, name) for name in names}
 
 
 def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:

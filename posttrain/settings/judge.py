@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from posttrain.settings.section import Count, NotNegative, Positive, Section, Share, WholeNumber
+from posttrain.settings.section import BatchSize, Count, NotInKey, NotNegative, Positive, Section, Share, WholeNumber
 
 
 class JudgeSettings(Section):
@@ -15,12 +15,12 @@ class JudgeSettings(Section):
     model: str = "base"
     """`base`: the pipeline's own base, on the tiny world after `judge.practice_steps`; a directory or hub id; or, under `openai`,
     the name that the server knows."""
-    base_url: str = ""
+    base_url: Annotated[str, NotInKey()] = ""
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
-    key_variable: str = ""
+    key_variable: Annotated[str, NotInKey()] = ""
     """Environment variable that holds the key; it is never logged. Empty: OPENAI_API_KEY for OpenAI's own server, and no key for
     any other."""
-    must_be_listed: bool = True
+    must_be_listed: Annotated[bool, NotInKey()] = True
     """A server's list of models, where it has one, must hold `judge.model`. False for a server that answers to names beyond its
     list (deployments, suffixes): one small question then tells whether it does."""
     misread_verbs: str = ""
@@ -42,24 +42,24 @@ class JudgeSettings(Section):
     """Answers counted where the server tells no probabilities."""
     max_tokens: Count = 256
     """Tokens of the reasoning, at most."""
-    batch_size: Count = 256
+    batch_size: BatchSize = 256
     """Questions to a local judge at once, at most."""
-    concurrency: Count = 4
+    concurrency: Annotated[Count, NotInKey()] = 4
     """Questions to a server at once, at most."""
-    requests_per_minute: WholeNumber = 0
+    requests_per_minute: Annotated[WholeNumber, NotInKey()] = 0
     """To a server, at most; 0: no limit."""
-    timeout: Positive = 60.0
+    timeout: Annotated[Positive, NotInKey()] = 60.0
     """Seconds that a server may take to answer once, from the connection to the last byte."""
-    retries: WholeNumber = 6
+    retries: Annotated[WholeNumber, NotInKey()] = 6
     """Further attempts after no answer, 429 or 5xx, each after a longer pause."""
     budget: WholeNumber = 0
     """Replies asked for, at most; what is in the cache is free; 0: no limit."""
     own_questions: WholeNumber = 300
     """Training questions that the judge's model answers itself, so that the audit can tell whether it prefers its own responses
     (arXiv:2404.13076). 300 keep a share's 95 % interval within ± 6 points; 0: none, nor where `judge.budget` is set."""
-    price_prompt: NotNegative = 0.0
+    price_prompt: Annotated[NotNegative, NotInKey()] = 0.0
     """Of a million prompt tokens, in any currency; counted as `cost/judge`."""
-    price_completion: NotNegative = 0.0
+    price_completion: Annotated[NotNegative, NotInKey()] = 0.0
     """Of a million completion tokens."""
     max_flips: Share = 0.9
     """Share of pairs whose winner is another when the order is swapped, at most (0.18 for a large judge, 0.56 for a small

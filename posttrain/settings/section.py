@@ -1,6 +1,6 @@
-"""Every setting of every section, once: its name, default, range and where the default comes from."""
+"""What every section of settings is made of: kinds of values, marks, and how a stage takes a part of a section."""
 
-from typing import Annotated
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,3 +22,44 @@ class Section(BaseModel):
     """A branch of the tree: frozen, no unknown names, every value checked on the way in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def deciding(cls) -> list[str]:
+        """Return the names of the settings that decide a result: all but those marked `NotInKey`."""
+        return [
+            name
+            for name, field in cls.model_fields.items()
+            if not any(mark is NotInKey or isinstance(mark, NotInKey) for mark in field.metadata)
+        ]
+
+    def only(self, *names: str) -> Self:
+        """Return some of the settings, for a stage that no other of them decides: reading another is an error.
+
+        What decides nothing (`NotInKey`) may be read all the same.
+        """
+        return cast(Self, Part(self, names))
+
+
+class Part:
+    """A section of which some settings can be read: those that a stage's key holds, and those that decide nothing.
+
+    Attributes:
+        section: the whole.
+        names: of the settings in the key.
+    """
+
+    def __init__(self, section: Section, names: tuple[str, ...]) -> None:
+        unknown = set(names) - set(type(section).deciding())
+        if unknown:
+            raise TypeError(f"{type(section).__name__} has no deciding setting {', '.join(sorted(unknown))}")
+        self.section, self.names = section, names
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting.
+
+        Raises:
+            AttributeError: it decides results, and is not among those that the key holds.
+        """
+        if name in type(self.section).deciding() and name not in self.names:
+            raise AttributeError(f"{type(self.section).__name__}.{name} is not among the settings in this stage's key: {self.names}")
+        return getattr(self.section, name)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from posttrain.errors import RequestError
-from tasks.workspace.artifacts import ROOMS
+from tasks.workspace.keys import ROOMS
 
 ENTRY = "tasks.data"
 """`python -m tasks.data <stage>` runs a data stage, whether that is a module or a package with a `__main__`."""

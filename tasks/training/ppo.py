@@ -57,7 +57,7 @@ def train(
     context: int,
     seed: int,
     question_share: float = 0.0,
-    not_asked: Path | None = None,
+    excluded_questions: Path | None = None,
 ) -> Outcome:
     """Write `model/`, the model in `start` trained with PPO, which is its own reference; and `samples.jsonl`.
 
@@ -74,9 +74,9 @@ def train(
         context: tokens of prompt and response together.
         seed: of orders and samples.
         question_share: share of the questions that are kept for sampling and labels, and not asked.
-        not_asked: JSON list of ids of questions that are left out: those that the reward model has learnt from.
+        excluded_questions: JSON list of ids of questions that are left out: those that the reward model has learnt from.
     """
-    left_out = frozenset(json.loads(not_asked.read_text(encoding="utf-8"))) if not_asked else frozenset()
+    left_out = frozenset(json.loads(excluded_questions.read_text(encoding="utf-8"))) if excluded_questions else frozenset()
     known = required(data, "questions", Question, why="PPO asks")
     kept_for_labels = frozenset(sampled_questions([one.id for one in known], share=question_share, seed=seed))
     asker = _Asker(known, load_tokenizer(tokenizer), reward, settings, context=context, left_out=left_out | kept_for_labels)

@@ -1,10 +1,9 @@
-"""Stages as content-addressed folders: a key from everything that decides the result, files checked against their digests.
+"""Stages as content-addressed folders: a key (`tasks.workspace.keys`), files that are checked against their digests.
 
 A stage writes into `<key>.part-<pid>` beside its final place and is renamed when it is whole, so a kill at any instant
 leaves either no artifact or a complete one. Two processes that want the same artifact make it once: the second waits.
 """
 
-import ast
 import errno
 import fcntl
 import hashlib
@@ -17,25 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from posttrain.errors import PosttrainError, StorageError
 from tasks.workspace.paths import Places
 
-ROOMS = ("posttrain", "models", "tasks")
-DECLARATIONS = (
-    "posttrain.settings.config",
-    "posttrain.settings.section",
-    "posttrain.errors",
-    "tasks.workspace.artifacts",
-    "tasks.workspace.paths",
-    "tasks.workspace.progress",
-    "tasks.workspace.databases",
-)
-"""Left out of source digests: settings enter keys by value, and the others do not touch a result."""
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -71,63 +57,10 @@ class Artifact:
         """Its folder."""
         return Path(self.folder)
 
-
-def source_digest(module: str) -> str:
-    """Return a digest of the source of `module` and of every module of ours that it imports, directly or not."""
-    digest = hashlib.sha256()
-    for name, path in sorted(_closure(module).items()):
-        digest.update(f"{name}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _closure(module: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        path = None if name in found or name in DECLARATIONS else _file_of(name)
-        if path is None:
-            continue
-        found[name] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
-
-
-def _file_of(name: str) -> Path | None:
-    """Return the source of one of our modules, None for anything else; nothing is imported but the room's own package."""
-    room, *parts = name.split(".")
-    if room not in ROOMS:
-        return None
-    spec = find_spec(room)
-    if spec is None or spec.origin is None:
-        return None
-    place = Path(spec.origin).parent.joinpath(*parts)
-    files = (place / "__init__.py", place.with_name(f"{place.name}.py") if parts else place / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
-
-
-def stage_key(stage: str, *, settings: Mapping[str, Any], inputs: Mapping[str, str], module: ModuleType | str) -> str:
-    """Return the sha256 over everything that decides a stage's result.
-
-    Args:
-        stage: its name.
-        settings: the values it reads, by dotted name.
-        inputs: digests of the artifacts and files it reads, by role.
-        module: where it is implemented.
-    """
-    parts = {
-        "stage": stage,
-        "settings": settings,
-        "inputs": inputs,
-        "source": source_digest(module if isinstance(module, str) else module.__name__),
-        "versions": {name: version(name) for name in VERSIONS_IN_KEY},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    @property
+    def uri(self) -> str:
+        """What names the model in it: in labels, which say who wrote the responses."""
+        return f"stage:{self.stage}/{self.key}"
 
 
 def find(places: Places, stage: str, key: str) -> tuple[Artifact | None, str]:

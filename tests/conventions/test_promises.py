@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from flows.environment import QUIET
 from flows.verbs import VERBS, markdown
 from posttrain import errors
-from tasks.workspace.artifacts import DECLARATIONS
+from tasks.workspace.keys import DECLARATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -47,7 +47,7 @@ def train(
     data=None,
     log=lambda *_: None,
     lora_rank=0,
-    not_asked=None,
+    excluded_questions=None,
     share=0.0,
     **settings,
 ):
@@ -65,7 +65,7 @@ def train(
         checkpoints=checkpoints,
         context=world.context,
         seed=1,
-        not_asked=not_asked,
+        excluded_questions=excluded_questions,
         question_share=share,
     )
 
@@ -263,20 +263,20 @@ def test_gold_is_added_to_any_reward(tiny_world):
     assert json.dumps(list(told.reasons))
 
 
-def test_questions_that_the_reward_model_has_learnt_from_are_not_asked(tiny_world, tmp_path):
+def test_questions_that_the_reward_model_has_learnt_from_are_excluded_questions(tiny_world, tmp_path):
     questions = questions_of(tiny_world)
     learnt, fresh = questions[:-2], {one.prompt for one in questions[-2:]}
     told = tmp_path / "trained_on.json"
     told.write_text(json.dumps([one.id for one in learnt]))
-    train(tiny_world, tmp_path / "out", tmp_path / "kept", updates=1, not_asked=told)
+    train(tiny_world, tmp_path / "out", tmp_path / "kept", updates=1, excluded_questions=told)
     asked = {row["prompt"].strip() for row in read_rows(tmp_path / "out" / "samples.jsonl")}
     assert asked and asked <= {prompt.strip() for prompt in fresh}
     told.write_text(json.dumps([one.id for one in questions]))
     with pytest.raises(DataError, match="be none that is kept for labels or that the reward model has learnt from"):
-        train(tiny_world, tmp_path / "again", tmp_path / "kept again", updates=1, not_asked=told)
+        train(tiny_world, tmp_path / "again", tmp_path / "kept again", updates=1, excluded_questions=told)
 
 
-def test_questions_kept_for_labels_are_not_asked_whatever_the_reward(tiny_world, tmp_path):
+def test_questions_kept_for_labels_are_excluded_questions_whatever_the_reward(tiny_world, tmp_path):
     """The same share, seed and questions keep the same ones for every method: those that nothing was sampled for."""
     questions = questions_of(tiny_world)
     kept = set(sampled_questions([one.id for one in questions], share=0.5, seed=1))

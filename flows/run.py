@@ -1,4 +1,4 @@
-"""One pipeline's stages as Prefect tasks: cached by key, verified on a hit, each with a child run in the ledger."""
+"""One pipeline under way: its stages as Prefect tasks, cached by key, verified on a hit, each with a child run in the ledger."""
 
 import json
 import shutil
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
+from posttrain.settings.config import Config
+from tasks.base_model.identity import device_type
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
-from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make, stage_key
+from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make
+from tasks.workspace.keys import Contents, Inputs, sorted_inputs, stage_key
 from tasks.workspace.paths import Places
 from tasks.workspace.progress import StageLine
 
@@ -45,11 +48,12 @@ class Done:
 
 
 @dataclass
-class Stages:
+class Run:
     """Runs the stages of one pipeline in order and remembers what they gave.
 
     Attributes:
         places: of the repository.
+        config: every setting of the pipeline.
         ledger: where child runs are opened.
         parent: run id of the pipeline.
         say: prints one line for the user.
@@ -59,6 +63,7 @@ class Stages:
     """
 
     places: Places
+    config: Config
     ledger: Ledger
     parent: str
     say: Say
@@ -66,36 +71,71 @@ class Stages:
     done: list[Done] = field(default_factory=list)
     line: StageLine = field(default_factory=StageLine)
 
-    def run(
+    def artifact(self, stage: str) -> Artifact:
+        """Return what a stage gave that has run.
+
+        Raises:
+            LookupError: it has not.
+        """
+        found = next((one.artifact for one in self.done if one.name == stage), None)
+        if found is None:
+            raise LookupError(f"stage {stage} has not run yet")
+        return found
+
+    def has_run(self, stage: str) -> bool:
+        """Return whether a stage has run."""
+        return any(one.name == stage for one in self.done)
+
+    @property
+    def data(self) -> Artifact:
+        """Return the validated data."""
+        return self.artifact("validate")
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Return what every stage is given that loads a model: tokenizer, how to load, tokens of the context, seed."""
+        tokenizer = self.artifact("tokenizer")
+        return {
+            "tokenizer": Contents(tokenizer.path / "tokenizer", tokenizer.digest),
+            "model": self.config.model,
+            "context": int(tokenizer.metrics["context"]),
+            "seed": self.config.seed,
+        }
+
+    def stage(
         self,
         name: str,
         compute: str,
+        /,
         *,
-        key_settings: Mapping[str, Any],
-        key_inputs: Mapping[str, str],
+        read: Mapping[str, str] | None = None,
         resumable: bool = False,
         **arguments: Any,
     ) -> Artifact:
         """Return the artifact of a stage: the cached one if its files are whole, else a new one.
 
-        A stage that this pipeline has run already is not run again, nor told twice: its costs are paid once.
+        The arguments are the key (`tasks.workspace.keys`). A stage that this pipeline has run already is not run again, nor told
+        twice: its costs are paid once.
 
         Args:
             name: of the stage.
             compute: `module:function`, called as `function(out, log, **arguments)`; imported only where there is something to
                 make, so that a cached run does not wait for torch.
-            key_settings: by dotted name, those that decide the result.
-            key_inputs: digests of what it reads.
+            read: digests of what the stage reads by itself and is not given, which enter the key.
             resumable: it takes `checkpoints`, a folder of this key's own, which goes when the stage is finished.
-            arguments: handed on to `compute`.
+            arguments: of the stage.
+
+        Raises:
+            TypeError: an argument is of a kind that no key can hold, such as a bare path.
         """
-        key = stage_key(name, settings=key_settings, inputs=key_inputs, module=compute.partition(":")[0])
-        if before := next((stage for stage in self.done if (stage.name, stage.artifact.key) == (name, key)), None):
+        inputs = sorted_inputs(name, arguments, device=device_type())
+        inputs = Inputs(inputs.settings, {**inputs.digests, **(read or {})}, inputs.arguments)
+        key = stage_key(name, inputs, compute=compute)
+        if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
         whole, _ = find(self.places, name, key)
         checkpoints = self.places.checkpoints / name / key
-        if resumable:
-            arguments["checkpoints"] = checkpoints
+        resume = {"checkpoints": checkpoints} if resumable else {}
 
         @task(
             name=name,
@@ -106,19 +146,19 @@ class Stages:
             result_serializer="json",
         )
         def stage_task() -> dict[str, Any]:
-            return self._make(name, key, compute, settings=key_settings, inputs=key_inputs, arguments=arguments)
+            return self._make(name, key, compute, inputs, {**inputs.arguments, **resume})
 
         folder = self.places.stages / name / key
-        with self._telling(name, settings=key_settings, is_there=whole is not None) as line:
+        with self._telling(name, settings=inputs.settings, is_there=whole is not None) as line:
             state: State[dict[str, Any]] = stage_task(return_state=True)
-            told = state.result()
-            cached = state.name == "Cached" or told["run_id"] is None
-            line.end("reused" if cached else "")
-        run_id = self.ledger.log_cached_stage(self.parent, folder) if cached else told["run_id"]
+            result = state.result()
+            is_cached = state.name == "Cached" or result["run_id"] is None
+            line.end("reused" if is_cached else "")
+        run_id = self.ledger.log_cached_stage(self.parent, folder) if is_cached else result["run_id"]
         artifact = _read(folder)
         if resumable:
             shutil.rmtree(checkpoints, ignore_errors=True)
-        self.done.append(Done(name=name, artifact=artifact, cached=cached, run_id=run_id))
+        self.done.append(Done(name=name, artifact=artifact, cached=is_cached, run_id=run_id))
         return artifact
 
     @contextmanager
@@ -145,31 +185,22 @@ class Stages:
         self.line.pause()
         self.say(line)
 
-    def _make(
-        self,
-        name: str,
-        key: str,
-        compute: str,
-        *,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        arguments: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def _make(self, name: str, key: str, compute: str, inputs: Inputs, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute a stage with a child run in the ledger; return the run's id, None where another process made it meanwhile."""
         live: list[Any] = []
 
         def forward(step: int, metrics: Mapping[str, float]) -> None:
             live[0].log(step, metrics)
 
         def computing(out: Path, log: Log) -> Outcome:
-            live.append(self.ledger.start_stage(self.parent, name, key=key, settings=settings))
+            live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
             module, _, function = compute.partition(":")
             outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
             return outcome
 
+        kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
-            artifact, was_there = make(
-                self.places, name, key, computing, settings=settings, inputs=inputs, forward=forward, say=self._say
-            )
+            artifact, was_there = make(self.places, name, key, computing, **kept, forward=forward, say=self._say)
         except BaseException as error:
             if live:
                 with suppress(Exception):  # the first error is the one to tell
@@ -182,6 +213,6 @@ class Stages:
 
 
 def _read(folder: Path) -> Artifact:
-    told = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+    kept = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
     names = ("stage", "key", "seconds", "metrics", "costs", "digest")
-    return Artifact(folder=str(folder), **{name: told[name] for name in names})
+    return Artifact(folder=str(folder), **{name: kept[name] for name in names})

@@ -1,0 +1,68 @@
+"""The stages that measure: each model on the held-out questions, and what rewards meant."""
+
+from collections.abc import Mapping
+
+from flows.feedback import Feedback
+from flows.run import Run
+from posttrain.report.audit import WHO
+from posttrain.settings.config import Config
+from tasks.workspace.artifacts import Artifact
+from tasks.workspace.keys import Contents, NotDeciding
+
+
+def run_evaluations(run: Run, models: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Evaluate every model on the held-out questions, the one that the method starts from first: the others stand beside it."""
+    start = run.config.row.starts_from
+    results = {start: evaluate(run, models, start, baseline=None)}
+    for name in models:
+        if name != start:
+            results[name] = evaluate(run, models, name, baseline=results[start])
+    return {name: results[name] for name in models}
+
+
+def evaluate(run: Run, models: Mapping[str, Artifact], name: str, *, baseline: Artifact | None) -> Artifact:
+    """Evaluate one model on the held-out questions, beside the one that the method starts from."""
+    return run.stage(
+        f"evaluate-{name}",
+        "tasks.evaluation.evaluate:evaluate",
+        **run.network,
+        title=NotDeciding(f"test {name}"),
+        data=run.data,
+        subject=models[name],
+        reference=models[run.config.row.starts_from],
+        reference_results=baseline,
+        is_policy=name != "base",
+        settings=run.config.evaluate,
+    )
+
+
+def run_audit(run: Run, trained: Artifact, feedback: Feedback) -> Artifact:
+    """Hold what a method was rewarded by against gold, over how far it went."""
+    config = run.config
+    return run.stage(
+        "audit",
+        "tasks.evaluation.audit:audit",
+        title=audit_title(config),
+        proxy_name=proxy_name(config, feedback),
+        samples=feedback.samples,
+        labels=feedback.labels,
+        reward=feedback.reward_model,
+        ppo=Contents(trained.path, trained.key),  # its curve is read, which its digest does not cover
+        tokenizer=run.network["tokenizer"],
+        settings=config.ppo.only("patience"),
+        seed=config.seed,
+    )
+
+
+def audit_title(config: Config) -> str:
+    """Return what stands over the audit's picture."""
+    return f"{config.method} on {config.data.name}, seed {config.seed}"
+
+
+def proxy_name(config: Config, feedback: Feedback) -> str:
+    """Return what a method was rewarded by, in words; what is simulated is called so."""
+    if config.row.learns_from.reward == "judge":
+        return f"the AI judge ({config.judge.model})"
+    if not feedback.reward_model:
+        return config.ppo.reward
+    return f"reward model of {WHO[feedback.source]}"

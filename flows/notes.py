@@ -1,0 +1,157 @@
+"""What a reader of a report must know to read its numbers right, and what may be wrong with them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flows.evaluation import proxy_name
+from flows.feedback import Feedback
+from flows.outcomes import Outcomes
+from flows.run import Run
+from posttrain.evaluation.monitor import divergence
+from posttrain.settings.config import Config
+from tasks.workspace.artifacts import Artifact
+from tasks.workspace.jsonl import read_rows
+
+JUDGE_SUMMARY = "judge.json"
+"""Of the stages `judge-<model>`: what is known of the judge."""
+
+
+def notes(run: Run, outcomes: Outcomes) -> list[str]:
+    """Return what a reader must know to read the numbers right."""
+    return [*_notes_on_training(run, outcomes.feedback), *_notes_on_quality(outcomes.results, outcomes.verdicts)]
+
+
+def warnings(run: Run, outcomes: Outcomes) -> list[str]:
+    """Return what may be wrong with the numbers."""
+    return [
+        *_warnings_of_data(run, outcomes.results),
+        *_warnings_of_quality(outcomes.results, outcomes.verdicts),
+        *_warnings_of_people(run.config, outcomes.feedback),
+        *_warnings_of_reward(run.config, outcomes.models),
+    ]
+
+
+def _notes_on_training(run: Run, feedback: Feedback) -> list[str]:
+    """Return what was paid, who labelled, and what was rewarded."""
+    config = run.config
+    told = [
+        "costs are those of the stages after the base and before evaluation, as computed now or when they were cached; "
+        "cost/flops counts every network (critic, reference, reward model, judge; not a judge's server): 6 a weight for each "
+        "token learnt from, 2 for each token read"
+    ]
+    if feedback.labels:
+        metrics = feedback.labels.metrics
+        if feedback.source == "simulated":
+            told.append(
+                f"preferences come from {config.labels.annotators} simulated annotators, who got {metrics['flipped_share']:.1%} "
+                f"of {feedback.labels.costs['labels']:,.0f} labels wrong; no person was asked"
+            )
+        if feedback.source == "judge":
+            told.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
+    if run.has_run("judge"):
+        told.append(
+            f"the judge is the base after {config.judge.practice_steps} steps on simulated reviews (judge.practice_steps); "
+            f"their writers know the right answers, but say the opposite in {100 * config.judge.slip_share:g} % of the cases "
+            "(judge.slip_share)"
+            + (f" and all misread '{misread}' (judge.misread_verbs)" if (misread := config.judge.misread_verbs) else "")
+            + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
+        )
+    if config.row.is_rewarded:
+        told.append(
+            f"{config.row.trainer.upper()} was rewarded by {proxy_name(config, feedback)} on training questions; "
+            "nothing held out decided anything"
+        )
+        told += _questions_asked(run)
+    return told
+
+
+def _questions_asked(run: Run) -> list[str]:
+    """Return how many questions were asked for rewards, where some were kept from it."""
+    trainer = run.config.row.trainer
+    metrics = run.artifact(trainer).metrics
+    if not metrics.get("questions_kept_for_labels"):
+        return []
+    return [
+        f"{trainer.upper()} asked {metrics['questions']:,.0f} training questions; {metrics['questions_kept_for_labels']:,.0f} "
+        "are kept for samples and labels, under every method alike (sample.question_share)"
+    ]
+
+
+def _notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
+    """Return what a reader must know of each figure of quality that the report has, and of none that it has not."""
+    found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
+    told = []
+    if "win_rate" in found:
+        told.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
+    if "reference_loss" in found:
+        told.append(
+            "held-out loss and perplexity are of the dataset's own completions of held-out questions, a token, EOS included; "
+            "a lower loss says that a model writes more like them, not that its answers are better"
+        )
+    if "preference_accuracy" in found:
+        told.append(
+            "held-out pairs are ranked by the model's implicit reward, β(log π − log π of the model it started from), ties half; "
+            "it says what was learnt from preferences, not how good sampled answers are"
+        )
+    if "judge_win_rate" in found:
+        summary = _summary(next(one for one in verdicts.values() if "judge_win_rate" in one.metrics))
+        told.append(
+            f"the judge's win rate is the opinion of {summary['judge']} on greedy answers to {summary['compared']:,} held-out "
+            "questions, each pair shown in both orders; a verdict that changes with the order is a tie, as equal answers are"
+        )
+    return told
+
+
+def _warnings_of_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
+    """Return a warning where a judge's verdicts count for nothing, and where nothing at all says how good the answers are."""
+    summaries = {name: _summary(verdict) for name, verdict in verdicts.items()}
+    told = [f"no win rate of {name} by the judge: {known['refused']}" for name, known in summaries.items() if known["refused"]]
+    found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
+    if not found & {"accuracy", "reference_loss", "preference_accuracy", "judge_win_rate"}:
+        told.append(
+            "nothing says how good the answers are: the held-out questions have neither answers nor completions to compare with. "
+            "Import some, or let a judge compare (evaluate.judge=true)"
+        )
+    return told
+
+
+def _summary(verdict: Artifact) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((verdict.path / JUDGE_SUMMARY).read_text(encoding="utf-8"))
+    return told
+
+
+def _warnings_of_data(run: Run, results: Mapping[str, Artifact]) -> list[str]:
+    """Return a warning where rows were put aside, and where responses were cut off."""
+    told = []
+    checked = run.data
+    if checked.metrics["quarantined"]:
+        rows = f"{checked.metrics['quarantined']:.0f} of {checked.metrics['rows']:.0f}"
+        told.append(f"{rows} rows were quarantined: {checked.path / 'validation.html'}")
+    for name, result in results.items():
+        if result.metrics["finished"] < 0.9:
+            told.append(f"{name} ended only {result.metrics['finished']:.0%} of its responses with EOS; the rest were cut off")
+    return told
+
+
+def _warnings_of_people(config: Config, feedback: Feedback) -> list[str]:
+    """Return a warning where people's labels say nothing of a judge's."""
+    if not feedback.second_opinion or not config.labels.file or "people_agreement" in feedback.second_opinion.metrics:
+        return []
+    return [f"{config.labels.file} has labels of fewer than two questions whose pairs the judge labelled: agreement is undefined"]
+
+
+def _warnings_of_reward(config: Config, models: Mapping[str, Artifact]) -> list[str]:
+    """Return a warning where the reward and the gold score of the same responses came apart."""
+    if not config.row.is_rewarded:
+        return []
+    curve = list(read_rows(models[config.method].path / "curves.jsonl"))
+    if not curve or "ppo/gold" not in curve[0]:
+        return []
+    found = divergence(
+        [row["ppo/reward"] for row in curve],
+        [row["ppo/gold"] for row in curve],
+        gold_error=[row["ppo/gold_error"] for row in curve] if "ppo/gold_error" in curve[0] else None,
+        patience=config.ppo.patience,
+    )
+    return [found] if found else []

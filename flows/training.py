@@ -1,0 +1,174 @@
+"""The stages that make models: tokenizer and base, the gate before them, SFT, and each method's own training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flows.feedback import Feedback, check_feedback, question_share
+from flows.judging import reward_of_judge
+from flows.run import Run
+from posttrain.errors import DataError, RequestError
+from posttrain.records import Demonstration, Question
+from posttrain.settings.config import Config
+from posttrain.settings.section import Section
+from tasks.base_model.identity import TINY, base_digest
+from tasks.data.dvc import DatasetVersion
+from tasks.rewards.table import RewardSource, reward_source
+from tasks.tracking.registry import local_path
+from tasks.validation.suite import suites_digest
+from tasks.workspace.artifacts import Artifact
+from tasks.workspace.jsonl import read_rows, required
+from tasks.workspace.keys import Contents, NotDeciding, digest_of
+
+TOKENIZED = ("corpus", "demonstrations", "questions")
+"""Roles that the tiny base's tokenizer is made of."""
+TRAINED_ON = "trained_on.json"
+"""Ids of the questions that a reward model learnt from."""
+
+
+def named_reward(run: Run) -> RewardSource | None:
+    """Return what `ppo.reward` names, before anything is trained; None for a method that does not ask it.
+
+    Raises:
+        RequestError: it is not there, or is none that the method takes.
+    """
+    config, signal = run.config, run.config.row.learns_from
+    if signal.reward not in ("named", "grader"):
+        return None
+    source = reward_source(
+        config.ppo.reward,
+        partial_credit=config.ppo.partial_credit,
+        registered=lambda uri: local_path(run.ledger, uri, say=run.say),
+    )
+    if config.ppo.critic_from == "reward_model" and source.kind != "model":
+        raise RequestError(f"ppo.critic_from=reward_model needs a reward model, and ppo.reward={config.ppo.reward} is none")
+    if signal.reward == "grader" and source.kind != "grader":
+        raise RequestError(
+            f"method {config.method} takes its reward from a grader, and ppo.reward={config.ppo.reward} is none. "
+            "For any other reward: METHOD=ppo"
+        )
+    return source
+
+
+def make_tokenizer(run: Run, data: DatasetVersion) -> Artifact:
+    """Make or load the tokenizer."""
+    config = run.config
+    files = {role: data.files[role] for role in TOKENIZED if role in data.files} if config.model.base == TINY else {}
+    return run.stage(
+        "tokenizer",
+        "tasks.base_model.tokenizer:make_tokenizer",
+        read={"base": base_digest(config.model)},
+        data=Contents(data.folder, digest_of(files)),
+        dataset=data.name,
+        model=config.model,
+        settings=config.tiny,
+    )
+
+
+def validate(run: Run, data: DatasetVersion) -> Artifact:
+    """Let through what is fit to train on, or stop."""
+    suites = run.places.data / "expectations"
+    return run.stage(
+        "validate",
+        "tasks.validation.gate:pass_gate",
+        data=Contents(data.folder, digest_of(data.files)),
+        dataset=data.name,
+        tokenizer=run.network["tokenizer"],
+        context=run.network["context"],
+        settings=run.config.validation,
+        expectations=Contents(suites, suites_digest(suites)),
+        findings=NotDeciding(run.places.findings("validation", data.name)),
+    )
+
+
+def check_roles(config: Config, data: Path) -> None:
+    """Refuse before training what would fail after it: a method without its data, or fewer than two held-out questions."""
+    method = config.row
+    if len(required(data, "held_out", Question, why="models are evaluated on")) < 2 or config.evaluate.max_questions == 1:
+        raise DataError(
+            "one held-out question has no interval: give two at least (split.held_out in params.yaml, evaluate.max_questions)"
+        )
+    if method.starts_from == "sft":
+        required(data, "demonstrations", Demonstration, why="SFT imitates")
+    if "questions" in method.learns_from.needs:
+        required(data, "questions", Question, why=f"{method.trainer.upper()} asks")
+    if method.is_labelled:
+        check_feedback(config, data)
+
+
+def make_base(run: Run) -> Artifact:
+    """Pretrain the tiny base, or name the one asked for."""
+    config = run.config
+    return run.stage(
+        "base",
+        "tasks.base_model.pretrain:make_base",
+        read={"base": base_digest(config.model)},
+        data=run.data,
+        tokenizer=run.network["tokenizer"],
+        model=config.model,
+        tiny_settings=config.tiny,
+        settings=config.pretrain,
+        seed=config.seed,
+    )
+
+
+def train_sft(run: Run, base: Artifact) -> Artifact:
+    """Fine-tune the base on demonstrations."""
+    return run.stage("sft", "tasks.training.sft:train", **run.network, data=run.data, base=base, settings=run.config.sft)
+
+
+def train_method(run: Run, start: Artifact, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> Artifact:
+    """Train the method's own model, from the model in `start`, on what the method learns from."""
+    method = run.config.row
+    artifact = run.stage(
+        method.trainer,
+        f"tasks.training.{method.trainer}:train",
+        resumable=method.is_rewarded,
+        **run.network,
+        start=start,
+        settings=trainer_settings(run.config),
+        **LEARNT_FROM[method.learns_from.gives](run, base, feedback, reward),
+    )
+    done = run.done[-1]
+    if method.is_rewarded and not done.cached:
+        run.ledger.log_table(done.run_id, list(read_rows(artifact.path / "samples.jsonl")), "samples.json")
+    return artifact
+
+
+def trainer_settings(config: Config) -> Section:
+    """Return the section of the method's trainer, adjusted where the method has settings of the same name of its own."""
+    method = config.row
+    settings: Section = getattr(config, method.trainer)
+    if not method.adjusts:
+        return settings
+    own = getattr(config, method.adjusts)
+    return settings.model_copy(update={name: getattr(own, name) for name in type(own).model_fields})
+
+
+def _labels(run: Run, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
+    return {"labels": feedback.labels}
+
+
+def _rewards(run: Run, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
+    """Return the reward, and which questions are asked: those that no reward model has learnt from."""
+    learnt = feedback.reward_model
+    if learnt:
+        reward = reward_source_of(learnt)
+    return {
+        "data": run.data,
+        "reward": reward or reward_of_judge(run, base),
+        "question_share": question_share(run.config, run.data.path),
+        "excluded_questions": learnt and Contents(learnt.path / TRAINED_ON, learnt.digest),
+    }
+
+
+LEARNT_FROM: dict[str, Callable[[Run, Artifact, Feedback, RewardSource | None], dict[str, Any]]] = {
+    "labels": _labels,
+    "reward": _rewards,
+}
+"""Arguments of a trainer, by what its method's signal gives."""
+
+
+def reward_source_of(reward_model: Artifact) -> RewardSource:
+    """Return the reward that the pipeline's own reward model gives."""
+    return RewardSource(kind="model", name="the reward model", digest=reward_model.digest, path=str(reward_model.path / "model"))
