@@ -19,20 +19,20 @@ JUDGE_SUMMARY = "judge.json"
 
 def notes(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what a reader must know to read the numbers right."""
-    return [*_notes_on_training(run, outcomes.feedback), *_notes_on_quality(outcomes.results, outcomes.verdicts)]
+    return [*notes_on_training(run, outcomes.feedback), *notes_on_quality(outcomes.results, outcomes.verdicts)]
 
 
 def warnings(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what may be wrong with the numbers."""
     return [
-        *_warnings_of_data(run, outcomes.results),
-        *_warnings_of_quality(outcomes.results, outcomes.verdicts),
-        *_warnings_of_people(run.config, outcomes.feedback),
-        *_warnings_of_reward(run.config, outcomes.models),
+        *warnings_of_data(run, outcomes.results),
+        *warnings_of_quality(outcomes.results, outcomes.verdicts),
+        *warnings_of_people(run.config, outcomes.feedback),
+        *warnings_of_reward(run.config, outcomes.models),
     ]
 
 
-def _notes_on_training(run: Run, feedback: Feedback) -> list[str]:
+def notes_on_training(run: Run, feedback: Feedback) -> list[str]:
     """Return what was paid, who labelled, and what was rewarded."""
     config = run.config
     told = [
@@ -78,7 +78,7 @@ def _questions_asked(run: Run) -> list[str]:
     ]
 
 
-def _notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
+def notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
     """Return what a reader must know of each figure of quality that the report has, and of none that it has not."""
     found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
     told = []
@@ -103,7 +103,7 @@ def _notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Ar
     return told
 
 
-def _warnings_of_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
+def warnings_of_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
     """Return a warning where a judge's verdicts count for nothing, and where nothing at all says how good the answers are."""
     summaries = {name: _summary(verdict) for name, verdict in verdicts.items()}
     told = [f"no win rate of {name} by the judge: {known['refused']}" for name, known in summaries.items() if known["refused"]]
@@ -121,7 +121,7 @@ def _summary(verdict: Artifact) -> dict[str, Any]:
     return told
 
 
-def _warnings_of_data(run: Run, results: Mapping[str, Artifact]) -> list[str]:
+def warnings_of_data(run: Run, results: Mapping[str, Artifact]) -> list[str]:
     """Return a warning where rows were put aside, and where responses were cut off."""
     told = []
     checked = run.data
@@ -134,14 +134,14 @@ def _warnings_of_data(run: Run, results: Mapping[str, Artifact]) -> list[str]:
     return told
 
 
-def _warnings_of_people(config: Config, feedback: Feedback) -> list[str]:
+def warnings_of_people(config: Config, feedback: Feedback) -> list[str]:
     """Return a warning where people's labels say nothing of a judge's."""
     if not feedback.second_opinion or not config.labels.file or "people_agreement" in feedback.second_opinion.metrics:
         return []
     return [f"{config.labels.file} has labels of fewer than two questions whose pairs the judge labelled: agreement is undefined"]
 
 
-def _warnings_of_reward(config: Config, models: Mapping[str, Artifact]) -> list[str]:
+def warnings_of_reward(config: Config, models: Mapping[str, Artifact]) -> list[str]:
     """Return a warning where the reward and the gold score of the same responses came apart."""
     if not config.row.is_rewarded:
         return []

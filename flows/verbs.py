@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posttrain.errors import RequestError, did_you_mean
+from posttrain.methods import named_methods
 from posttrain.printable import printable
 
 
@@ -32,7 +33,7 @@ class Word:
     is_choice: bool = False
 
 
-METHOD = Word("METHOD", "dpo", "sft, reft, rlhf, rlaif, dpo or ppo; dpo where it is left out", is_choice=True)
+METHOD = Word("METHOD", "dpo", f"{named_methods()}; dpo where it is left out", is_choice=True)
 DATA = Word("DATA", "mine", "the dataset, a folder of data/; world where it is left out")
 SET = Word("SET", '"dpo.beta=0.2 seed=1"', "settings, of docs/settings.md")
 FILE = Word("FILE", "train.jsonl", "the file to read")

@@ -61,5 +61,7 @@ class Part:
             AttributeError: it decides results, and is not among those that the key holds.
         """
         if name in type(self.section).deciding() and name not in self.names:
-            raise AttributeError(f"{type(self.section).__name__}.{name} is not among the settings in this stage's key: {self.names}")
+            raise AttributeError(
+                f"{type(self.section).__name__}.{name} is not among the settings in this stage's key: {self.names}"
+            )
         return getattr(self.section, name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from posttrain.methods import METHODS
 from posttrain.settings.config import Config
 from posttrain.settings.merging import setting_names
 from posttrain.settings.page import settings_page
@@ -70,6 +71,13 @@ def read_somewhere():
     """Return what our code reads, and the parameters of the expectation suites, which are settings of `validation`."""
     paths = [path for room in ("flows", "tasks", "models", "posttrain") for path in (ROOT / room).rglob("*.py")]
     names = set().union(*(reads(path.read_text()) for path in paths if path.name != "config.py"))
+    for method in METHODS.values():  # a section that adjusts a trainer's is read by the names that both have
+        own, trainers = (getattr(Config(), name, None) for name in (method.adjusts, method.trainer))
+        names |= (
+            {f"{method.adjusts}.{name}" for name in type(own).model_fields if name in type(trainers).model_fields}
+            if own
+            else set()
+        )
     for suite in (ROOT / "data" / "expectations").glob("*.json"):
         names |= {f"validation.{name}" for name in re.findall(r'"\$PARAMETER": "(\w+)"', suite.read_text())}
     return names

@@ -24,7 +24,14 @@ NOTHING_RUN = r"Makefile:\d+: \*\*\* nothing was run\.  Stop\.\n$"
 def house(tmp_path):
     """A clone of which nothing but make's part is there, in a folder with a space in its name."""
     folder = tmp_path / "a house"
-    files = ("flows/__init__.py", "flows/verbs.py", "posttrain/__init__.py", "posttrain/errors.py", "posttrain/printable.py")
+    files = (
+        "flows/__init__.py",
+        "flows/verbs.py",
+        "posttrain/__init__.py",
+        "posttrain/errors.py",
+        "posttrain/methods.py",
+        "posttrain/printable.py",
+    )
     for name in ("Makefile", *files):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

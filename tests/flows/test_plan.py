@@ -30,7 +30,7 @@ def data(tmp_path):
         ("method=ppo", (*FIRST, "ppo", "evaluate-base", "evaluate-ppo", "audit")),
         ("method=rlhf", (*FIRST, "sft", "sample", "label", "reward_model", "ppo", *SFT_TESTS, "evaluate-rlhf", "audit")),
         ("method=rlaif", (*FIRST, "sft", *JUDGED, "reward_model", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),
-        ("method=rlaif rlaif.direct=true", (*FIRST, "sft", "judge", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),
+        ("method=drlaif", (*FIRST, "sft", "judge", "ppo", *SFT_TESTS, "evaluate-drlaif", "audit")),
         ("method=dpo labels.source=judge", (*FIRST, "sft", *JUDGED, "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=dpo labels.source=dataset", (*FIRST, "sft", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=sft evaluate.judge=true", (*FIRST, "sft", *SFT_TESTS, "judge", "judge-base")),
@@ -42,8 +42,9 @@ def test_the_stages_of_each_method(data, words, names):
 
 
 def test_every_method_has_its_training_stages(data):
-    for method, stages in METHODS.items():
-        assert [name for name in plan(merge({}, [f"method={method}"]), data).names if name in stages] == list(stages)
+    for name, method in METHODS.items():
+        to_come = plan(merge({}, [f"method={name}"]), data).names
+        assert [stage for stage in to_come if stage in method.stages] == list(method.stages)
 
 
 def test_labels_of_the_dataset_spare_the_samples(data):

@@ -119,15 +119,15 @@ def test_a_config_survives_being_written_and_merged_again(values):
     assert merge(config.model_dump(mode="json")) == config
 
 
-def test_flat_names_the_settings_of_the_sections_asked_for_and_no_others():
-    told = flat(merge({}, ["dpo.beta=0.2"]), "dpo", "data")
-    assert told["dpo.beta"] == 0.2 and told["data.name"] == "world"
-    assert set(told) == {name for name in NAMES if name.startswith(("dpo.", "data."))}
+def test_flat_names_the_settings_of_one_section_and_no_others():
+    told = flat(merge({}, ["dpo.beta=0.2"]).dpo)
+    assert told["dpo.beta"] == 0.2 and set(told) == {name for name in NAMES if name.startswith("dpo.")}
 
 
 def test_a_batch_size_that_decides_nothing_is_in_no_stage_key():
     def keys(*overrides):
-        return flat(merge({}, overrides), "evaluate", "sample")
+        config = merge({}, overrides)
+        return {**flat(config.evaluate), **flat(config.sample)}
 
     assert {name for name in NAMES if name.startswith(("evaluate.", "sample."))} - set(keys()) == {
         "evaluate.batch_size",
@@ -136,7 +136,7 @@ def test_a_batch_size_that_decides_nothing_is_in_no_stage_key():
     }, "and whether a judge compares the answers, which is a stage of its own"
     assert keys("evaluate.batch_size=3", "sample.batch_size=7") == keys()
     assert keys("evaluate.temperature=0.5") != keys() != keys("sample.per_prompt=4")
-    assert "sft.batch_size" in flat(merge({}), "sft"), "a batch of training decides what is learnt"
+    assert "sft.batch_size" in flat(merge({}).sft), "a batch of training decides what is learnt"
 
 
 def test_the_tree_is_frozen():
@@ -207,3 +207,14 @@ def test_params_may_change_what_the_command_line_may_not():
 def test_whatever_the_name_a_refusal_is_a_request_error(name):
     if name.strip() not in (*NAMES, *SETTINGS):
         assert re.match(r"there is no setting ", refusal({}, f"{name}=1"))
+
+
+def test_a_part_of_a_section_gives_what_its_key_holds_and_what_decides_nothing():
+    part = merge({}, ["judge.practice_steps=7"]).judge.only("practice_steps", "slip_share")
+    assert flat(part) == {"judge.practice_steps": 7, "judge.slip_share": 0.1}
+    assert part.practice_steps == 7 and part.concurrency == 4
+    with pytest.raises(AttributeError, match=r"^JudgeSettings\.mode is not among the settings in this stage's key: "):
+        _ = part.mode
+    for name in ("concurrency", "practise"):
+        with pytest.raises(TypeError, match=rf"^JudgeSettings has no deciding setting {name}$"):
+            merge({}).judge.only(name)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from flows.conclusion import hacking, model_figures, notes_on_quality, pipeline_metrics, unheard, warnings_of_quality
 from flows.feedback import Feedback
+from flows.notes import notes_on_quality, warnings_of_people, warnings_of_quality, warnings_of_reward
 from flows.pipeline import found_since
+from flows.reporting import model_figures, pipeline_metrics
 from posttrain.report.pipeline import Gain
 from posttrain.settings.config import merge
 from tasks.workspace.jsonl import write_rows
@@ -30,7 +31,7 @@ def test_people_whose_labels_are_of_other_pairs_than_the_judges_are_missed(
 ) -> None:
     config = merge({}, [f"labels.file={file}"] if file else [])
     asked: Any = None if metrics is None else SimpleNamespace(metrics=metrics)
-    told = unheard(config, Feedback(second_opinion=asked))
+    told = warnings_of_people(config, Feedback(second_opinion=asked))
     assert told == (
         ["people.jsonl has labels of fewer than two questions whose pairs the judge labelled: agreement is undefined"] * warned
     )
@@ -141,5 +142,5 @@ def test_hacking_is_warned_of_by_the_errors_of_the_curve(tmp_path: Path, error: 
     gold = [0.5] * 6 + [0.2] * 6
     rows = [{"step": n, "ppo/reward": 0.1 * n, "ppo/gold": value} for n, value in enumerate(gold, start=1)]
     write_rows(tmp_path / "curves.jsonl", [row | ({} if error is None else {"ppo/gold_error": error}) for row in rows])
-    told = hacking(merge({}, ["method=reft", "ppo.patience=3"]), {"reft": SimpleNamespace(path=tmp_path)})  # type: ignore[dict-item]
+    told = warnings_of_reward(merge({}, ["method=reft", "ppo.patience=3"]), {"reft": SimpleNamespace(path=tmp_path)})  # type: ignore[dict-item]
     assert bool(told) is warned

@@ -9,10 +9,11 @@ from types import ModuleType
 import pytest
 
 from flows.plan import plan
-from flows.stages import Done, Stages
+from flows.run import Done, Run
 from posttrain.errors import RequestError, StorageError
 from posttrain.settings.config import Config, merge
-from tasks.workspace.artifacts import Artifact, Outcome, earlier_seconds, stage_key
+from tasks.workspace.artifacts import Artifact, Outcome, earlier_seconds
+from tasks.workspace.keys import Contents, Inputs, NotDeciding, sorted_inputs, stage_key
 from tasks.workspace.paths import Places
 
 
@@ -37,7 +38,7 @@ class FullLedger:
 def stage(tmp_path, monkeypatch):
     """Run a stage that raises an error; return what the ledger was told."""
 
-    def run(error):
+    def stopped(error):
         def compute(out, log):
             raise error
 
@@ -45,12 +46,12 @@ def stage(tmp_path, monkeypatch):
         module.compute = compute
         monkeypatch.setitem(sys.modules, module.__name__, module)
         ledger = FullLedger()
-        stages = Stages(places=Places(tmp_path), ledger=ledger, parent="parent", say=print)
+        run = Run(places=Places(tmp_path), config=Config(), ledger=ledger, parent="parent", say=print)
         with pytest.raises(BaseException) as told:
-            stages._make("base", "k" * 64, f"{module.__name__}:compute", settings={}, inputs={}, arguments={})
+            run._make("base", "k" * 64, f"{module.__name__}:compute", Inputs(), {})
         return told.value, ledger.told
 
-    return run
+    return stopped
 
 
 def test_a_full_disk_is_told_as_the_stages_own(stage, tmp_path):
@@ -94,16 +95,18 @@ class QuietLedger(FullLedger):
 @pytest.fixture
 def told(tmp_path, monkeypatch, capsys):
     """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr."""
-    monkeypatch.setattr("flows.stages.task", lambda **_: lambda function: lambda return_state: Ran(function()))
+    monkeypatch.setattr("flows.run.task", lambda **_: lambda function: lambda return_state: Ran(function()))
 
-    def run(*names, say=None, compute=lambda out, log: Outcome()):
+    def run(*names, say=None, compute=lambda out, log, seed: Outcome()):
         module = ModuleType("a_stage_of_this_test")
         module.compute = compute
         monkeypatch.setitem(sys.modules, module.__name__, module)
         to_come = plan(merge({}, ["method=ppo"]), tmp_path)
-        stages = Stages(places=Places(tmp_path), ledger=QuietLedger(), parent="parent", say=say or print, plan=to_come)
+        pipeline = Run(
+            places=Places(tmp_path), config=Config(), ledger=QuietLedger(), parent="parent", say=say or print, plan=to_come
+        )
         for name in names:
-            stages.run(name, f"{module.__name__}:compute", key_settings={"seed": 0}, key_inputs={})
+            pipeline.stage(name, f"{module.__name__}:compute", seed=NotDeciding(0))
         return capsys.readouterr().err
 
     return run
@@ -132,7 +135,7 @@ def test_a_stage_that_one_pipeline_asks_for_twice_is_one(told):
 
 
 def test_a_stage_that_stops_ends_its_line(told, capsys):
-    def compute(out, log):
+    def compute(out, log, seed):
         raise RequestError("no")
 
     with pytest.raises(RequestError):
@@ -167,17 +170,26 @@ def test_a_stage_is_estimated_by_the_one_that_is_most_like_it(tmp_path):
 
 def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
     """The judge's practice is read by the labels and by the comparison with its own responses."""
-    how = {"key_settings": {"seed": 0}, "key_inputs": {"base": "b"}}
-    key = stage_key("judge", settings=how["key_settings"], inputs=how["key_inputs"], module="tasks.judges.practice")
+    how = {"seed": 0, "base": Contents(tmp_path, "b")}
+    compute = "tasks.judges.practice:practise_judging"
+    key = stage_key("judge", sorted_inputs("judge", how, device="cpu"), compute=compute)
     made = Artifact("judge", key, str(tmp_path), 2.0, metrics={}, costs={"trained_tokens": 7.0}, digest="d")
     done = [Done(name="judge", artifact=made, cached=False, run_id="r")]
-    stages = Stages(places=Places(tmp_path), ledger=None, parent="parent", say=print, done=done)
-    assert stages.run("judge", "tasks.judges.practice:practise_judging", **how) is made
-    assert [stage.name for stage in stages.done] == ["judge"]
+    run = Run(places=Places(tmp_path), config=Config(), ledger=None, parent="parent", say=print, done=done)
+    monkeypatch.setattr("flows.run.device_type", lambda: "cpu")
+    assert run.stage("judge", compute, **how) is made
+    assert [stage.name for stage in run.done] == ["judge"] and run.artifact("judge") is made and run.has_run("judge")
 
     def missing(*_):
         raise LookupError("there is something to run")
 
-    monkeypatch.setattr("flows.stages.find", missing)
-    with pytest.raises(LookupError):
-        stages.run("judge", "tasks.judges.practice:practise_judging", key_settings={"seed": 1}, key_inputs={"base": "b"})
+    monkeypatch.setattr("flows.run.find", missing)
+    with pytest.raises(LookupError, match="there is something to run"):
+        run.stage("judge", compute, **{**how, "seed": 1})
+
+
+def test_a_stage_that_has_not_run_has_given_nothing(tmp_path):
+    run = Run(places=Places(tmp_path), config=Config(), ledger=None, parent="parent", say=print)
+    with pytest.raises(LookupError, match=r"^stage validate has not run yet$"):
+        _ = run.data
+    assert not run.has_run("validate")
