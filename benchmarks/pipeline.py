@@ -144,7 +144,7 @@ def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
     world = int(given.get("world", REPORTED.seed))
     seeds = [int(seed) for seed in given.get("seeds", ",".join(map(str, REPORTED.seeds))).split(",")]
-    methods = given.get("methods", ",".join(results.METHODS)).split(",")
+    methods = given.get("methods", ",".join(results.TITLES)).split(",")
     is_recorded = given.get("record") == "true"
     if is_recorded and (world != REPORTED.seed or not set(seeds) <= set(REPORTED.seeds) or "set" in given):
         sys.exit(f"record=true keeps runs of the defaults on world={REPORTED.seed} with seeds of {REPORTED.seeds} only")

@@ -13,22 +13,15 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.worlds import REPORTED
+from posttrain.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PICTURE, README = ROOT / "docs" / "results.json", ROOT / "docs" / "results.png", ROOT / "README.md"
 REPORT = ROOT / "docs" / "report.png"
 """Picture of one pipeline's report."""
 BEGIN, END = "<!-- results: made by benchmarks.pipeline -->\n", "<!-- end of results -->"
-METHODS = {
-    "sft": "SFT",
-    "dpo": "DPO",
-    "reft": "ReFT",
-    "rlhf": "RLHF",
-    "rlaif": "RLAIF",
-    "rlaif:rlaif.direct=true": "RLAIF, direct",
-    "ppo": "PPO from base",
-}
-"""In the order of the table; what a run was called, and what README calls it."""
+TITLES = {name: method.title for name, method in METHODS.items()}
+"""In the order of the table: what README calls each method."""
 KEPT = ("accuracy", "accuracy_sampled", "accuracy_gain", "accuracy_sampled_gain", "win_rate", "kl")
 AUDITED = ("labels", "reward_model", "proxy")
 """Figures of models, and parts of the audit, that are kept."""
@@ -67,7 +60,7 @@ def keep(run: Run) -> None:
     with _locked():
         before = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.is_file() else []
         runs = [one for one in before if (one["seed"], one["method"]) != (run["seed"], run["method"])]
-        order = list(METHODS)
+        order = list(TITLES)
         runs = sorted([*runs, run], key=lambda one: (one["seed"], order.index(one["method"])))
         told = {"world": REPORTED.seed, "seeds": list(REPORTED.seeds), "runs": runs}
         RESULTS.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -111,7 +104,7 @@ def section(runs: Sequence[Run]) -> str:
 
 
 def _method_rows(seeds: Sequence[int], by: Mapping[tuple[int, str], Run]) -> list[list[str]]:
-    return [_accuracies(method, seeds, by) for method in METHODS if any((seed, method) in by for seed in seeds)]
+    return [_accuracies(method, seeds, by) for method in TITLES if any((seed, method) in by for seed in seeds)]
 
 
 def _accuracies(method: str, seeds: Sequence[int], by: Mapping[tuple[int, str], Run]) -> list[str]:
@@ -119,7 +112,7 @@ def _accuracies(method: str, seeds: Sequence[int], by: Mapping[tuple[int, str], 
     for seed in seeds:
         run = by.get((seed, "sft" if method == "base" else method))
         cells.append("–" if run is None else _accuracy(run, final=method != "base"))
-    return [METHODS.get(method, method), *cells]
+    return [TITLES.get(method, method), *cells]
 
 
 def final_model(run: Run) -> dict[str, Any]:
@@ -177,7 +170,7 @@ def _count(value: float) -> str:
 
 def _cost_rows(seeds: Sequence[int], by: Mapping[tuple[int, str], Run]) -> list[list[str]]:
     rows = []
-    for method, name in METHODS.items():
+    for method, name in TITLES.items():
         runs = [by[seed, method] for seed in seeds if (seed, method) in by]
         if runs:
             rows.append([name, *(_count(mean(run["costs"][cost] for run in runs)) for cost in SHOWN_COSTS)])
@@ -212,7 +205,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
 
     seeds = sorted({run["seed"] for run in runs})
     columns = {"base": [run for run in runs if run["method"] == "sft"]}
-    columns |= {method: [run for run in runs if run["method"] == method] for method in METHODS}
+    columns |= {method: [run for run in runs if run["method"] == method] for method in TITLES}
     columns = {name: found for name, found in columns.items() if found}
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -231,7 +224,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             values.append(share["estimate"])
         axes.hlines(mean(values), place - 0.36, place + 0.36, color="#333333", linewidth=1.4)
         axes.annotate(f"{mean(values):.1f}", (place + 0.37, mean(values)), fontsize=9, va="center")
-    axes.set_xticks(range(len(columns)), [METHODS.get(name, name) for name in columns], fontsize=10)
+    axes.set_xticks(range(len(columns)), [TITLES.get(name, name) for name in columns], fontsize=10)
     axes.set_xlim(-0.6, len(columns) - 0.3)
     axes.set_ylim(0, 102)
     axes.set_ylabel("held-out questions right, greedy, %")

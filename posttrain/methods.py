@@ -56,7 +56,6 @@ class Method:
     Attributes:
         name: what METHOD= takes.
         title: as figures and tables call it.
-        does: what is run, in a few words.
         learns_from: its signal.
         trainer: file below `tasks/training/`, which is also its stage and the section of its settings; "" where SFT is all.
         starts_from: the model that the trainer starts from and that the result is compared with: `sft` or `base`.
@@ -65,7 +64,6 @@ class Method:
 
     name: str
     title: str
-    does: str
     learns_from: Signal
     trainer: str = ""
     starts_from: str = "sft"
@@ -96,13 +94,13 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("sft", "SFT", "SFT", DEMONSTRATIONS),
-        Method("reft", "ReFT", "SFT, then PPO", GRADER, trainer="ppo"),
-        Method("rlhf", "RLHF", "SFT, a reward model, then PPO", REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
-        Method("rlaif", "RLAIF", "SFT, a reward model, then PPO", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
-        Method("drlaif", "RLAIF, direct", "SFT, then PPO", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
-        Method("dpo", "DPO", "SFT, then DPO", PREFERENCES, trainer="dpo"),
-        Method("ppo", "PPO", "PPO from the base", REWARD, trainer="ppo", starts_from="base"),
+        Method("sft", "SFT", DEMONSTRATIONS),
+        Method("reft", "ReFT", GRADER, trainer="ppo"),
+        Method("rlhf", "RLHF", REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
+        Method("rlaif", "RLAIF", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
+        Method("drlaif", "RLAIF, direct", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
+        Method("dpo", "DPO", PREFERENCES, trainer="dpo"),
+        Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base"),
     )
 }
 """By name, in the order in which tables have them."""
@@ -118,5 +116,5 @@ def named_methods() -> str:
 
 def methods_table() -> str:
     """Return the table of the methods as Markdown, as README.md has it."""
-    lines = ["| METHOD | what is run | learns from |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| `{each.name}` | {each.does} | {each.learns_from.says} |" for each in METHODS.values())])
+    rows = (f"| `{each.name}` | {' → '.join(each.stages) or '–'} | {each.learns_from.says} |" for each in METHODS.values())
+    return "\n".join(["| `METHOD` | stages | learns from |", "|---|---|---|", *rows])

@@ -8,7 +8,7 @@ from posttrain.settings.section import Count, NotNegative, Positive, Section, Sh
 
 
 class RLHFSettings(Section):
-    """PPO on feedback: what the methods `rlhf` and `rlaif` have in the place of PPO's own settings of these names."""
+    """PPO on feedback: what the methods `rlhf`, `rlaif` and `drlaif` have in the place of PPO's own settings of these names."""
 
     kl_coef: NotNegative = 0.2
     """β in units of the score's deviation. A reward model knows the responses it was trained on: with a weak β the policy leaves

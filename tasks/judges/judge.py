@@ -226,7 +226,7 @@ def judge_reward(
         if any(opinion is None for opinion in opinions):
             raise RequestError(
                 f"judge.budget={settings.budget} is spent, and PPO asks the judge about each response: raise it, or learn from a "
-                "reward model (rlaif.direct=false)"
+                "reward model (METHOD=rlaif)"
             )
         rewards = _rewards([opinion for opinion in opinions if opinion], scores, settings, judge.name)
         return replace(rewards, compute=_read_by(judge, judge.usage.since(before)))

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from flows.environment import QUIET
 from flows.verbs import VERBS, markdown
 from posttrain import errors
+from posttrain.methods import methods_table
 from tasks.workspace.keys import DECLARATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,4 +82,10 @@ def test_declarations_left_out_of_stage_keys_exist():
     places = [ROOT / Path(*name.split(".")) for name in DECLARATIONS]
     assert all(place.is_dir() or place.with_suffix(".py").is_file() for place in places), (
         "tasks/workspace/keys.py leaves a module out of the source digest that is not there"
+    )
+
+
+def test_readme_has_the_table_of_methods():
+    assert methods_table() in (ROOT / "README.md").read_text(encoding="utf-8"), (
+        f"README.md must hold the table of posttrain/methods.py as it is:\n{methods_table()}"
     )

@@ -26,7 +26,7 @@ def test_settings_are_chosen_on_another_world_and_other_seeds_than_are_reported(
 def test_the_results_are_of_the_reported_world_and_of_every_method_and_seed_once():
     assert (told()["world"], tuple(told()["seeds"])) == (REPORTED.seed, REPORTED.seeds)
     runs = [(run["seed"], run["method"]) for run in results.read_runs()]
-    assert sorted(runs) == sorted(product(REPORTED.seeds, results.METHODS))
+    assert sorted(runs) == sorted(product(REPORTED.seeds, results.TITLES))
 
 
 def test_readme_says_what_the_results_say():

@@ -30,7 +30,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = new_house(tmp_path_factory.mktemp("house"))
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("review_share: 0.0", "review_share: 0.2"))
-    run(folder, "pipeline", "method=rlaif", "rlaif.direct=true", *LENIENT)
+    run(folder, "pipeline", "method=drlaif", *LENIENT)
     return folder
 
 
@@ -42,9 +42,9 @@ def test_a_judge_scores_rollouts_directly(house: Path) -> None:
     told = report(house)
     assert stages(house) == [
         *("tokenizer", "validate", "base", "sft", "judge", "ppo"),
-        *("evaluate-sft", "evaluate-base", "evaluate-rlaif", "audit"),
+        *("evaluate-sft", "evaluate-base", "evaluate-drlaif", "audit"),
     ]
-    assert list(told["models"]) == ["base", "sft", "rlaif"]
+    assert list(told["models"]) == ["base", "sft", "drlaif"]
     assert any("rewarded by the AI judge (base)" in note for note in told["notes"])
     (told_of,) = (note for note in told["notes"] if "the judge is the base after 5 steps on simulated reviews" in note)
     assert "say the opposite in 10 % of the cases (judge.slip_share)" in told_of and "misread" not in told_of
