@@ -19,7 +19,7 @@ from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.reporting import conclude
 from flows.run import Run
-from flows.training import check_roles, make_base, make_tokenizer, named_reward, train_method, train_sft, validate
+from flows.training import check_groups, check_roles, make_base, make_tokenizer, named_reward, train_method, train_sft, validate
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
@@ -137,6 +137,7 @@ def check(config: Config, places: Places) -> list[str]:
         from models.load import check_base
 
         check_base(config.model.base)
+    check_groups(config)
     lengths = {"evaluate.max_new_tokens": config.evaluate.max_new_tokens}
     if config.row.is_rewarded:
         lengths["ppo.max_new_tokens"] = config.ppo.max_new_tokens

@@ -126,7 +126,7 @@ def train_method(run: Run, start: Artifact, base: Artifact, feedback: Feedback, 
         resumable=method.is_rewarded,
         **run.network,
         start=start,
-        settings=trainer_settings(run.config),
+        **trainer_settings(run.config),
         **LEARNT_FROM[method.learns_from.gives](run, base, feedback, reward),
     )
     done = run.done[-1]
@@ -135,14 +135,28 @@ def train_method(run: Run, start: Artifact, base: Artifact, feedback: Feedback, 
     return artifact
 
 
-def trainer_settings(config: Config) -> Section:
-    """Return the section of the method's trainer, adjusted where the method has settings of the same name of its own."""
+def trainer_settings(config: Config) -> dict[str, Section]:
+    """Return the sections that the method's trainer gets: its own, or its loop's and its own; adjusted where the row says so."""
     method = config.row
-    settings: Section = getattr(config, method.trainer)
-    if not method.adjusts:
-        return settings
-    own = getattr(config, method.adjusts)
-    return settings.model_copy(update={name: getattr(own, name) for name in type(own).model_fields})
+    settings: Section = getattr(config, method.loop or method.trainer)
+    if method.adjusts:
+        other = getattr(config, method.adjusts)
+        settings = settings.model_copy(update={name: getattr(other, name) for name in type(other).model_fields})
+    return {"settings": settings, **({method.trainer: getattr(config, method.trainer)} if method.loop else {})}
+
+
+def check_groups(config: Config) -> None:
+    """Refuse an update that is no whole number of groups, for a trainer that compares the responses to one question.
+
+    Raises:
+        RequestError: it is none.
+    """
+    method = config.row
+    size = getattr(getattr(config, method.trainer), "num_generations", 1) if method.loop else 1
+    if config.ppo.episodes % size:
+        raise RequestError(
+            f"ppo.episodes must be a multiple of {method.trainer}.num_generations ({size}), got {config.ppo.episodes}"
+        )
 
 
 def _labels(run: Run, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:

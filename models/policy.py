@@ -1,4 +1,4 @@
-"""The policy and its critic as one network, and the reference."""
+"""The policy and its critic, where there is one, as one network, and the reference."""
 
 import copy
 from collections.abc import Callable
@@ -29,15 +29,15 @@ def without_dropout(network: nn.Module) -> nn.Module:
 
 
 class PolicyAndCritic(nn.Module):
-    """A causal language model with a value of each response token beside it (`posttrain.rl.network.Network`).
+    """A causal language model, mostly with a value of each response token beside it (`posttrain.rl.network.Network`).
 
     Attributes:
         policy: the language model, with adapters where LoRA is used.
-        critic: a network of its own that gives hidden states; None where the critic shares the policy's.
-        value_head: last hidden state → value, float32.
+        critic: a network of its own that gives hidden states; None where the critic shares the policy's, or there is none.
+        value_head: last hidden state → value, float32; None where there is no critic.
     """
 
-    def __init__(self, policy: nn.Module, critic: nn.Module | None, value_head: nn.Linear) -> None:
+    def __init__(self, policy: nn.Module, critic: nn.Module | None = None, value_head: nn.Linear | None = None) -> None:
         super().__init__()
         self.policy = without_dropout(policy)
         self.critic = None if critic is None else without_dropout(critic)
@@ -57,7 +57,12 @@ class PolicyAndCritic(nn.Module):
             response_length: (batch,), int64.
             temperature: logits are divided by it.
             want: of `logprob` (with the entropy beside it) and `value`; `entropy_gradient` where the entropy is in the loss.
+
+        Raises:
+            ValueError: a value is wanted, and there is no critic.
         """
+        if "value" in want and self.value_head is None:
+            raise ValueError("a value is wanted of a network without a critic")
         batch = _Batch.of(ids, prompt_length, response_length)
         logits = hidden = None
         if "logprob" in want or self.critic is None:
@@ -67,7 +72,7 @@ class PolicyAndCritic(nn.Module):
             logprob, entropy = taken_logprobs(logits, batch.taken, temperature=temperature)
             if "entropy_gradient" in want:
                 entropy = entropies(logits, temperature=temperature)
-        if "value" in want:
+        if "value" in want and self.value_head is not None:
             seen = hidden if self.critic is None else batch.told_by(self.critic).last_hidden_state[batch.where(self.critic)]
             value = self.value_head(torch.as_tensor(seen).to(self.value_head.weight.dtype)).squeeze(-1)
         return TokenFigures(logprob=logprob, value=value, entropy=entropy)
@@ -75,13 +80,16 @@ class PolicyAndCritic(nn.Module):
     @torch.no_grad()
     def rescale_values(self, gain: float, offset: float) -> None:
         """Let every value be `gain` times what it was, plus `offset`."""
+        assert self.value_head is not None, "there is no critic"
         self.value_head.weight.mul_(gain)
         self.value_head.bias.mul_(gain).add_(offset)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trained weights of `policy`, and of `critic` with its head (the head alone where the trunk is shared)."""
-        critic = [] if self.critic is None else list(self.critic.parameters())
-        groups = {"policy": list(self.policy.parameters()), "critic": [*critic, *self.value_head.parameters()]}
+        groups = {"policy": list(self.policy.parameters())}
+        if self.value_head is not None:
+            critic = [] if self.critic is None else list(self.critic.parameters())
+            groups["critic"] = [*critic, *self.value_head.parameters()]
         return {name: [weight for weight in weights if weight.requires_grad] for name, weights in groups.items()}
 
 
@@ -155,7 +163,7 @@ def _logits(policy: Any, batch: _Batch) -> tuple[Tensor, Tensor]:
 def policy_and_critic(
     policy: PreTrainedModel,
     *,
-    critic: Literal["separate", "shared"],
+    critic: Literal["separate", "shared", "none"],
     critic_start: PreTrainedModel | None = None,
     critic_centre: float = 0.0,
     adapters: Callable[[nn.Module], nn.Module] = lambda network: network,
@@ -164,12 +172,14 @@ def policy_and_critic(
 
     Args:
         policy: the model to start from.
-        critic: see `PPOSettings.critic`.
+        critic: see `PPOSettings.critic`; `none` for estimators that have no use for one.
         critic_start: a model with one score to start a separate critic from (its head's weights included); None: the policy,
             with a head of zeros.
         critic_centre: taken off the score of `critic_start`, as it is taken off the reward.
         adapters: puts LoRA adapters into a network, where it is used.
     """
+    if critic == "none":
+        return PolicyAndCritic(adapters(policy)).train()
     width = policy.get_output_embeddings().in_features
     head = nn.Linear(width, 1)
     nn.init.zeros_(head.weight)

@@ -59,6 +59,7 @@ class Method:
         learns_from: its signal.
         trainer: file below `tasks/training/`, which is also its stage and the section of its settings; "" where SFT is all.
         starts_from: the model that the trainer starts from and that the result is compared with: `sft` or `base`.
+        loop: section of the loop that the trainer runs in, given to it beside its own; "" where there is none.
         adjusts: section whose settings replace those of the trainer that have the same name; "" for none.
     """
 
@@ -67,6 +68,7 @@ class Method:
     learns_from: Signal
     trainer: str = ""
     starts_from: str = "sft"
+    loop: str = ""
     adjusts: str = ""
 
     @property

@@ -98,12 +98,13 @@ def run(
     pad_id: int = PAD,
     seed: int = SEED,
     critic="separate",
+    estimator=None,
     fits_values: bool = False,
     **settings: Any,
 ) -> Run:
-    """Train and return every update, with a copy of its state."""
+    """Train and return every update, with a copy of its state; with an estimator that has no critic, `critic` is "none"."""
     network = network or policy_and_critic(llama(), critic=critic)
-    chosen = PPOSettings(**{**SETTINGS, **settings}, critic=critic)
+    chosen = PPOSettings(**{**SETTINGS, **settings} | ({} if critic == "none" else {"critic": critic}))
     made = Run(network, chosen)
     for update in ppo(
         network,
@@ -115,6 +116,7 @@ def run(
         settings=chosen,
         accelerator=Accelerator(cpu=True),
         seed=seed,
+        estimator=estimator,
         state=state,
         fits_values=fits_values,
     ):

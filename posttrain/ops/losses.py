@@ -1,6 +1,6 @@
 """Losses of the trainers that are ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,7 +37,8 @@ class PolicyLoss:
 
     Attributes:
         loss: scalar, carries the gradient.
-        clip_fraction: weight of the tokens whose ratio lies outside 1 ± ε; scalar.
+        clip_fraction: weight of the tokens (or responses, where these have the ratio) whose ratio is clipped, so lies outside
+            the clip range; scalar.
         approx_kl: k3 estimate of KL(old policy ‖ policy) a token; scalar, nats.
     """
 
@@ -55,14 +56,20 @@ class ValueLoss:
 
 
 def clipped_policy_loss(
-    logprob: Tensor, old_logprob: Tensor, advantage: Tensor, weight: Tensor, *, clip_range: float
+    logprob: Tensor,
+    old_logprob: Tensor,
+    advantage: Tensor,
+    weight: Tensor,
+    *,
+    clip_range: float,
+    clip_range_high: float | None = None,
 ) -> PolicyLoss:
     """PPO's clipped surrogate objective, negated so that lower is better.
 
-        L = - Σ_t w_t min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε) A_t),   ρ_t = exp(logprob_t - old_logprob_t)
+        L = - Σ_t w_t min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε′) A_t),   ρ_t = exp(logprob_t - old_logprob_t)
 
-    Eq. 7 of Schulman et al. 2017 (arXiv:1707.06347), ε = `clip_range`, the mean written as a sum of weights so that it
-    is the same whether a batch is computed at once, in parts, or by several processes.
+    Eq. 7 of Schulman et al. 2017 (arXiv:1707.06347), where ε′ = ε; a larger ε′ is DAPO's (arXiv:2503.14476, eq. 10). The mean is
+    written as a sum of weights so that it is the same whether a batch is computed at once, in parts, or by several processes.
 
     Args:
         logprob: of each sampled token under the policy in training; any shape, nats, carries the gradient.
@@ -70,20 +77,64 @@ def clipped_policy_loss(
         advantage: of each token; same shape.
         weight: of each token, 0 on padding, summing to 1 over the batch of a step (`posttrain.ops.masks.token_weights`).
         clip_range: ε.
+        clip_range_high: ε′; None: as ε.
 
     Raises:
         ValueError: if shapes differ.
     """
     _one_shape(logprob=logprob, old_logprob=old_logprob, advantage=advantage, weight=weight)
+    high = clip_range if clip_range_high is None else clip_range_high
     difference = logprob - old_logprob
     ratio = difference.exp()
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip_range, 1 + clip_range) * advantage)
+    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip_range, 1 + high) * advantage)
     with torch.no_grad():
-        is_outside = (ratio - 1).abs() > clip_range
+        is_outside = (ratio - 1 > high) | (1 - ratio > clip_range)
         approx_kl = kl_k3(old_logprob, logprob)
     return PolicyLoss(
         loss=-(weight * surrogate).sum(), clip_fraction=(weight * is_outside).sum(), approx_kl=(weight * approx_kl).sum()
     )
+
+
+def clipped_response_loss(
+    logprob: Tensor,
+    old_logprob: Tensor,
+    advantage: Tensor,
+    weight: Tensor,
+    *,
+    clip_range: float,
+    clip_range_high: float | None = None,
+) -> PolicyLoss:
+    """The clipped surrogate objective with one ratio a response, the product of its tokens' (REINFORCE on whole responses).
+
+        L = - Σ_i w_i min(ρ_i A_i, clip(ρ_i, 1 - ε, 1 + ε′) A_i),   ρ_i = exp(Σ_t logprob_it - old_logprob_it),   w_i = Σ_t w_it
+
+    Where the policy still is the one that sampled, the gradient is REINFORCE's, Σ_i w_i A_i ∇ log p(response_i), as section 3 of
+    Ahmadian et al. 2024 (arXiv:2402.14740) has it; clipping lets a rollout be used more than once, as in TRL's RLOOTrainer.
+
+    Args:
+        logprob: of each sampled token under the policy in training; (batch, time), nats, 0 on padding, carries the gradient.
+        old_logprob: of the same tokens under the policy that sampled them; (batch, time), 0 on padding.
+        advantage: of each response; (batch,).
+        weight: of each token, (batch, time), 0 on padding, summing to 1 over the batch of a step.
+        clip_range: ε.
+        clip_range_high: ε′; None: as ε.
+
+    Returns:
+        `clip_fraction` counts responses; `approx_kl` is of a token, as in `clipped_policy_loss`.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    _one_shape(logprob=logprob, old_logprob=old_logprob, weight=weight)
+    of_responses = clipped_policy_loss(
+        logprob.sum(dim=1),
+        old_logprob.sum(dim=1),
+        advantage,
+        weight.sum(dim=1),
+        clip_range=clip_range,
+        clip_range_high=clip_range_high,
+    )
+    return replace(of_responses, approx_kl=(weight * kl_k3(old_logprob, logprob.detach())).sum())
 
 
 def clipped_value_loss(value: Tensor, old_value: Tensor, returns: Tensor, weight: Tensor, *, clip_range: float) -> ValueLoss:

@@ -88,3 +88,32 @@ def fitted_line(x: Tensor, y: Tensor) -> tuple[float, float]:
     square = float(spread.square().sum())
     gain = float((spread * (y - y.mean())).sum()) / square if square > 0 else 0.0
     return gain, float(y.mean()) - gain * float(x.mean())
+
+
+def grouped(values: Tensor, *, num_generations: int) -> Tensor:
+    """Return values of responses, (responses,), as (groups, num_generations): those to one prompt lie one after the other.
+
+    Raises:
+        ValueError: a group has one response, which nothing can be compared with, or they are no whole number of groups.
+    """
+    if num_generations < 2:
+        raise ValueError(f"a group needs two responses at least, got num_generations={num_generations}")
+    if len(values) % num_generations:
+        raise ValueError(f"{len(values)} responses are no whole number of groups of {num_generations}")
+    return values.view(-1, num_generations)
+
+
+def groups_without_signal(score: Tensor, *, num_generations: int) -> float:
+    """Return the share of groups whose responses all have one score, from which a comparison within groups learns nothing.
+
+    Args:
+        score: (responses,), before any KL: with it no two are equal.
+        num_generations: responses of a group.
+    """
+    groups = grouped(score, num_generations=num_generations)
+    return (groups == groups[:, :1]).all(dim=1).float().mean().item()
+
+
+def on_each_token(advantage: Tensor, is_response: Tensor) -> Tensor:
+    """Return a response's advantage, (batch,), on each of its tokens, (batch, time), 0 on padding."""
+    return advantage[:, None].expand_as(is_response).masked_fill(~is_response, 0.0)

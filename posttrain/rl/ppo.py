@@ -1,39 +1,30 @@
-"""Proximal policy optimisation on the reward of whole responses, as a generator that yields one step an update.
+"""Policy optimisation on the reward of whole responses, as a generator that yields one step an update.
 
 Schulman et al. 2017 (arXiv:1707.06347), as language models are trained with it (arXiv:1909.08593, 2203.02155): sample, score,
-subtract the KL from a reference, estimate advantages, then a few epochs of mini-batches. How to sample, what to reward and
-what the network is are handed in; nothing here knows a file, a clock or a logger. Several processes share an update through
-Accelerate: each samples and scores its part, all see the whole, and each takes its share of every mini-batch, so that the
-mathematics is that of one process with the joint batch.
+subtract the KL from a reference, estimate advantages, then a few epochs of mini-batches. How to sample, what to reward, what the
+network is and how advantages are estimated (`posttrain.rl.estimators`; PPO's own if nothing is said) are handed in; nothing here
+knows a file, a clock or a logger. Several processes share an update through Accelerate: each samples and scores its part, all
+see the whole, and each takes its share of every mini-batch, so that the mathematics is that of one process with the joint batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from posttrain.errors import ContractError, RequestError
-from posttrain.ops.losses import clipped_policy_loss, clipped_value_loss, kl_k1, kl_k3
-from posttrain.ops.masks import is_response, token_weights, unflattened
-from posttrain.rl.advantages import fitted_line, generalised_advantages, rewards_to_go, whitened
-from posttrain.rl.contracts import Health, Recomputed, check_first_ratio, check_kl, check_sampler, collapse, explained
-from posttrain.rl.network import TokenFigures
-from posttrain.rl.processes import shared
+from posttrain.ops.losses import kl_k1
+from posttrain.rl.advantages import fitted_line, rewards_to_go
+from posttrain.rl.collector import Collector, ReferenceLogprobs, Sample, Score
+from posttrain.rl.contracts import Health, check_kl, collapse
+from posttrain.rl.estimators import Estimator, GeneralisedAdvantage, Rollout
+from posttrain.rl.learner import Learner
 from posttrain.rl.rewards import Rewards, RunningScale, adapted_kl_coef, eos_shaped, token_rewards
-from posttrain.rl.rollout import Episodes, Sampled, chances, derived_generator, joined, questions_of_update
+from posttrain.rl.rollout import Episodes
 from posttrain.settings.ppo import PPOSettings
 from posttrain.statistics.intervals import clustered_error
-
-Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]
-"""Takes questions (numbers) and the chances of their tokens, (episodes, longest); returns prompts (ids) and responses."""
-Score = Callable[[Sequence[int], Sequence[Sequence[int]]], Rewards]
-"""Takes questions and responses (ids); returns their rewards."""
-ReferenceLogprobs = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Takes ids, prompt lengths and response lengths; returns the reference's log-probabilities of response tokens, flat."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +63,15 @@ def ppo(
     settings: PPOSettings,
     accelerator: Accelerator,
     seed: int,
+    estimator: Estimator | None = None,
     state: Mapping[str, Any] | None = None,
     fits_values: bool = False,
 ) -> Iterator[Update]:
     """Train `network` and yield each update.
 
     Args:
-        network: a `posttrain.rl.network.Network`; its `parameter_groups()` gives the trained weights of "policy" and "critic".
+        network: a `posttrain.rl.network.Network`; its `parameter_groups()` gives the trained weights of "policy" and,
+            where the estimator has one, of "critic".
         reference: the model that the KL is taken from; without gradient.
         sample: draws responses from the policy as it is.
         score: rewards them.
@@ -87,17 +80,19 @@ def ppo(
         settings: all of them are explained there.
         accelerator: where and in how many processes.
         seed: of orders and samples.
+        estimator: of advantages; None: PPO's, from the critic's values (`posttrain.rl.estimators.GeneralisedAdvantage`).
         state: of a checkpoint (`Update.state()`), to go on from; the network's weights are in it.
         fits_values: before the first step the critic's values are laid on what was returned, by the least-squares line: for a
             critic that starts as a reward model, which was made for whole responses and in another unit.
 
     Raises:
         ContractError: training and sampling disagree, a KL is not one, too few responses end, or the run has collapsed.
-        RequestError: the processes cannot share a mini-batch evenly.
+        RequestError: the processes cannot share a mini-batch evenly, or an update is no whole number of groups.
     """
     trainer = _Trainer(
         network=network,
         reference=reference,
+        estimator=estimator or GeneralisedAdvantage(settings),
         settings=settings,
         accelerator=accelerator,
         pad_id=pad_id,
@@ -117,6 +112,7 @@ class _Trainer:
         *,
         network: nn.Module,
         reference: ReferenceLogprobs,
+        estimator: Estimator,
         settings: PPOSettings,
         accelerator: Accelerator,
         pad_id: int,
@@ -124,31 +120,29 @@ class _Trainer:
         seed: int,
         fits_values: bool = False,
     ) -> None:
-        if settings.mini_batch_size % accelerator.num_processes:
+        if settings.episodes % estimator.num_generations:
             raise RequestError(
-                f"ppo.mini_batch_size must be a multiple of the number of processes ({accelerator.num_processes}), so that each "
-                f"has as much to do, got {settings.mini_batch_size}"
+                f"ppo.episodes must be a multiple of the {estimator.num_generations} responses to a prompt that "
+                f"{estimator.name} compares, got {settings.episodes}"
             )
         self.module = network
-        self.groups: dict[str, list[nn.Parameter]] = network.parameter_groups()  # type: ignore[operator]
-        rates = {"policy": settings.learning_rate, "critic": settings.critic_learning_rate}
-        optimiser = torch.optim.AdamW(
-            [{"params": weights, "lr": rates[name], "name": name} for name, weights in self.groups.items()],
-            eps=settings.adam_epsilon,
-            weight_decay=0.0,
-            fused=accelerator.device.type in ("cpu", "cuda"),
+        self.learner = Learner(network, estimator=estimator, settings=settings, accelerator=accelerator, seed=seed)
+        self.collector = Collector(
+            network,
+            has_critic=estimator.has_critic,
+            reference=reference,
+            settings=settings,
+            accelerator=accelerator,
+            pad_id=pad_id,
+            questions=questions,
+            num_generations=estimator.num_generations,
+            seed=seed,
         )
-        self.network, self.optimiser = accelerator.prepare(network, optimiser)
-        self.rates = rates
-        self.reference = reference
+        self.estimator = estimator
         self.settings = settings
-        self.accelerator = accelerator
-        self.pad_id = pad_id
-        self.questions = questions
-        self.seed = seed
         self.fits_values = fits_values
         self.done = 0
-        self.kl_coef = settings.kl_coef
+        self.kl_coef = estimator.surrogate.kl_coef
         self.scale = RunningScale()
         self.history: list[Health] = []
         self.objectives: list[float] = []
@@ -160,7 +154,7 @@ class _Trainer:
         return {
             "done": self.done,
             "network": {name: weight for name, weight in self.module.state_dict().items() if name in self._trained()},
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.learner.optimiser.state_dict(),
             "kl_coef": self.kl_coef,
             "scale": [self.scale.count, self.scale.mean, self.scale.squares],
             "history": [[getattr(one, field.name) for field in fields(Health)] for one in self.history],
@@ -169,7 +163,7 @@ class _Trainer:
 
     def resume(self, state: Mapping[str, Any]) -> None:
         self.module.load_state_dict(state["network"], strict=False)
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.learner.optimiser.load_state_dict(state["optimiser"])
         self.done = state["done"]
         self.kl_coef = state["kl_coef"]
         self.scale = RunningScale(*state["scale"])
@@ -182,27 +176,32 @@ class _Trainer:
     # ---- one update
 
     def update(self, sample: Sample, score: Score) -> Update:
-        asked, episodes, rewards = self._collect(sample, score)
+        # sample, score, and read the responses by policy, reference and critic
+        asked, episodes, rewards = self.collector.collect(self.done, sample, score)
         kl = kl_k1(episodes.logprob, episodes.reference_logprob)
         self._check(episodes, kl)
+        # what each token earns: the shaped score on the last one, less the KL where it is in the reward
         shaped = self._shaped(episodes)
-        token_reward = token_rewards(shaped, episodes.response_length, longest=episodes.logprob.shape[1])
-        if self.settings.kl_in == "reward":
-            token_reward = token_reward - self.kl_coef * kl
-        mask = episodes.is_response
+        reward = token_rewards(shaped, episodes.response_length, longest=episodes.logprob.shape[1])
+        if self.estimator.surrogate.kl_in == "reward":
+            reward = reward - self.kl_coef * kl
+        # how much better each token turned out than expected
         if self.fits_values and not self.done:
-            gain, offset = fitted_line(episodes.value[mask], rewards_to_go(token_reward, gamma=self.settings.gamma)[mask])
-            self.module.rescale_values(gain, offset)  # type: ignore[operator]
-            episodes = replace(episodes, value=(gain * episodes.value + offset).masked_fill(~mask, 0.0))
-        advantage, returns = generalised_advantages(
-            token_reward, episodes.value, mask, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
+            episodes = self._with_values_laid_on(reward, episodes)
+        estimate = self.estimator.estimate(
+            Rollout(
+                score=shaped,
+                reward=reward,
+                value=episodes.value,
+                is_response=episodes.is_response,
+                num_generations=self.estimator.num_generations,
+            )
         )
-        explained_variance = _explained_variance(episodes.value[mask], returns[mask])
-        if self.settings.whiten_advantages:
-            advantage = whitened(advantage, mask)
-        metrics = {f"ppo/{name}": _mean(values) for name, values in rewards.parts.items()}  # first: no part's name hides a figure
-        metrics |= self._train(episodes, advantage, returns)
-        metrics |= explained_variance | {"ppo/reward_shaped": shaped.mean().item()}
+        # train; parts of the reward come first, so that no part's name hides a figure
+        metrics = {f"ppo/{name}": _mean(values) for name, values in rewards.parts.items()}
+        metrics |= self.learner.learn(self.done, episodes, estimate, kl_coef=self.kl_coef)
+        metrics |= {f"ppo/{name}": value for name, value in estimate.metrics.items()}
+        metrics |= {"ppo/reward_shaped": shaped.mean().item()}
         metrics |= self._watched(episodes, kl) | _errors(asked, rewards)
         self._conclude(metrics, episodes)
         return Update(
@@ -211,61 +210,18 @@ class _Trainer:
             asked=asked,
             episodes=episodes,
             rewards=rewards,
-            recomputes=self._recomputes(),
+            recomputes=self.collector.recomputes,
             objective=_mean(self.objectives[-self.settings.patience :]),
             state=self.state,
         )
 
-    def _collect(self, sample: Sample, score: Score) -> tuple[list[int], Episodes, Rewards]:
-        settings, processes = self.settings, self.accelerator.num_processes
-        asked = questions_of_update(
-            self.done, episodes=settings.episodes, samples=settings.samples_per_prompt, questions=self.questions, seed=self.seed
-        )
-        chance = chances(self.done, episodes=settings.episodes, longest=settings.max_new_tokens, seed=self.seed)
-        share = settings.episodes // processes
-        mine = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
-        with self.accelerator.autocast():
-            prompts, sampled = sample(asked[mine], chance[mine])
-        rewards = score(asked[mine], sampled.responses)
-        episodes = joined(prompts, sampled, pad_id=self.pad_id, device=self.accelerator.device)
-        episodes = self._with_figures(replace(episodes, score=torch.tensor(list(rewards.values)).to(episodes.score)))
-        if processes > 1:
-            episodes, rewards = shared(episodes, rewards, pad_id=self.pad_id)
-        return asked, episodes, rewards
-
-    @torch.no_grad()
-    def _with_figures(self, episodes: Episodes) -> Episodes:
-        """Return the episodes with values, reference log-probabilities and, where asked for, their own computed again."""
-        again = self._recomputes()
-        want = frozenset({"value", "logprob"} if again else {"value"})
+    def _with_values_laid_on(self, reward: Tensor, episodes: Episodes) -> Episodes:
+        """Lay the critic's values on what was returned, by the least-squares line, and return the episodes with them."""
         mask = episodes.is_response
-        found = {name: torch.zeros_like(episodes.logprob) for name in ("value", "reference_logprob", "logprob")}
-        for rows in self._parts(torch.arange(len(episodes.ids)), episodes):
-            part = episodes.rows(rows)
-            figures = self.module(
-                part.ids, part.prompt_length, part.response_length, temperature=self.settings.temperature, want=want
-            )
-            with self.accelerator.autocast():  # the network's own forward has it from Accelerate
-                reference = self.reference(part.ids, part.prompt_length, part.response_length)
-            told = {"value": figures.value, "logprob": figures.logprob, "reference_logprob": reference}
-            for name, flat in told.items():
-                if flat is not None:
-                    laid_out = unflattened(flat.float(), part.is_response)
-                    found[name][rows, : laid_out.shape[1]] = laid_out
-        if again:
-            check_sampler((found["logprob"] - episodes.logprob)[mask], tolerance=self.settings.sampler_tolerance)
-        else:
-            found["logprob"] = episodes.logprob
-        return replace(episodes, **{name: figure.masked_fill(~mask, 0.0) for name, figure in found.items()})
-
-    def _recomputes(self) -> bool:
-        source = self.settings.old_logprobs
-        return source == "recomputed" or (source == "auto" and self.accelerator.mixed_precision != "no")
-
-    def _parts(self, rows: Tensor, episodes: Episodes) -> Iterator[Tensor]:
-        """Yield the rows in parts that a device takes at once, each of sequences of like length."""
-        length = (episodes.prompt_length + episodes.response_length).cpu()[rows]
-        yield from torch.split(rows[length.argsort(stable=True)], self.settings.device_batch_size)
+        to_go = rewards_to_go(reward, gamma=self.settings.gamma)
+        gain, offset = fitted_line(episodes.value[mask], to_go[mask])
+        self.module.rescale_values(gain, offset)  # type: ignore[operator]
+        return replace(episodes, value=(gain * episodes.value + offset).masked_fill(~mask, 0.0))
 
     def _check(self, episodes: Episodes, kl: Tensor) -> None:
         check_kl(kl.sum(dim=1))
@@ -285,120 +241,6 @@ class _Trainer:
             score = score / self.scale.deviation
         score = score.clamp(-settings.reward_clip, settings.reward_clip)
         return eos_shaped(score, episodes.is_finished, missing_eos=settings.missing_eos, penalty=settings.missing_eos_penalty)
-
-    # ---- training on an update's episodes
-
-    def _train(self, episodes: Episodes, advantage: Tensor, returns: Tensor) -> dict[str, float]:
-        factor = _rate_factor(self.done, self.settings)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rates[group["name"]] * factor
-        totals: list[Tensor] = []
-        for epoch in range(self.settings.epochs):
-            order = torch.randperm(len(episodes.ids), generator=derived_generator(self.seed, "mini-batches", self.done, epoch))
-            for rows in torch.split(order, self.settings.mini_batch_size):
-                totals.append(self._step(episodes, advantage, returns, rows, is_first=not totals))
-                limit = self.settings.target_kl
-                if limit and totals[-1][_FIGURES.index("approx_kl")] > limit:
-                    return self._training_metrics(totals, factor)
-        return self._training_metrics(totals, factor)
-
-    def _training_metrics(self, totals: Sequence[Tensor], factor: float) -> dict[str, float]:
-        means = torch.stack(list(totals)).mean(dim=0).tolist()
-        return {
-            **{f"ppo/{name}": value for name, value in zip(_FIGURES, means, strict=True)},
-            "ppo/steps": len(totals),
-            "ppo/learning_rate": self.rates["policy"] * factor,
-        }
-
-    def _step(self, episodes: Episodes, advantage: Tensor, returns: Tensor, rows: Tensor, *, is_first: bool) -> Tensor:
-        """Take one optimiser step on a mini-batch and return its figures in the order of `_FIGURES`."""
-        lengths = episodes.response_length.cpu()
-        weight = torch.zeros(len(lengths), int(lengths.max()))
-        weight[rows] = unflattened(
-            token_weights(lengths[rows], mean_over=self.settings.mean_over),
-            is_response(lengths[rows], longest=weight.shape[1]),
-        )
-        weight = weight.to(advantage.device)
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        parts = list(self._parts(mine, episodes))
-        figures = torch.zeros(len(_FIGURES), device=advantage.device)
-        for place, part in enumerate(parts):
-            is_last = place == len(parts) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.network):
-                loss, told = self._loss(episodes, advantage, returns, weight, part, is_first=is_first)
-                # gradients are averaged over processes, the weights already count all of them
-                self.accelerator.backward(loss * self.accelerator.num_processes)
-            figures += told
-        norm = torch.stack([self._clipped(weights).to(figures.device) for weights in self.groups.values()])
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        figures = torch.as_tensor(self.accelerator.reduce(figures, reduction="sum"))
-        figures[_FIGURES.index("gradient_norm")] = norm.norm()
-        return figures
-
-    def _clipped(self, weights: Sequence[nn.Parameter]) -> Tensor:
-        """Scale the gradients of some weights down to `ppo.max_grad_norm`, and return the norm that they had."""
-        most = self.settings.max_grad_norm
-        if self.accelerator.device.type != "cpu":
-            return torch.as_tensor(self.accelerator.clip_grad_norm_(weights, most))
-        # where a comparison costs no wait for a device, gradients within the limit are not multiplied by 1
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        if not norm <= most:
-            torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
-        return norm
-
-    def _loss(
-        self, episodes: Episodes, advantage: Tensor, returns: Tensor, weight: Tensor, rows: Tensor, *, is_first: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return this part's share of the mini-batch's loss, and of its figures."""
-        settings = self.settings
-        part = episodes.rows(rows)
-        mask = part.is_response
-        columns = mask.shape[1]
-        old, reference, old_value = part.logprob[mask], part.reference_logprob[mask], part.value[mask]
-        gain, target, share = (figure[rows][:, :columns][mask] for figure in (advantage, returns, weight))
-        told = self.network(
-            part.ids,
-            part.prompt_length,
-            part.response_length,
-            temperature=settings.temperature,
-            want=frozenset({"logprob", "value", *(["entropy_gradient"] if settings.entropy_coef else [])}),
-        )
-        if is_first:
-            check_first_ratio(
-                told.logprob.detach() - old,
-                tolerance=settings.ratio_tolerance,
-                explain=lambda: self._explain(part, told.logprob.detach()),
-            )
-        policy = clipped_policy_loss(told.logprob, old, gain, share, clip_range=settings.clip_range)
-        value = clipped_value_loss(told.value, old_value, target, share, clip_range=settings.value_clip_range)
-        entropy = (share * told.entropy).sum()
-        loss = policy.loss + settings.value_coef * value.loss
-        if settings.entropy_coef:
-            loss = loss - settings.entropy_coef * entropy
-        if settings.kl_in == "loss":
-            loss = loss + self.kl_coef * (share * kl_k3(told.logprob, reference)).sum()
-        figures = (policy.loss, value.loss, policy.clip_fraction, value.clip_fraction, policy.approx_kl, entropy)
-        return loss, torch.stack([*(figure.detach() for figure in figures), torch.zeros_like(entropy)])
-
-    @torch.no_grad()
-    def _explain(self, part: Episodes, trained: Tensor) -> str:
-        def again(rows: Episodes, temperature: float) -> Tensor:
-            told: TokenFigures = self.module(
-                rows.ids, rows.prompt_length, rows.response_length, temperature=temperature, want=frozenset({"logprob"})
-            )
-            return torch.as_tensor(told.logprob)
-
-        temperature = self.settings.temperature
-        alone = [again(part.rows(torch.tensor([row])), temperature) for row in range(len(part.ids))]
-        found = Recomputed(
-            sampled=part.logprob[part.is_response],
-            trained=trained,
-            trained_again=again(part, temperature),
-            one_by_one=torch.cat(alone),
-            at_temperature_1=again(part, 1.0),
-        )
-        return explained(found, self.module, temperature=temperature, tolerance=self.settings.ratio_tolerance)
 
     # ---- what is told of an update
 
@@ -434,9 +276,10 @@ class _Trainer:
             min_finished=settings.min_finished,
         )
         if trouble:
+            name, kl_coef = self.estimator.name, self.estimator.surrogate.kl_coef
             raise ContractError(
-                f"PPO has collapsed by update {self.done}: over the last {settings.patience} updates {trouble}. Lower "
-                f"ppo.learning_rate (now {settings.learning_rate:g}) or raise ppo.kl_coef (now {settings.kl_coef:g})"
+                f"{name.upper()} has collapsed by update {self.done}: over the last {settings.patience} updates {trouble}. Lower "
+                f"ppo.learning_rate (now {settings.learning_rate:g}) or raise {name}.kl_coef (now {kl_coef:g})"
             )
         if settings.kl_controller == "adaptive":
             self.kl_coef = adapted_kl_coef(
@@ -446,27 +289,6 @@ class _Trainer:
                 horizon=settings.kl_controller_horizon,
                 episodes=settings.episodes,
             )
-
-
-_FIGURES = ("policy_loss", "value_loss", "clip_fraction", "value_clip_fraction", "approx_kl", "entropy", "gradient_norm")
-
-
-def _rate_factor(update: int, settings: PPOSettings) -> float:
-    """Return what the learning rates are multiplied by in an update, from 0."""
-    rising = settings.warmup_ratio * settings.updates
-    if update + 1 < rising:
-        return (update + 1) / rising
-    if settings.schedule == "constant":
-        return 1.0
-    return (settings.updates - update) / (settings.updates - max(0.0, rising - 1))
-
-
-def _explained_variance(value: Tensor, returns: Tensor) -> dict[str, float]:
-    """Return 1 - Var(R - V) / Var(R): 1 for a perfect critic, 0 for one that knows the mean; none without variance."""
-    spread = returns.var(correction=0)
-    if not spread > 1e-12:
-        return {}
-    return {"ppo/explained_variance": (1 - (returns - value).var(correction=0) / spread).item()}
 
 
 def _errors(asked: Sequence[int], rewards: Rewards) -> dict[str, float]:

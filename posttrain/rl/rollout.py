@@ -5,7 +5,7 @@ the same thing in an undisturbed run, after a resume, and however many processes
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -65,6 +65,11 @@ class Episodes:
         longest = int(part.response_length.max())
         cut = {name: getattr(part, name)[:, :longest] for name in ("logprob", "reference_logprob", "value")}
         return replace(part, ids=part.ids[:, :time], **cut)
+
+    def parts(self, chosen: Tensor, size: int) -> Iterator[Tensor]:
+        """Yield some rows in parts of `size` at most, which a device takes at once, each of sequences of like length."""
+        length = (self.prompt_length + self.response_length).cpu()[chosen]
+        yield from torch.split(chosen[length.argsort(stable=True)], size)
 
 
 def joined(prompts: Sequence[Sequence[int]], sampled: Sampled, *, pad_id: int, device: torch.device) -> Episodes:

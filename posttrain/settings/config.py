@@ -35,7 +35,7 @@ def _known_method(value: object) -> str:
 class Config(Section):
     """The whole tree."""
 
-    method: Annotated[str, BeforeValidator(_known_method), Field(json_schema_extra={"enum": [*METHODS]})] = "dpo"
+    method: Annotated[str, BeforeValidator(_known_method), Field(json_schema_extra={"methods": True})] = "dpo"
     """What to do after the base is there: the table of methods in README.md."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of everything that training and sampling draw."""

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from posttrain.ops.losses import bradley_terry_loss, clipped_policy_loss, clipped_value_loss, kl_k1, kl_k3, next_token_loss
+from posttrain.ops.losses import (
+    bradley_terry_loss,
+    clipped_policy_loss,
+    clipped_response_loss,
+    clipped_value_loss,
+    kl_k1,
+    kl_k3,
+    next_token_loss,
+)
 
 # Words 0 and 1. Row one predicts 1 with 1/2, then 0 with 3/4; row two predicts 0 with 1/4, then there is only padding.
 LOGITS = torch.tensor([[[0.0, 0.0], [log(3), 0.0], [5.0, 0.0]], [[0.0, log(3)], [9.0, -9.0], [9.0, -9.0]]], dtype=torch.float64)
@@ -72,11 +80,11 @@ def test_shapes_must_agree():
 # --- PPO --------------------------------------------------------------------------------------------------------------
 
 
-def policy_loss(ratio, advantage, *, clip_range=0.2):
+def policy_loss(ratio, advantage, *, clip_range=0.2, clip_range_high=None):
     """The loss of one token, and its gradient by the log-probability."""
     logprob = torch.tensor([log(0.1 * ratio)], dtype=torch.float64, requires_grad=True)
     old, gain, weight = (torch.tensor([number], dtype=torch.float64) for number in (log(0.1), advantage, 1.0))
-    told = clipped_policy_loss(logprob, old, gain, weight, clip_range=clip_range)
+    told = clipped_policy_loss(logprob, old, gain, weight, clip_range=clip_range, clip_range_high=clip_range_high)
     told.loss.backward()
     return told.loss.item(), logprob.grad.item(), told.clip_fraction.item()
 
@@ -93,6 +101,56 @@ def policy_loss(ratio, advantage, *, clip_range=0.2):
 )
 def test_the_policy_loss_by_hand(ratio, advantage, loss, gradient, outside):
     assert policy_loss(ratio, advantage) == pytest.approx((loss, gradient, outside), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient", "outside"),
+    [
+        (1.3, 2.0, -2.6, -2.6, 0.0),  # beyond 1.2, within 1.4: still gains
+        (1.5, 2.0, -2.8, 0.0, 1.0),  # min(3, 2.8)
+        (0.7, -2.0, 1.6, 0.0, 1.0),  # below 0.8, which is as before: min(-1.4, -1.6)
+    ],
+)
+def test_a_wider_range_above_leaves_the_one_below_alone(ratio, advantage, loss, gradient, outside):
+    told = policy_loss(ratio, advantage, clip_range=0.2, clip_range_high=0.4)
+    assert told == pytest.approx((loss, gradient, outside), abs=1e-12)
+
+
+def response_loss(logprob, old, advantage, weight, **clip):
+    return clipped_response_loss(*(torch.tensor(one, dtype=torch.float64) for one in (logprob, old, advantage, weight)), **clip)
+
+
+def test_the_loss_of_whole_responses_by_hand():
+    # response 1: ratio exp(log 1.1 + log 1.2) = 1.32, advantage 1: clipped at 1.2; response 2: ratio 0.9, advantage -2
+    # weights are the tokens', 1/4 each and 1/2: a response weighs 1/2; loss -(½ · 1.2 + ½ · 0.9 · -2) = 0.3
+    told = response_loss(
+        [[log(0.11), log(0.36)], [log(0.45), 0.0]],
+        [[log(0.1), log(0.3)], [log(0.5), 0.0]],
+        [1.0, -2.0],
+        [[0.25, 0.25], [0.5, 0.0]],
+        clip_range=0.2,
+    )
+    assert told.loss.item() == pytest.approx(0.3, abs=1e-12)
+    assert told.clip_fraction.item() == pytest.approx(0.5)
+    # of tokens, as everywhere: ¼ (0.1 - log 1.1) + ¼ (0.2 - log 1.2) + ½ (-0.1 - log 0.9)
+    wanted = (0.1 - log(1.1)) / 4 + (0.2 - log(1.2)) / 4 + (-0.1 - log(0.9)) / 2
+    assert told.approx_kl.item() == pytest.approx(wanted, abs=1e-12)
+    # a ratio a token would clip neither of them: -(¼ · 1.1 + ¼ · 1.2 - ½ · 1.8) = 0.325
+    assert told.loss.item() != pytest.approx(0.325, abs=1e-3)
+
+
+def test_on_policy_the_gradient_of_whole_responses_is_that_of_reinforce():
+    """The sum over a response's tokens, each with the weight of the response and not of the token."""
+    logprob = torch.randn(3, 4, dtype=torch.float64).requires_grad_()
+    advantage, weight = torch.randn(3, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
+    told = clipped_response_loss(logprob, logprob.detach(), advantage, weight, clip_range=0.2)
+    told.loss.backward()
+    torch.testing.assert_close(logprob.grad, -(weight.sum(dim=1) * advantage)[:, None].expand(3, 4))
+
+
+def test_the_loss_of_whole_responses_needs_a_weight_a_token():
+    with pytest.raises(ValueError, match=r"^shapes must agree: logprob \(1, 2\), old_logprob \(1, 2\), weight \(1, 1\)$"):
+        response_loss([[0.0, 0.0]], [[0.0, 0.0]], [1.0], [[1.0]], clip_range=0.2)
 
 
 def test_the_policy_losss_figures_by_hand():

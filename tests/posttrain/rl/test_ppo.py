@@ -10,12 +10,13 @@ from torch import nn
 
 from models.policy import policy_and_critic, reference_logprobs
 from posttrain.errors import ContractError, RequestError
+from posttrain.rl.learner import Learner, rate_factor
 from posttrain.rl.network import TokenFigures
-from posttrain.rl.ppo import _errors, _explained_variance, _rate_factor, _Trainer
+from posttrain.rl.ppo import _errors
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled, derived_generator
 from posttrain.settings.ppo import PPOSettings
-from tests.tiny_ppo import PAD, QUESTIONS, SEED, SETTINGS, llama, run, sampler, score
+from tests.tiny_ppo import QUESTIONS, SEED, SETTINGS, llama, run, sampler, score
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -308,15 +309,7 @@ def test_processes_must_share_a_mini_batch_evenly():
         num_processes = 3
 
     with pytest.raises(RequestError) as caught:
-        _Trainer(
-            network=nn.Linear(1, 1),
-            reference=None,
-            settings=PPOSettings(**SETTINGS),
-            accelerator=Three(),
-            pad_id=PAD,
-            questions=1,
-            seed=0,
-        )
+        Learner(nn.Linear(1, 1), estimator=None, settings=PPOSettings(**SETTINGS), accelerator=Three(), seed=0)
     assert str(caught.value) == (
         "ppo.mini_batch_size must be a multiple of the number of processes (3), so that each has as much to do, got 8"
     )
@@ -399,7 +392,7 @@ def test_the_running_scale_remembers_earlier_updates():
 )
 def test_learning_rates_by_hand(schedule, warmup_ratio, wanted):
     settings = PPOSettings(**{**SETTINGS, "updates": 5}, schedule=schedule, warmup_ratio=warmup_ratio)
-    assert [_rate_factor(update, settings) for update in range(5)] == pytest.approx(wanted)
+    assert [rate_factor(update, settings) for update in range(5)] == pytest.approx(wanted)
 
 
 def test_the_schedule_reaches_policy_and_critic():
@@ -408,18 +401,6 @@ def test_the_schedule_reaches_policy_and_critic():
     rates = [[(group["name"], group["lr"]) for group in state["optimiser"]["param_groups"]] for state in made.states]
     assert dict(rates[0]) == pytest.approx({"policy": 1e-3, "critic": 5e-3})
     assert dict(rates[1]) == pytest.approx({"policy": 5e-4, "critic": 2.5e-3})
-
-
-def test_explained_variance_by_hand():
-    def told(*value):
-        return _explained_variance(torch.tensor(value), torch.tensor([1.0, 3.0]))["ppo/explained_variance"]
-
-    assert told(1.0, 3.0) == 1
-    assert told(2.0, 2.0) == 0
-    # R - V = 0.5, 1: variance 1/16, of 1
-    assert told(0.5, 2.0) == pytest.approx(1 - 1 / 16)
-    assert told(3.0, 1.0) == pytest.approx(-3)
-    assert _explained_variance(torch.tensor([1.0, 2.0]), torch.tensor([5.0, 5.0])) == {}, "undefined is left out, not 0"
 
 
 def test_what_an_update_tells():
@@ -498,21 +479,21 @@ def test_a_part_of_the_reward_cannot_hide_a_figure_of_ppo():
 
 @pytest.mark.parametrize("most", [1e-3, 0.5, 1e9])
 def test_gradients_are_scaled_to_the_limit_and_left_alone_below_it(most):
-    trainer = object.__new__(_Trainer)
-    trainer.settings = PPOSettings(**{**SETTINGS, "max_grad_norm": most})
-    trainer.accelerator = Accelerator(cpu=True)
+    learner = object.__new__(Learner)
+    learner.settings = PPOSettings(**{**SETTINGS, "max_grad_norm": most})
+    learner.accelerator = Accelerator(cpu=True)
     weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
     before = [torch.tensor([0.3, -0.4, 1.2]), torch.tensor([[0.0, 0.5], [0.1, 0.2]])]
     for weight, gradient in zip(weights, before, strict=False):
         weight.grad = gradient.clone()
     norm = torch.cat([gradient.flatten() for gradient in before]).norm()
-    assert trainer._clipped(weights).item() == pytest.approx(norm.item(), rel=1e-6)
+    assert learner._clipped(weights).item() == pytest.approx(norm.item(), rel=1e-6)
     for weight, gradient in zip(weights, before, strict=False):
         torch.testing.assert_close(weight.grad, gradient * min(1.0, most / norm.item()), atol=1e-6, rtol=1e-4)
     if most > norm:
         assert torch.equal(weights[0].grad, before[0])
     weights[0].grad[0] = torch.nan
-    trainer._clipped(weights)
+    learner._clipped(weights)
     assert weights[1].grad.isnan().all(), "a gradient that is no number does not pass unseen"
 
 

@@ -199,7 +199,8 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
     good = (200, completion("A", logprobs={"A": -0.1, "B": -2.5}))
     with faulty(lambda body, number: good if number < 9 else "slow") as server:
         script = (
-            "import sys; from pathlib import Path; from posttrain.settings.section import *\n"
+            "import sys; from pathlib import Path; from posttrain.settings.judge import *\n"
+            "from posttrain.settings.feedback import *; from posttrain.settings.model import *\n"
             "from tasks.judges.judge import label_with_judge\n"
             f"out = Path({str(tmp_path / 'killed')!r}); out.mkdir()\n"
             f"label_with_judge(out, None, samples=Path({str(samples)!r}), base=None, tokenizer=None, model=ModelSettings(),"

@@ -21,7 +21,8 @@ from posttrain.rl.rewards import Rewards
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.table import RewardSource, reward_source
-from tasks.training import ppo
+from tasks.training import loop, ppo, rollouts
+from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import file_digest
 from tasks.workspace.jsonl import read_rows, write_rows
 
@@ -47,13 +48,15 @@ def train(
     data=None,
     log=lambda *_: None,
     lora_rank=0,
+    trainer=ppo,
+    own=None,
     excluded_questions=None,
     share=0.0,
     **settings,
 ):
     chosen = PPOSettings(**(SMALL | settings), reward=reward)
     out.mkdir()
-    return ppo.train(
+    return trainer.train(
         out,
         log,
         data=data or world.data,
@@ -61,6 +64,7 @@ def train(
         tokenizer=world.tokenizer,
         model=ModelSettings(context=world.context, lora_rank=lora_rank),
         settings=chosen,
+        **(own or {}),
         reward=reward_source(reward, partial_credit=chosen.partial_credit, registered=Path),
         checkpoints=checkpoints,
         context=world.context,
@@ -99,8 +103,8 @@ def test_the_stage_leaves_a_model_samples_curves_and_costs(tiny_world, tmp_path)
     assert points[0][1]["ppo/kl"] == pytest.approx(0.0, abs=1e-4)
     assert names <= outcome.metrics.keys()
     assert digest(tmp_path / "out") != file_digest(tiny_world.base / "model" / "model.safetensors")
-    rows = list(read_rows(tmp_path / "out" / ppo.SAMPLES))
-    assert [row["update"] for row in rows] == [1] * ppo.SHOWN + [2] * ppo.SHOWN + [4] * ppo.SHOWN
+    rows = list(read_rows(tmp_path / "out" / loop.SAMPLES))
+    assert [row["update"] for row in rows] == [1] * loop.SHOWN + [2] * loop.SHOWN + [4] * loop.SHOWN
     assert {"prompt", "completion", "reward", "finished", "why"} <= rows[0].keys()
     assert outcome.costs["trained_tokens"] > 2 * outcome.costs["generated_tokens"] > 0
     # two epochs: policy and critic learn from every update's tokens twice; the policy reads them as it samples, the reference,
@@ -119,7 +123,8 @@ def test_the_stage_leaves_a_model_samples_curves_and_costs(tiny_world, tmp_path)
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_weights_of_an_undisturbed_one(tiny_world, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from tests.conftest import TinyWorld; from tests.tasks.test_ppo import train\n"
+        "import sys; from pathlib import Path; from tests.conftest import TinyWorld\n"
+        "from tests.tasks.training.test_ppo import train\n"
         "data, tokenizer, base, out, kept = map(Path, sys.argv[1:])\n"
         "import torch; torch.set_num_threads(1)\n"
         "train(TinyWorld(data=data, tokenizer=tokenizer, base=base), out, kept)"
@@ -143,24 +148,10 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_undisturbed_one(tiny_world, t
     )
     assert points == whole, "the curve of a resumed run is that of a whole one"
     assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
-    assert (tmp_path / "resumed" / ppo.SAMPLES).read_bytes() == (tmp_path / "whole" / ppo.SAMPLES).read_bytes()
+    assert (tmp_path / "resumed" / loop.SAMPLES).read_bytes() == (tmp_path / "whole" / loop.SAMPLES).read_bytes()
     assert resumed.metrics == undisturbed.metrics
     same = ("generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops")
     assert [resumed.costs[name] for name in same] == [undisturbed.costs[name] for name in same]
-
-
-@pytest.fixture
-def rewards(tmp_path, monkeypatch):
-    """Return what writes a module of rewards, and names one of its functions."""
-
-    def write(body):
-        (tmp_path / "some_rewards.py").write_text(body)
-        monkeypatch.syspath_prepend(str(tmp_path))
-        sys.modules.pop("some_rewards", None)
-        return "python:some_rewards:score"
-
-    yield write
-    sys.modules.pop("some_rewards", None)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +169,7 @@ def rewards(tmp_path, monkeypatch):
 def test_a_reward_that_breaks_stops_the_run_and_names_the_best_checkpoint(tiny_world, tmp_path, monkeypatch, rewards, body, said):
     name, kept = rewards(body), tmp_path / "kept"
     found = iter([None, kept / "best.pt"])  # none to go on from at the start, one at the end
-    monkeypatch.setattr(ppo.Checkpoints, "best", lambda self: next(found))
+    monkeypatch.setattr(loop.Checkpoints, "best", lambda self: next(found))
     with pytest.raises(ContractError) as error:
         train(tiny_world, tmp_path / "out", kept, reward=name, reward_seconds=0.2)
     assert said in str(error.value)
@@ -191,12 +182,10 @@ def test_a_judge_may_take_its_time_and_another_reward_may_not(tiny_world, monkey
         time.sleep(0.3)
         return Rewards(values=[0.5] * len(records))
 
-    monkeypatch.setattr(ppo, "reward_function", lambda source: slow)
+    monkeypatch.setattr(rollouts, "reward_function", lambda source: slow)
     source = RewardSource(kind=kind, name="slow", digest="")
     settings = PPOSettings(reward_seconds=0.05)
-    asker = ppo._Asker(
-        questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context
-    )
+    asker = Asker(questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
     if kind == "judge":
         assert list(asker.score([0], [[5]]).values) == [0.5]
         return
@@ -247,13 +236,9 @@ def test_a_model_that_does_not_end_its_responses_is_not_trained(tiny_world, tmp_
 
 
 def test_gold_is_added_to_any_reward(tiny_world):
-    from models.load import load_tokenizer
-
     settings = PPOSettings(**SMALL)
     source = reward_source("answer", partial_credit=0.5, registered=Path)
-    asker = ppo._Asker(
-        questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context
-    )
+    asker = Asker(questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
     right, wrong = (asker.tokenizer(f"Answer: {answer}")["input_ids"] for answer in (asker.questions[0].answers[0], "77"))
     told = asker.score([0, 0], [right, wrong])
     assert isinstance(told, Rewards)

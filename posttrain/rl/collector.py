@@ -1,0 +1,113 @@
+"""Collecting an update's episodes: which questions are asked, what the policy answers, and what is known of each token."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from posttrain.ops.masks import unflattened
+from posttrain.rl.contracts import check_sampler
+from posttrain.rl.processes import shared
+from posttrain.rl.rewards import Rewards
+from posttrain.rl.rollout import Episodes, Sampled, chances, joined, questions_of_update
+from posttrain.settings.ppo import PPOSettings
+
+Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]
+"""Takes questions (numbers) and the chances of their tokens, (episodes, longest); returns prompts (ids) and responses."""
+Score = Callable[[Sequence[int], Sequence[Sequence[int]]], Rewards]
+"""Takes questions and responses (ids); returns their rewards."""
+ReferenceLogprobs = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Takes ids, prompt lengths and response lengths; returns the reference's log-probabilities of response tokens, flat."""
+
+
+class Collector:
+    """Samples, scores and reads the episodes of an update.
+
+    Args:
+        network: a `posttrain.rl.network.Network`, the policy as it is in training.
+        has_critic: whether it has values.
+        reference: the model that the KL is taken from; without gradient.
+        settings: all of them are explained there.
+        accelerator: where and in how many processes.
+        pad_id: any id of the vocabulary.
+        questions: how many there are to ask.
+        num_generations: responses to each, one after the other.
+        seed: of orders and samples.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        has_critic: bool,
+        reference: ReferenceLogprobs,
+        settings: PPOSettings,
+        accelerator: Accelerator,
+        pad_id: int,
+        questions: int,
+        num_generations: int,
+        seed: int,
+    ) -> None:
+        self.network = network
+        self.reference = reference
+        self.settings = settings
+        self.accelerator = accelerator
+        self.pad_id = pad_id
+        self.questions = questions
+        self.num_generations = num_generations
+        self.seed = seed
+        source = settings.old_logprobs
+        self.recomputes = source == "recomputed" or (source == "auto" and accelerator.mixed_precision != "no")
+        wanted = {"value": has_critic, "logprob": self.recomputes}
+        self._want = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+
+    def collect(self, update: int, sample: Sample, score: Score) -> tuple[list[int], Episodes, Rewards]:
+        """Return the question of each episode of an update (from 0), the episodes of all processes, and their rewards."""
+        settings, processes = self.settings, self.accelerator.num_processes
+        asked = questions_of_update(
+            update,
+            episodes=settings.episodes,
+            samples=self.num_generations,
+            questions=self.questions,
+            seed=self.seed,
+        )
+        chance = chances(update, episodes=settings.episodes, longest=settings.max_new_tokens, seed=self.seed)
+        share = settings.episodes // processes
+        mine = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
+        with self.accelerator.autocast():
+            prompts, sampled = sample(asked[mine], chance[mine])
+        rewards = score(asked[mine], sampled.responses)
+        episodes = joined(prompts, sampled, pad_id=self.pad_id, device=self.accelerator.device)
+        episodes = self._with_figures(replace(episodes, score=torch.tensor(list(rewards.values)).to(episodes.score)))
+        if processes > 1:
+            episodes, rewards = shared(episodes, rewards, pad_id=self.pad_id)
+        return asked, episodes, rewards
+
+    @torch.no_grad()
+    def _with_figures(self, episodes: Episodes) -> Episodes:
+        """Return the episodes with values, reference log-probabilities and, where asked for, their own computed again."""
+        mask = episodes.is_response
+        found = {name: torch.zeros_like(episodes.logprob) for name in ("value", "reference_logprob", "logprob")}
+        for rows in episodes.parts(torch.arange(len(episodes.ids)), self.settings.device_batch_size):
+            part = episodes.rows(rows)
+            for name, flat in self._figures(part).items():
+                laid_out = unflattened(flat.float(), part.is_response)
+                found[name][rows, : laid_out.shape[1]] = laid_out
+        if self.recomputes:
+            check_sampler((found["logprob"] - episodes.logprob)[mask], tolerance=self.settings.sampler_tolerance)
+        else:
+            found["logprob"] = episodes.logprob
+        return replace(episodes, **{name: figure.masked_fill(~mask, 0.0) for name, figure in found.items()})
+
+    def _figures(self, part: Episodes) -> dict[str, Tensor]:
+        """Return what is read of each response token, flat; a network without a critic may have nothing to say."""
+        sequences = part.ids, part.prompt_length, part.response_length
+        found: dict[str, Tensor | None] = {}
+        if self._want:
+            figures = self.network(*sequences, temperature=self.settings.temperature, want=self._want)
+            found |= {"value": figures.value, "logprob": figures.logprob}
+        with self.accelerator.autocast():  # the network's own forward has it from Accelerate
+            found["reference_logprob"] = self.reference(*sequences)
+        return {name: flat for name, flat in found.items() if flat is not None}
