@@ -102,6 +102,7 @@ METHODS: dict[str, Method] = {
         Method("rlaif", "RLAIF", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
         Method("drlaif", "RLAIF, direct", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
         Method("dpo", "DPO", PREFERENCES, trainer="dpo"),
+        Method("grpo", "GRPO", REWARD, trainer="grpo", loop="ppo"),
         Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base"),
     )
 }

@@ -15,6 +15,7 @@ from posttrain.settings.data import DataSettings, SplitSettings, ValidationSetti
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.evaluation import EvaluateSettings, TrackingSettings
 from posttrain.settings.feedback import LabelSettings, SampleSettings
+from posttrain.settings.grpo import GRPOSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
@@ -54,6 +55,7 @@ class Config(Section):
     rlhf: RLHFSettings = RLHFSettings()
     dpo: DPOSettings = DPOSettings()
     ppo: PPOSettings = PPOSettings()
+    grpo: GRPOSettings = GRPOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     tracking: TrackingSettings = TrackingSettings()
 

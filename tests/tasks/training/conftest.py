@@ -1,5 +1,7 @@
 """Fixtures of the tests of training."""
 
+import sys
+
 import pytest
 
 
