@@ -103,6 +103,7 @@ METHODS: dict[str, Method] = {
         Method("drlaif", "RLAIF, direct", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
         Method("dpo", "DPO", PREFERENCES, trainer="dpo"),
         Method("grpo", "GRPO", REWARD, trainer="grpo", loop="ppo"),
+        Method("rloo", "RLOO", REWARD, trainer="rloo", loop="ppo"),
         Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base"),
     )
 }

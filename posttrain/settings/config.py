@@ -22,6 +22,7 @@ from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettin
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
 from posttrain.settings.renamed import current
 from posttrain.settings.reward_model import RewardModelSettings
+from posttrain.settings.rloo import RLOOSettings
 from posttrain.settings.section import Part, Section
 from posttrain.settings.sft import SFTSettings
 
@@ -56,6 +57,7 @@ class Config(Section):
     dpo: DPOSettings = DPOSettings()
     ppo: PPOSettings = PPOSettings()
     grpo: GRPOSettings = GRPOSettings()
+    rloo: RLOOSettings = RLOOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     tracking: TrackingSettings = TrackingSettings()
 

@@ -1,9 +1,11 @@
-"""GRPO raises its reward, and the KL holds it back, on a network of a few thousand weights."""
+"""GRPO and RLOO raise their reward, and the KL holds it back, on a network of a few thousand weights."""
 
 import pytest
 
 from posttrain.rl.grpo import GroupRelative
+from posttrain.rl.rloo import LeaveOneOut
 from posttrain.settings.grpo import GRPOSettings
+from posttrain.settings.rloo import RLOOSettings
 from tests.behaviour.test_ppo import SIZE, ends
 from tests.tiny_ppo import run
 
@@ -12,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 ESTIMATORS = {
     "grpo": lambda kl_coef: GroupRelative(GRPOSettings(kl_coef=kl_coef)),
     "dr_grpo": lambda kl_coef: GroupRelative(GRPOSettings(kl_coef=kl_coef, loss_type="dr_grpo", kl_in="reward")),
+    "rloo": lambda kl_coef: LeaveOneOut(RLOOSettings(kl_coef=kl_coef)),
 }
 
 

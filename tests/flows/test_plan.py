@@ -28,6 +28,7 @@ def data(tmp_path):
         ("method=dpo", (*FIRST, "sft", "sample", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=reft", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "audit")),
         ("method=grpo", (*FIRST, "sft", "grpo", *SFT_TESTS, "evaluate-grpo", "audit")),
+        ("method=rloo", (*FIRST, "sft", "rloo", *SFT_TESTS, "evaluate-rloo", "audit")),
         ("method=ppo", (*FIRST, "ppo", "evaluate-base", "evaluate-ppo", "audit")),
         ("method=rlhf", (*FIRST, "sft", "sample", "label", "reward_model", "ppo", *SFT_TESTS, "evaluate-rlhf", "audit")),
         ("method=rlaif", (*FIRST, "sft", *JUDGED, "reward_model", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),

@@ -8,13 +8,14 @@ from models.size import size_of
 from posttrain.errors import ContractError, RequestError
 from posttrain.settings.grpo import GRPOSettings
 from posttrain.settings.model import ModelSettings
-from tasks.training import grpo, loop
+from posttrain.settings.rloo import RLOOSettings
+from tasks.training import grpo, loop, rloo
 from tasks.workspace.artifacts import file_digest
 from tasks.workspace.jsonl import read_rows
 from tests.tasks.training.test_ppo import digest, train
 
-TRAINERS = {"grpo": grpo}
-ESTIMATORS = [{"grpo": GRPOSettings(num_generations=4)}]
+TRAINERS = {"grpo": grpo, "rloo": rloo}
+ESTIMATORS = [{"grpo": GRPOSettings(num_generations=4)}, {"rloo": RLOOSettings()}]
 
 
 @pytest.mark.slow
