@@ -11,7 +11,8 @@ from posttrain.data.roles import roles_of
 from posttrain.errors import StorageError
 from tasks.data.dataset_code import ENTRY, code_of
 from tasks.data.dvc_files import damaged
-from tasks.data.stages import cannot_write, read_records, split_dataset, sync_folder, try_unlink
+from tasks.data.stages import read_records, split_dataset
+from tasks.workspace.disk import cannot_write, sync_folder, try_unlink
 from tasks.workspace.paths import Places
 
 _MODULE = re.compile(r"(posttrain|models|tasks|flows)/.+\.py")

@@ -17,8 +17,9 @@ from typing import Any
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from tasks.data.dataset_stage import follow_code, write_stage_again
 from tasks.data.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
-from tasks.data.stages import cannot_write, params_of
+from tasks.data.stages import params_of
 from tasks.data.swap import INCOMING, incoming, settle
+from tasks.workspace.disk import cannot_write
 from tasks.workspace.locks import exclusive, import_lock
 from tasks.workspace.paths import Places
 

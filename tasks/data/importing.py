@@ -17,8 +17,9 @@ from tasks.data.bad_rows import BadRows, sentences
 from tasks.data.dataset_stage import split_code
 from tasks.data.incoming import importing, put_in_place
 from tasks.data.rows import file_items, hub_items
-from tasks.data.stages import as_line, writing
+from tasks.data.stages import as_line
 from tasks.data.swap import prepared
+from tasks.workspace.disk import writing
 from tasks.workspace.paths import Places
 
 RESERVED_NAMES = {

@@ -12,8 +12,8 @@ from tasks.data import dvc
 from tasks.data.dataset_code import packages_of
 from tasks.data.dataset_stage import split_code, stage_text
 from tasks.data.dvc_files import read_lock, read_version
-from tasks.data.stages import cannot_write
 from tasks.data.swap import Swap, discard, exchange, incoming, is_decided, prepared, settle
+from tasks.workspace.disk import cannot_write
 from tasks.workspace.locks import exclusive, import_lock
 from tasks.workspace.paths import Places
 

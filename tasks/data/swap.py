@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from posttrain.errors import DataError, StorageError
-from tasks.data.stages import sync_folder
+from tasks.workspace.disk import sync_folder
 from tasks.workspace.interrupts import uninterrupted
 
 INCOMING = ".incoming"

@@ -5,7 +5,6 @@ leaves either no artifact or a complete one. Two processes that want the same ar
 """
 
 import ast
-import errno
 import fcntl
 import hashlib
 import json
@@ -22,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from posttrain.errors import PosttrainError, StorageError
+from tasks.workspace.disk import storage_errors
 from tasks.workspace.paths import Places
 
 ROOMS = ("posttrain", "models", "tasks")
@@ -34,6 +33,7 @@ DECLARATIONS = (
     "tasks.workspace.paths",
     "tasks.workspace.progress",
     "tasks.workspace.databases",
+    "tasks.workspace.disk",
 )
 """Left out of source digests: settings enter keys by value, and the others do not touch a result."""
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
@@ -290,52 +290,6 @@ def keep_findings(out: Path, names: Sequence[str], *, at: Path) -> None:
 def artifact_as_json(artifact: Artifact) -> dict[str, Any]:
     """Return the artifact as Prefect keeps it: small, JSON, no weights."""
     return asdict(artifact)
-
-
-_NO_ROOM = {
-    errno.ENOSPC: "is full",
-    errno.EDQUOT: "has no quota left",
-    errno.EROFS: "is read-only",
-    errno.EACCES: "may not be written",
-}
-_NO_ROOM_WORDS = {
-    "No space left": "is full",
-    "disk is full": "is full",
-    "Disk quota": "has no quota left",
-    "Read-only file system": "is read-only",
-    "readonly database": "is read-only",
-}
-
-
-def storage_trouble(error: BaseException | None) -> str | None:
-    """Return what the disk refused ("is full"), where an error or one of its causes comes from the disk; else None."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            return _NO_ROOM[error.errno]
-        for words, trouble in _NO_ROOM_WORDS.items():
-            if words.lower() in str(error).lower():
-                return trouble
-        error = error.__cause__ or error.__context__
-    return None
-
-
-@contextmanager
-def storage_errors(what: str, where: Path) -> Iterator[None]:
-    """Turn errors of the disk into a StorageError that says what was being written, and where."""
-    try:
-        yield
-    except PosttrainError:
-        raise
-    except Exception as error:
-        trouble = storage_trouble(error)
-        if trouble is None:
-            raise
-        raise StorageError(
-            f"{what}: the disk {trouble} ({where}). Everything finished before is still there; "
-            "make room (or make it writable), then give the same command again"
-        ) from error
 
 
 @contextmanager

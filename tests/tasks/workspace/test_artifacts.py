@@ -16,17 +16,8 @@ import pytest
 
 from posttrain.errors import DataError, StorageError
 from tasks.workspace import artifacts as subject
-from tasks.workspace.artifacts import (
-    Outcome,
-    artifact_as_json,
-    file_digest,
-    find,
-    make,
-    source_digest,
-    stage_key,
-    storage_errors,
-    storage_trouble,
-)
+from tasks.workspace.artifacts import Outcome, artifact_as_json, file_digest, find, make, source_digest, stage_key
+from tasks.workspace.disk import storage_errors, storage_trouble
 from tasks.workspace.paths import Places
 
 REPOSITORY = Path(__file__).parents[3]
