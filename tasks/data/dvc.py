@@ -19,7 +19,7 @@ from tasks.data.dataset_stage import follow_code, write_stage_again
 from tasks.data.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
 from tasks.data.stages import params_of
 from tasks.data.swap import INCOMING, incoming, settle
-from tasks.workspace.disk import cannot_write
+from tasks.workspace.disk import cannot_write, write_whole
 from tasks.workspace.locks import exclusive, import_lock
 from tasks.workspace.paths import Places
 
@@ -169,11 +169,9 @@ class Memory:
 
     def save(self) -> None:
         """Write it, as a whole or not at all."""
-        part = self.path.with_suffix(".part")
+        told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left")}
         try:
-            told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left")}
-            part.write_text(json.dumps(told), encoding="utf-8")
-            part.replace(self.path)
+            write_whole(self.path, json.dumps(told).encode())
         except OSError as error:
             raise cannot_write(error, self.path) from None
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks.workspace.disk import storage_errors
+from tasks.workspace.disk import storage_errors, sync
 from tasks.workspace.paths import Places
 
 ROOMS = ("posttrain", "models", "tasks")
@@ -252,11 +252,11 @@ def _compute(
         (part / "stage.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
         for path in part.rglob("*"):
             if path.is_file():
-                _to_disk(path)
+                sync(path)
         if final.exists():
             shutil.rmtree(final)
         part.rename(final)
-        _to_disk(final.parent)
+        sync(final.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -313,11 +313,3 @@ def _sweep(folder: Path, held: str) -> None:
         with (folder / f"{key}.lock").open("w") as lock, suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(part, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

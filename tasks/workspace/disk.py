@@ -29,7 +29,7 @@ def writing(folder: Path, roles: Iterable[str]) -> Iterator[dict[str, IO[bytes]]
                 os.fsync(file.fileno())
         for role, part in parts.items():
             part.replace(finals[role])
-        sync_folder(folder)
+        sync(folder)
     except OSError as error:
         raise cannot_write(error, folder) from None
     finally:
@@ -54,9 +54,9 @@ def try_unlink(path: Path) -> None:
         return
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` outlive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames in a folder, outlive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -107,3 +107,18 @@ def storage_errors(what: str, where: Path) -> Iterator[None]:
             f"{what}: the disk {trouble} ({where}). Everything finished before is still there; "
             "make room (or make it writable), then give the same command again"
         ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place, under the name of this process, and rename it."""
+    from tasks.workspace.presence import Process  # late: a data stage, which names what it imports, has no process of its own
+
+    unfinished = path.with_name(f".{path.name}.{Process.current().name}.new")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -483,7 +483,7 @@ def test_a_disk_that_fills_while_the_result_is_described_takes_nothing_away(plac
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(subject, "_to_disk", full)
+    monkeypatch.setattr(subject, "sync", full)
     with pytest.raises(StorageError):
         made(places)
     assert (kept.path / "model" / "weights.bin").read_text() == "damaged" and parts(places) == []
