@@ -10,7 +10,6 @@ Only numbers are kept, never text: a million records take less than a gigabyte.
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain, islice
 from re import compile as pattern
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posttrain.data.shared_text import SharedText
+from posttrain.digests import text_number
 from posttrain.prompts import plain
 from posttrain.records import Demonstration, Question, Record, Text
 
@@ -129,11 +129,6 @@ def _mixed(hashes: Hashes) -> Hashes:
     return hashes ^ (hashes >> np.uint32(16))
 
 
-def prompt_digest(text: str) -> int:
-    """Return 64 bits of a digest of a text, lone surrogates included."""
-    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
-
-
 def remember(records: Iterable[Record], *, rows_a_band: int, shared: SharedText | None = None) -> Prompts:
     """Read the records once, a batch at a time, and keep their hashes in buffers that grow in place."""
     width = PERMUTATIONS // rows_a_band
@@ -148,9 +143,9 @@ def remember(records: Iterable[Record], *, rows_a_band: int, shared: SharedText 
             hashes, counts = shared.without(slice(start, start + len(batch)), hashes, counts)
         sketches, sizes, kept = _sketches(hashes, counts)
         numbers = {
-            "exact": [prompt_digest(text) for text in texts],
-            "normal": [prompt_digest(text) for text in normal],
-            "named": [0 if record.family is None else prompt_digest(record.family) | 1 for record in batch],
+            "exact": [text_number(text) for text in texts],
+            "normal": [text_number(text) for text in normal],
+            "named": [0 if record.family is None else text_number(record.family) | 1 for record in batch],
             "is_text": [isinstance(record, Text) for record in batch],
             "has_answer": [_has_answer(record) for record in batch],
             "sizes": sizes,

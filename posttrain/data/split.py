@@ -14,13 +14,13 @@ from posttrain.data.near_duplicates import (
     Prompts,
     families,
     normalised,
-    prompt_digest,
     prompt_text,
     remember,
     rows_a_band,
     shingle_hashes,
 )
 from posttrain.data.shared_text import LEVELS, SharedText, crowds, leave_out_shared
+from posttrain.digests import text_number
 from posttrain.errors import DataError
 from posttrain.records import Record
 from posttrain.settings.data import SplitSettings
@@ -138,7 +138,7 @@ def _room(total: int, settings: SplitSettings) -> int:
 
 def _seeded(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """Return a hash of each key that another seed makes another one (MurmurHash3's 64-bit finaliser)."""
-    keys = keys ^ np.uint64(prompt_digest(f"seed {seed}"))
+    keys = keys ^ np.uint64(text_number(f"seed {seed}"))
     keys = (keys ^ (keys >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     keys = (keys ^ (keys >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return keys ^ (keys >> np.uint64(33))
