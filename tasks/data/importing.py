@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from posttrain.data.formats import format_named, read, recognised
 from posttrain.data.formats.columns import Columns
+from posttrain.data.formats.reading import format_named, read, recognised
 from posttrain.data.roles import roles_of
 from posttrain.errors import RequestError
 from posttrain.settings.data import DataSettings
@@ -58,7 +58,7 @@ def import_file(
 
     Args:
         places: of the repository.
-        format: a name in `posttrain.data.formats.FORMATS`; empty to find it out from the rows.
+        format: a name in `posttrain.data.formats.table.FORMATS`; empty to find it out from the rows.
         file: path from the root, of what `tasks.data.rows` reads; for `hub`, `owner/name[:config[:split]]`.
         name: of the dataset.
         columns: what the file's columns are, as `posttrain.data.formats.columns` reads it; empty where they have their own names.
