@@ -11,7 +11,9 @@ from rich.console import Console
 
 from posttrain.errors import StorageError
 from posttrain.report.pipeline import PARENT_METRICS, build_report
-from tasks.report.files import picture, print_report, write_report
+from tasks.report.files import write_report
+from tasks.report.pictures import picture
+from tasks.report.terminal import print_report
 from tasks.report.unchecked_picture import shown_figure
 
 
