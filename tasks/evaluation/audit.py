@@ -16,9 +16,8 @@ from posttrain.records import Question
 from posttrain.rl.rewards import rewarded
 from posttrain.settings.ppo import PPOSettings
 from posttrain.statistics.intervals import Interval
-from tasks.evaluation.audit_picture import Drawing, draw
+from tasks.evaluation.audit_picture import AUDIT_PICTURE, Drawing, draw
 from tasks.feedback.labels import read_labels
-from tasks.report.files import AUDIT_PICTURE
 from tasks.rewards.load import reward_function
 from tasks.rewards.table import RewardSource
 from tasks.training.trl import quiet_libraries

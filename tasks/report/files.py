@@ -10,9 +10,6 @@ from posttrain.report.pipeline import has_audit_picture, render_markdown
 from tasks.report.latest import write_files
 from tasks.report.pictures import Curve, picture
 
-AUDIT_PICTURE = "audit.png"
-"""Of the stage `audit`, in its artifact."""
-
 
 def write_report(
     report: Mapping[str, Any],
