@@ -20,9 +20,9 @@ from tasks.evaluation.audit_picture import AUDIT_PICTURE, Drawing, draw
 from tasks.feedback.labels import read_labels
 from tasks.rewards.load import reward_function
 from tasks.rewards.table import RewardSource
-from tasks.training.trl import quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows
+from tasks.workspace.quiet import quiet_libraries
 
 FIGURES = "audit.json"
 MOST_QUESTIONS = 2_000

@@ -17,10 +17,10 @@ from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_gain, wilson, win_rate
 from tasks.evaluation.references import preference_accuracy, reference_figures, reference_losses
-from tasks.training.trl import quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import PROBLEMS, read_rows, required, write_rows
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import source_of
 
 

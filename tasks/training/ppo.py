@@ -31,11 +31,12 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.load import reward_function, reward_members, within
 from tasks.rewards.table import RewardSource
-from tasks.training.trl import lora, merged, quiet_libraries
+from tasks.training.trl import lora, merged
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.checkpoints import Checkpoints
 from tasks.workspace.jsonl import required, write_rows
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import save, source_of
 
 SAMPLES = "samples.jsonl"

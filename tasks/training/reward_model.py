@@ -33,10 +33,11 @@ from posttrain.reward_model.quality import Quality, ScoredPair, check, check_eno
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import lora, merged, quiet_libraries
+from tasks.training.trl import lora, merged
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
 from tasks.workspace.jsonl import has_rows, read_records, write_rows
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import source_of
 
 QUALITY = ("quality.json", "pairs.jsonl", "reliability.png")

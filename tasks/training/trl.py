@@ -1,14 +1,12 @@
 """What the TRL trainers of this project have in common: arguments, LoRA, a progress bar, curves."""
 
 import contextlib
-import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -18,6 +16,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.workspace.artifacts import Log
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 
 
 def shared_arguments(
@@ -120,21 +119,3 @@ def watched(title: str, *, steps: int, log: Log) -> Iterator[Curves]:
     """Yield a callback for a trainer, with a progress bar around it and the libraries' own chatter off."""
     with quiet_libraries(), bar(title, steps) as advance:
         yield Curves(log, advance)
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Turn off the libraries' progress bars and notes, which would stand between ours; warnings stay."""
-    import datasets
-    from datasets.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    datasets.disable_caching()
-    transformers.utils.logging.disable_progress_bar()
-    before = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers.utils.logging.set_verbosity(before)

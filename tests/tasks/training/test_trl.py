@@ -15,7 +15,8 @@ from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings, TinySettings
 from posttrain.settings.sft import SFTSettings
 from tasks.training import dpo, sft
-from tasks.training.trl import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments, steps_of
+from tasks.training.trl import Curves, epochs_within, lora, merged, shared_arguments, steps_of
+from tasks.workspace.quiet import quiet_libraries
 
 SIZES = st.integers(1, 300)
 
