@@ -11,6 +11,7 @@ from trl import DPOConfig, DPOTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
+from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
@@ -18,7 +19,7 @@ from posttrain.feedback.labels import as_preferences, by_pair
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
+from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 

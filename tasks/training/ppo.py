@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer, prompt_text
+from models.lora import lora, merged
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.reward import centre_of
 from models.sampler import sample
@@ -31,7 +32,6 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.load import reward_function, reward_members, within
 from tasks.rewards.table import RewardSource
-from tasks.training.trl import lora, merged
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.checkpoints import Checkpoints
 from tasks.workspace.jsonl import required, write_rows

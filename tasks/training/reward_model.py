@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from models.fingerprint import must_move
 from models.load import device, dtype, load_tokenizer, prompt_text
+from models.lora import lora, merged
 from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
 from models.size import size_of
 from posttrain.compute import Compute, learning
@@ -33,7 +34,6 @@ from posttrain.reward_model.quality import Quality, ScoredPair, check, check_eno
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import lora, merged
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
 from tasks.workspace.jsonl import has_rows, read_records, write_rows
 from tasks.workspace.progress import bar

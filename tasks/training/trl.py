@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.load import device, dtype
@@ -72,20 +71,6 @@ def epochs_within(settings: SFTSettings | DPOSettings, *, rows: int) -> float:
 def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -> int:
     """Return the optimiser steps that `epochs` over `rows` take."""
     return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
-
-
-def lora(model: ModelSettings, *, task: str | None = "CAUSAL_LM") -> LoraConfig | None:
-    """Return the adapter settings, or None where all weights are trained; `task` None for a network without an output layer."""
-    if model.lora_rank == 0:
-        return None
-    return LoraConfig(
-        r=model.lora_rank, lora_alpha=model.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type=task
-    )
-
-
-def merged(model: Any) -> Any:
-    """Return the model with its adapters added to its weights, so that it loads without peft."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 class Curves(TrainerCallback):
