@@ -66,9 +66,10 @@ def _shown(value: Any) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """Return what values a setting takes, in words: its choices, or its type with its bounds."""
-    annotation = field.annotation
-    if isinstance(field.json_schema_extra, dict) and "enum" in field.json_schema_extra:
-        annotation = Literal[tuple(field.json_schema_extra["enum"])]
+    annotation: Any = field.annotation
+    choices = field.json_schema_extra.get("enum") if isinstance(field.json_schema_extra, dict) else None
+    if isinstance(choices, list | tuple):
+        annotation = Literal[tuple(choices)]
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

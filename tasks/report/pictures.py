@@ -30,7 +30,8 @@ def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
     drawn = dict(list(drawn.items())[-MOST_CURVES:])
     figure = Figure(figsize=(10, 7 if drawn else 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    above, *below = figure.subfigures(2, 1, height_ratios=[3, 2]).tolist() if drawn else [figure]
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3, 2]) if drawn else [figure]  # matplotlib: one, or an array of them
+    above, *below = parts
     if any(values.get("accuracy") for values in report["models"].values()):
         left, right = above.subplots(1, 2, width_ratios=[1, 1])
         _draw_accuracy(left, report["models"])

@@ -73,7 +73,7 @@ def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -
     return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
 
 
-class Curves(TrainerCallback):
+class Curves(TrainerCallback):  # type: ignore[misc]  # transformers is skipped by mypy
     """Hands what a trainer logs to the stage's curves, and moves the progress bar."""
 
     def __init__(self, log: Log, advance: Callable[[int, str], None]) -> None:

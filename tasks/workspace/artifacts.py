@@ -237,7 +237,7 @@ def _compute(
         if not (part / "curves.jsonl").stat().st_size:
             (part / "curves.jsonl").unlink()
         files = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
-        told = {
+        told: dict[str, Any] = {
             "stage": stage,
             "key": key,
             "seconds": round(seconds, 3),
