@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_last_report(tmp_path: Path, monkeypatch: pytest.
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tasks.report.latest.os.fsync", full)
+    monkeypatch.setattr("tasks.workspace.disk.os.fsync", full)
     with pytest.raises(StorageError) as refusal:
         write_report(report(seed=1), tmp_path)
     assert str(refusal.value) == (
