@@ -62,7 +62,7 @@ def check_disk(places: Places) -> None:
     Raises:
         StorageError: a folder cannot be written, or the disk is nearly full.
     """
-    from tasks.workspace.artifacts import storage_errors
+    from tasks.workspace.disk import storage_errors
 
     seen = set()
     ours = (places.store, places.ledger, places.reports)
@@ -87,12 +87,12 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
     _prepare(places, config)
     from flows.aftermath import accountable, settle
     from flows.server import starting_server
-    from tasks.workspace.artifacts import storage_errors
+    from tasks.workspace.disk import storage_errors
 
     with storage_errors("the pipeline", places.root):
         with starting_server(places):
             from flows.pipeline import check, pipeline
-            from tasks.report.files import print_report
+            from tasks.report.terminal import print_report
 
             for note in check(config, places):
                 say(note)
@@ -177,7 +177,8 @@ def run_ui(places: Places, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C."""
     config = configuration(places, [word for word in words if not word.startswith("port=")])
     _prepare(places, config)
-    from tasks.tracking.ledger import UI_PORT, Ledger, server_command, server_environment
+    from tasks.tracking.ledger import Ledger
+    from tasks.tracking.server import UI_PORT, server_command, server_environment
 
     if config.tracking.uri:
         raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")

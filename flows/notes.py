@@ -8,7 +8,7 @@ from flows.evaluation import proxy_name
 from flows.feedback import Feedback
 from flows.outcomes import Outcomes
 from flows.run import Run
-from posttrain.evaluation.monitor import divergence
+from posttrain.evaluation.divergence import divergence
 from posttrain.settings.config import Config
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.jsonl import read_rows

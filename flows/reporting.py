@@ -16,7 +16,8 @@ from posttrain.report.pipeline import Gain, build_report, gain_of, headline
 from posttrain.report.unchecked import FIGURES
 from posttrain.statistics.intervals import INTERVALS_COVER
 from tasks.data.dvc import DatasetVersion
-from tasks.report.files import AUDIT_PICTURE, write_report
+from tasks.evaluation.audit_picture import AUDIT_PICTURE
+from tasks.report.files import write_report
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import RegisteredModel, register
 from tasks.workspace.artifacts import Artifact

@@ -20,7 +20,7 @@ from flows.environment import LastingServer, forget, lasting_server, prefect_hom
 from flows.guard import own_origins
 from flows.prefect_database import check_database, has_answered, why_it_failed
 from posttrain.errors import RequestError, StorageError
-from tasks.workspace.artifacts import storage_errors
+from tasks.workspace.disk import storage_errors
 from tasks.workspace.interrupts import uninterrupted
 from tasks.workspace.paths import Places
 

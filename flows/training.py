@@ -135,7 +135,7 @@ def train_method(run: Run, start: Artifact, base: Artifact, feedback: Feedback, 
     return artifact
 
 
-def trainer_settings(config: Config) -> dict[str, Section]:
+def trainer_settings(config: Config) -> dict[str, Any]:
     """Return the sections that the method's trainer gets: its own, or its loop's and its own; adjusted where the row says so."""
     method = config.row
     settings: Section = getattr(config, method.loop or method.trainer)

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from models.tiny import like_length_batches, padded
-from posttrain.ops.weighted_loss import weighted_next_token_loss
+from posttrain.ops.losses import weighted_next_token_loss
 
 VERDICT_WEIGHT = 30.0
 """Weight of a verdict's token beside 1 of any other: of the 90 tokens of a review four are verdicts, and reading alone learns

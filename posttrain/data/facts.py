@@ -9,12 +9,12 @@ with probability n² / 2⁶⁵: 3e-8 for a million rows.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posttrain.digests import text_number
 from posttrain.graders.answer import grade, normalised
 from posttrain.prompts import plain
 from posttrain.records import Demonstration, Message, Preference, Prompt, Question, Ranking, Rating, Record, Text
@@ -68,12 +68,6 @@ class HeldOut:
 
     prompts: Mapping[int, str] = field(default_factory=dict)
     families: Mapping[int, str] = field(default_factory=dict)
-
-
-def fingerprint(*parts: str) -> int:
-    """Return 64 bits that depend on every part and on where one ends."""
-    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(joined, digest_size=8).digest(), "little")
 
 
 def turns(prompt: Prompt) -> list[str]:
@@ -185,7 +179,7 @@ def opinions_of(record: Record) -> Iterator[tuple[int, int]]:
     match record:
         case Rating():
             scale = f"{record.low:g}..{record.high:g}"
-            yield fingerprint(prompt_key(record.prompt), record.completion.strip(), scale), fingerprint(f"{record.score:g}")
+            yield text_number(prompt_key(record.prompt), record.completion.strip(), scale), text_number(f"{record.score:g}")
             return
         case Preference():
             key, ordered = prompt_key(record.prompt), [(record.chosen, 1), (record.rejected, 2)]
@@ -197,7 +191,7 @@ def opinions_of(record: Record) -> Iterator[tuple[int, int]]:
         for second, second_rank in ordered[place + 1 :]:
             better, worse = (first.strip(), second.strip()) if first_rank < second_rank else (second.strip(), first.strip())
             if first_rank != second_rank and better != worse:
-                yield fingerprint(key, *sorted((better, worse))), 1 if better < worse else 2
+                yield text_number(key, *sorted((better, worse))), 1 if better < worse else 2
 
 
 def token_facts(
@@ -319,9 +313,9 @@ class FactTable:
 
     def _leaks(self, records: Sequence[Record]) -> dict[str, list[Any]]:
         prompts, families = self._held_out.prompts, self._held_out.families
-        keys = [fingerprint(prompt_key(record.prompt)) for record in records]  # type: ignore[attr-defined]
+        keys = [text_number(prompt_key(record.prompt)) for record in records]  # type: ignore[attr-defined]
         self._prints["prompt"].append(np.array(keys, dtype=np.uint64))
-        family_keys = [fingerprint(record.family) if record.family is not None else 0 for record in records]
+        family_keys = [text_number(record.family) if record.family is not None else 0 for record in records]
         self._prints["family"].append(np.array(family_keys, dtype=np.uint64))
         return {
             "leaks_from": [prompts.get(key) for key in keys],
@@ -331,14 +325,14 @@ class FactTable:
     def _add_fingerprints(self, records: Sequence[Record]) -> None:
         labels = [label_of(record) for record in records]
         prints = {
-            "content": [fingerprint(record.model_dump_json(exclude={"id"})) for record in records],
-            "id": [fingerprint(record.id) for record in records],
-            "label": [0 if label is None else fingerprint(label) for label in labels],
+            "content": [text_number(record.model_dump_json(exclude={"id"})) for record in records],
+            "id": [text_number(record.id) for record in records],
+            "label": [0 if label is None else text_number(label) for label in labels],
         }
         for name, values in prints.items():
             self._prints[name].append(np.array(values, dtype=np.uint64))
         opinions = [
-            (line, question, stance, fingerprint(annotator) if (annotator := getattr(record, "annotator", None)) else 0)
+            (line, question, stance, text_number(annotator) if (annotator := getattr(record, "annotator", None)) else 0)
             for line, record in enumerate(records, start=self.rows + 1)
             for question, stance in opinions_of(record)
         ]

@@ -1,12 +1,13 @@
 """The loss of reference completions as one figure with an interval: a ratio of two sums, nats over tokens."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posttrain.statistics.intervals import Interval
+from posttrain.statistics.intervals import Interval, clustered_mean, paired_difference
 
 
 def per_completion(nats: Sequence[float], tokens: Sequence[int]) -> NDArray[np.float64]:
@@ -38,3 +39,30 @@ def per_completion(nats: Sequence[float], tokens: Sequence[int]) -> NDArray[np.f
 def perplexity(loss: Interval) -> Interval:
     """Return exp(loss), the perplexity a token, with the bounds of the loss carried over: the exponential keeps their order."""
     return Interval(estimate=math.exp(loss.estimate), low=math.exp(loss.low), high=math.exp(loss.high))
+
+
+def reference_figures(rows: Sequence[Mapping[str, Any]], start: Sequence[Mapping[str, Any]] | None) -> dict[str, Interval]:
+    """Return loss and perplexity a token of the reference completions, and the change of the loss against the start.
+
+    Args:
+        rows: of the model's `problems.jsonl`.
+        start: the starting model's, of the same questions; None where the model is the start.
+
+    Returns:
+        `reference_loss`, `perplexity` and, with a start, `reference_loss_change`; nothing where fewer than two questions have a
+        reference completion.
+    """
+    known = [place for place, row in enumerate(rows) if row.get("reference")]
+    if len(known) < 2:
+        return {}
+    values = _values(rows, known)
+    loss = clustered_mean(values)
+    told = {"reference_loss": loss, "perplexity": perplexity(loss)}
+    if start is not None:
+        told["reference_loss_change"] = paired_difference(values, _values(start, known))
+    return told
+
+
+def _values(rows: Sequence[Mapping[str, Any]], known: Sequence[int]) -> Any:
+    found = [rows[place]["reference"] for place in known]
+    return per_completion([one["nats"] for one in found], [one["tokens"] for one in found])

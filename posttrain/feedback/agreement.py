@@ -14,6 +14,7 @@ from typing import Any
 
 from posttrain.feedback.labels import Label, Pair, by_pair, is_equal
 from posttrain.records import Prompt
+from posttrain.statistics.figures import mean
 from posttrain.statistics.intervals import Interval, clustered_proportion, wilson
 
 Choices = Mapping[Pair, Mapping[str, str]]
@@ -216,12 +217,12 @@ def agreement_of(labels: Sequence[Label]) -> Agreement:
     choices: dict[Pair, dict[str, str]] = {pair: {} for pair in pooled}
     for name in sorted(own):
         for pair, preferences in own[name].items():
-            choices[pair][name] = _choice(_mean(preferences))
+            choices[pair][name] = _choice(mean(preferences))
     gold = _gold(pooled)
     annotators = {name: _annotator(name, own[name], choices, gold) for name in sorted(own)}
     kappas = _kappas(choices)
     defined = [two.kappa for two in kappas if two.kappa is not None]
-    cycles = _cycles({pair: _mean([preference for _, preference in given]) for pair, given in pooled.items()})
+    cycles = _cycles({pair: mean([preference for _, preference in given]) for pair, given in pooled.items()})
     question = {label.prompt: label.question for label in labels}
     return Agreement(
         labels=len(labels),
@@ -230,7 +231,7 @@ def agreement_of(labels: Sequence[Label]) -> Agreement:
         shared_pairs=sum(len(given) > 1 for given in choices.values()),
         equal_share=sum(one.equals for one in annotators.values()) / len(labels),
         agreement=_raw_agreement(choices),
-        kappa=_mean(defined) if defined else None,
+        kappa=mean(defined) if defined else None,
         alpha=krippendorff_alpha([tuple(given.values()) for given in choices.values()]),
         kappas=kappas,
         contradictions=sum(one.contradictions for one in annotators.values()),
@@ -263,10 +264,6 @@ def _interval(interval: Interval | None) -> dict[str, float] | None:
     return interval.as_dict() if interval else None
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _choice(preference: float) -> str:
     return EQUAL if is_equal(preference) else ONE if preference > 0.5 else OTHER
 
@@ -277,7 +274,7 @@ def _gold(pooled: Mapping[Pair, Sequence[tuple[Label, float]]]) -> dict[Pair, st
     for pair, given in pooled.items():
         known = [label.gold if label.first == pair.one else 1 - label.gold for label, _ in given if label.gold is not None]
         if known:
-            told[pair] = _choice(_mean(known))
+            told[pair] = _choice(mean(known))
     return told
 
 
@@ -285,7 +282,7 @@ def _share(hits: Mapping[Prompt, Sequence[float]]) -> Interval | None:
     """Return the share of hits, prompts being the independent draws; None without any."""
     if not hits:
         return None
-    means = [_mean(values) for values in hits.values()]
+    means = [mean(values) for values in hits.values()]
     return clustered_proportion(means) if len(means) > 1 else wilson(means[0], 1)
 
 
@@ -333,7 +330,7 @@ def _annotator(name: str, own: Mapping[Pair, Sequence[float]], choices: Choices,
         against_others=sum(map(len, dissents.values())),
         repeated=sum(len(given) > 1 for given in own.values()),
         contradictions=sum({ONE, OTHER} <= each for each in ways),
-        cycles=len(_cycles({pair: _mean(given) for pair, given in own.items()})),
+        cycles=len(_cycles({pair: mean(given) for pair, given in own.items()})),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posttrain.feedback.labels import Label, Pair, by_pair, is_equal
+from posttrain.statistics.figures import flattened, mean
 from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion
 
 JUDGE = "judge"
@@ -45,7 +46,7 @@ def agreement_between(labels: Sequence[Label], others: Sequence[Label]) -> Inter
 def _means(labels: Sequence[Label]) -> dict[Pair, tuple[float, str]]:
     """Return each pair's mean preference for the one that stands first whatever was shown, and its question."""
     return {
-        pair: (_mean([preference for _, preference in given]), given[0][0].question) for pair, given in by_pair(labels).items()
+        pair: (mean([preference for _, preference in given]), given[0][0].question) for pair, given in by_pair(labels).items()
     }
 
 
@@ -130,15 +131,11 @@ def _lean(labels: Sequence[Label], side: Callable[[Label], int]) -> Lean | None:
     if len(gold) < len(seen):
         return Lean(share=clustered_proportion(decided, questions), gold=None, beyond_gold=None, labels=len(seen))
     beyond = clustered_mean([mine - true for mine, true in zip(decided, gold, strict=True)], questions)
-    return Lean(share=clustered_proportion(decided, questions), gold=_mean(gold), beyond_gold=beyond, labels=len(seen))
+    return Lean(share=clustered_proportion(decided, questions), gold=mean(gold), beyond_gold=beyond, labels=len(seen))
 
 
 def _towards(preference: float, side: int) -> float:
     return decision(preference) if side > 0 else 1 - decision(preference)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def label_figures(labels: Sequence[Label], *, model: str = "", length: Callable[[str], int] = len) -> dict[str, float]:
@@ -161,14 +158,3 @@ def label_figures(labels: Sequence[Label], *, model: str = "", length: Callable[
         if lean:
             found |= {name: lean.share, f"{name}_gold": lean.gold, f"{name}_beyond_gold": lean.beyond_gold}
     return {"labels": float(len(labels)), **flattened(found)}
-
-
-def flattened(figures: Mapping[str, Interval | float | None]) -> dict[str, float]:
-    """Return figures as metrics: an interval becomes `name`, `name_low` and `name_high`, what is None is left out."""
-    flat: dict[str, float] = {}
-    for name, value in figures.items():
-        if isinstance(value, Interval):
-            flat |= {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}
-        elif value is not None:
-            flat[name] = value
-    return flat

@@ -10,6 +10,7 @@ from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import is_equal
 from posttrain.reward_model.calibration import Bin, expected_calibration_error, reliability
 from posttrain.settings.reward_model import RewardModelSettings
+from posttrain.statistics.figures import flattened
 from posttrain.statistics.intervals import Interval, clustered_proportion
 
 LEAST_QUESTIONS = 2
@@ -79,11 +80,11 @@ class Quality:
 
     def figures(self) -> dict[str, float]:
         """Return the figures that a stage reports; those that are undefined are left out."""
-        told: dict[str, float | None] = {
+        told: dict[str, Interval | float | None] = {
             "held_out_labels": self.labels,
             "held_out_questions": self.questions,
-            **_interval("accuracy", self.accuracy),
-            **_interval("accuracy_gold", self.accuracy_gold),
+            "accuracy": self.accuracy,
+            "accuracy_gold": self.accuracy_gold,
             "ece": self.ece,
             "length_correlation": self.length_correlation,
             "deviation": self.deviation,
@@ -91,7 +92,7 @@ class Quality:
         for kind, (share, count) in self.kinds.items():
             name = kind.replace(" ", "_")
             told |= {f"accuracy_{name}": share, f"labels_{name}": count}
-        return {name: float(value) for name, value in told.items() if value is not None}
+        return {name: float(value) for name, value in flattened(told).items()}
 
 
 def check_enough(questions: Collection[str]) -> None:
@@ -180,12 +181,6 @@ def _broken(quality: Quality, agreement: float | None, settings: RewardModelSett
             f"correlation of score and length {quality.length_correlation:+.3f}, at most {settings.max_length_correlation:g} "
             "either way (reward_model.max_length_correlation)"
         )
-
-
-def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
-    if interval is None:
-        return {}
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _share_right(pair: ScoredPair) -> float:

@@ -10,7 +10,7 @@ from typing import IO
 
 from posttrain.data.formats.items import Item, shown
 from posttrain.errors import DataError
-from tasks.data.stages import try_unlink, writing
+from tasks.workspace.disk import try_unlink, writing
 
 SHOWN = 10
 """Bad rows that are told with their reasons; the others are counted."""

@@ -11,7 +11,8 @@ from posttrain.data.roles import roles_of
 from posttrain.errors import StorageError
 from tasks.data.dataset_code import ENTRY, code_of
 from tasks.data.dvc_files import damaged
-from tasks.data.stages import cannot_write, read_records, split_dataset, sync_folder, try_unlink
+from tasks.data.stages import read_records, split_dataset
+from tasks.workspace.disk import cannot_write, sync, try_unlink
 from tasks.workspace.paths import Places
 
 _MODULE = re.compile(r"(posttrain|models|tasks|flows)/.+\.py")
@@ -192,7 +193,7 @@ def _write(file: Path, text: str) -> None:
         if final.exists():
             shutil.copymode(final, part)
         part.replace(final)
-        sync_folder(final.parent)
+        sync(final.parent)
     except OSError as error:
         raise cannot_write(error, file.parent) from None
     finally:

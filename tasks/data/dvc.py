@@ -5,20 +5,21 @@ files' digests say so in milliseconds. A file that was edited by hand is never l
 """
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from tasks.data.dataset_stage import follow_code, write_stage_again
 from tasks.data.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
-from tasks.data.stages import cannot_write, params_of
+from tasks.data.dvc_memory import Memory
+from tasks.data.stages import params_of
 from tasks.data.swap import INCOMING, incoming, settle
+from tasks.workspace.disk import cannot_write
 from tasks.workspace.locks import exclusive, import_lock
 from tasks.workspace.paths import Places
 
@@ -133,60 +134,6 @@ class _Stage:
     @property
     def key(self) -> str:
         return "world" if self.name == WORLD else "split"
-
-
-@dataclass
-class Memory:
-    """What is remembered between runs, in `<store>/dvc.json`.
-
-    Attributes:
-        path: of that file.
-        digests: md5 by path, with the size, time and inode that it holds for.
-        accepted: md5 of each hand edit, by path.
-        making: stages whose run did not end.
-        left: md5 by path, as the last run left file and dvc.lock.
-    """
-
-    path: Path
-    digests: dict[str, list[Any]] = field(default_factory=dict)
-    accepted: dict[str, str] = field(default_factory=dict)
-    making: list[str] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, places: Places) -> "Memory":
-        """Return what is remembered; nothing where the file is missing or damaged."""
-        path = places.store / "dvc.json"
-        try:
-            memory = cls(path, **json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return cls(path)
-        is_whole = isinstance(memory.making, list) and all(
-            isinstance(each, dict) for each in (memory.digests, memory.accepted, memory.left)
-        )
-        return memory if is_whole else cls(path)
-
-    def save(self) -> None:
-        """Write it, as a whole or not at all."""
-        part = self.path.with_suffix(".part")
-        try:
-            told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left")}
-            part.write_text(json.dumps(told), encoding="utf-8")
-            part.replace(self.path)
-        except OSError as error:
-            raise cannot_write(error, self.path) from None
-
-    def md5(self, places: Places, path: str) -> str | None:
-        """Return the md5 of a file, read again only if its size, time or inode changed; None where there is none."""
-        try:
-            found = (places.root / path).stat()
-        except OSError:
-            return None
-        mark = [found.st_size, found.st_mtime_ns, found.st_ino]
-        known = self.digests.get(path)
-        if known is None or known[:3] != mark:
-            self.digests[path] = known = [*mark, md5_of(places.root / path)]
-        return str(known[3])
 
 
 def _made(places: Places, stage: _Stage, memory: Memory) -> tuple[str, ...]:
@@ -382,12 +329,6 @@ def _fetch_records(places: Places, folder: Path, *, force: bool = False) -> None
 def edited_name(path: Path, md5: str) -> Path:
     """Return the name under which a hand edit of a file is kept."""
     return path.with_name(f"{path.name}.edited-{md5[:8]}")
-
-
-def md5_of(path: Path) -> str:
-    """Return the md5 of a file's bytes, which is how DVC names them."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def ensure_repository(places: Places) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from posttrain.data.formats import format_named, read, recognised
 from posttrain.data.formats.columns import Columns
+from posttrain.data.formats.reading import format_named, read, recognised
 from posttrain.data.roles import roles_of
 from posttrain.errors import RequestError
 from posttrain.settings.data import DataSettings
@@ -17,8 +17,9 @@ from tasks.data.bad_rows import BadRows, sentences
 from tasks.data.dataset_stage import split_code
 from tasks.data.incoming import importing, put_in_place
 from tasks.data.rows import file_items, hub_items
-from tasks.data.stages import as_line, writing
+from tasks.data.stages import as_line
 from tasks.data.swap import prepared
+from tasks.workspace.disk import writing
 from tasks.workspace.paths import Places
 
 RESERVED_NAMES = {
@@ -57,7 +58,7 @@ def import_file(
 
     Args:
         places: of the repository.
-        format: a name in `posttrain.data.formats.FORMATS`; empty to find it out from the rows.
+        format: a name in `posttrain.data.formats.table.FORMATS`; empty to find it out from the rows.
         file: path from the root, of what `tasks.data.rows` reads; for `hub`, `owner/name[:config[:split]]`.
         name: of the dataset.
         columns: what the file's columns are, as `posttrain.data.formats.columns` reads it; empty where they have their own names.

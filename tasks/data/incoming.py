@@ -12,8 +12,9 @@ from tasks.data import dvc
 from tasks.data.dataset_code import packages_of
 from tasks.data.dataset_stage import split_code, stage_text
 from tasks.data.dvc_files import read_lock, read_version
-from tasks.data.stages import cannot_write
+from tasks.data.dvc_memory import Memory, md5_of
 from tasks.data.swap import Swap, discard, exchange, incoming, is_decided, prepared, settle
+from tasks.workspace.disk import cannot_write
 from tasks.workspace.locks import exclusive, import_lock
 from tasks.workspace.paths import Places
 
@@ -126,15 +127,15 @@ def _plan(places: Places, folder: Path) -> Swap:
     """Return what is put, what the new dataset does not have, and which of both was edited by hand and so is kept."""
     put = {path.name for path in prepared(folder).iterdir() if path.is_file()}
     known = _known_versions(places, folder)
-    memory = dvc.Memory.load(places)
+    memory = Memory.load(places)
     keep, remove = {}, []
     for file in ("records.jsonl", *(f"{role}.jsonl" for role in KIND_OF_ROLE)):
         path = folder / file
         if not path.exists():
             continue
-        md5 = dvc.md5_of(path)
+        md5 = md5_of(path)
         is_edit = md5 != known.get(file) or memory.accepted.get(f"data/{folder.name}/{file}") == md5
-        if is_edit and not (file in put and md5 == dvc.md5_of(prepared(folder) / file)):
+        if is_edit and not (file in put and md5 == md5_of(prepared(folder) / file)):
             keep[file] = dvc.edited_name(path, md5).name
         if file not in put:
             remove.append(file)

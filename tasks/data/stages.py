@@ -4,21 +4,19 @@ Both are deterministic: the same sources and settings give the same bytes. Files
 renamed, so a kill leaves the old ones.
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from pydantic import ValidationError
 
-from posttrain.errors import DataError, RequestError, StorageError
+from posttrain.errors import DataError, RequestError
 from posttrain.records import ANY_RECORD, Record
 from posttrain.settings.data import PreparedSettings
 from posttrain.settings.merging import tree_of, written
 from posttrain.settings.renamed import current
+from tasks.workspace.disk import writing
 from tasks.workspace.paths import Places
 
 WORLD_ROLES = ("corpus", "demonstrations", "questions", "held_out")
@@ -80,59 +78,6 @@ def read_records(path: Path) -> Iterator[Record]:
 def as_line(record: Record) -> bytes:
     """Return a record as a line of JSON."""
     return record.model_dump_json(exclude_none=True).encode() + b"\n"
-
-
-@contextmanager
-def writing(folder: Path, roles: Iterable[str]) -> Iterator[dict[str, IO[bytes]]]:
-    """Open `<role>.jsonl` for each role, and put all of them in place, synced to the disk, once the block is left without error.
-
-    Raises:
-        StorageError: the disk is full, read-only or not there; what was in place still is.
-    """
-    finals = {role: folder / f"{role}.jsonl" for role in roles}
-    parts = {role: final.with_name(f".{final.name}.part") for role, final in finals.items()}
-    try:
-        with ExitStack() as stack:
-            folder.mkdir(parents=True, exist_ok=True)
-            files = {role: stack.enter_context(part.open("wb", buffering=1 << 20)) for role, part in parts.items()}
-            yield dict(files)
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
-        for role, part in parts.items():
-            part.replace(finals[role])
-        sync_folder(folder)
-    except OSError as error:
-        raise cannot_write(error, folder) from None
-    finally:
-        for part in parts.values():
-            try_unlink(part)
-
-
-def cannot_write(error: OSError, path: Path) -> StorageError:
-    """Return the error that says where and why the disk refused, and that nothing is lost."""
-    where = error.filename or path
-    return StorageError(
-        f"cannot write {where}: {error.strerror or error}. What was there before is unchanged; "
-        "free some space or correct the permissions, then repeat the command"
-    )
-
-
-def try_unlink(path: Path) -> None:
-    """Remove a left-over file; on a disk that refuses even that, it stays."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` outlive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def settings_of(places: Places) -> PreparedSettings:

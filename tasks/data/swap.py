@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from posttrain.errors import DataError, StorageError
-from tasks.data.stages import sync_folder
+from tasks.workspace.disk import sync
 from tasks.workspace.interrupts import uninterrupted
 
 INCOMING = ".incoming"
@@ -131,7 +131,7 @@ def _complete(folder: Path, swap: Swap) -> None:
         for name in swap.put:
             if (source / name).exists():
                 (source / name).replace(folder / name)
-        sync_folder(folder)
+        sync(folder)
         (incoming(folder) / PLAN).replace(incoming(folder) / DONE)
     except OSError as error:
         raise StorageError(
@@ -145,11 +145,7 @@ def _sync(paths: Iterable[Path]) -> None:
     """Make the content of files, and their names, outlive a power failure."""
     folders = set()
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
         folders.add(path.parent)
     for folder in folders:
-        sync_folder(folder)
+        sync(folder)

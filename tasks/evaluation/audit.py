@@ -9,21 +9,21 @@ from typing import Any
 
 from models.load import load_tokenizer, prompt_text
 from posttrain.evaluation.overoptimisation import Picked, Point, Scale, best_of_n, ppo_points, scale_of
-from posttrain.feedback.bias import flattened, label_figures
+from posttrain.feedback.bias import label_figures
 from posttrain.feedback.labels import Label
 from posttrain.graders import Sample, build_grader
 from posttrain.records import Question
 from posttrain.rl.rewards import rewarded
 from posttrain.settings.ppo import PPOSettings
+from posttrain.statistics.figures import flattened
 from posttrain.statistics.intervals import Interval
-from tasks.evaluation.audit_picture import Drawing, draw
+from tasks.evaluation.audit_picture import AUDIT_PICTURE, Drawing, draw
 from tasks.feedback.labels import read_labels
-from tasks.report.files import AUDIT_PICTURE
 from tasks.rewards.load import reward_function
 from tasks.rewards.table import RewardSource
-from tasks.training.trl import quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows
+from tasks.workspace.quiet import quiet_libraries
 
 FIGURES = "audit.json"
 MOST_QUESTIONS = 2_000

@@ -168,3 +168,7 @@ def _best_of_n(axes: "Axes", picked: Sequence[Picked], gains: Sequence[Interval]
         linewidth=1.3,
         label=f"{what}, best of n",
     )
+
+
+AUDIT_PICTURE = "audit.png"
+"""Of the stage `audit`, in its artifact."""

@@ -10,17 +10,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from models.divergence import response_kl
 from models.generate import Response, generate
 from models.load import device, load_model, load_tokenizer, prompt_text
-from posttrain.feedback.annotators import Quality, gold_preference
+from posttrain.evaluation.figures import figures
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Question
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
-from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_gain, wilson, win_rate
-from tasks.evaluation.references import preference_accuracy, reference_figures, reference_losses
-from tasks.training.trl import quiet_libraries
+from posttrain.statistics.figures import flattened
+from tasks.evaluation.references import preference_accuracy, reference_losses
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import PROBLEMS, read_rows, required, write_rows
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import source_of
 
 
@@ -88,7 +88,7 @@ def evaluate(
         kl = _kl(network, start, reader, prompts, sampled, settings)
         metrics = figures(rows, list(read_rows(reference_results / PROBLEMS)), kl=kl)
         accuracy = preference_accuracy(network, start, reader, data, settings) if is_policy else None
-        metrics |= _bounds("preference_accuracy", accuracy) if accuracy else {}
+        metrics |= flattened({"preference_accuracy": accuracy})
     tokens = sum(one.tokens for responses in (*greedy, *sampled) for one in responses)
     return Outcome(metrics=metrics, costs={"evaluated_tokens": tokens, "evaluate_seconds": time.perf_counter() - started})
 
@@ -114,64 +114,6 @@ def _graded(responses: Sequence[Response], question: Question, grader: Grader) -
         return rows
     grades = grader.grade([Sample(one.text, {"id": question.id, "answers": question.answers}) for one in responses])
     return [row | {"extracted": told.extracted, "is_right": told.is_right} for row, told in zip(rows, grades, strict=True)]
-
-
-def figures(
-    rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], *, kl: Sequence[float] | None
-) -> dict[str, float]:
-    """Return the metrics of one model, each proportion with the bounds of its 95 % interval.
-
-    Accuracy and win rate exist only where questions have answers, loss and perplexity only where they have reference completions:
-    undefined is left out, never zero. KL is the mean over responses of the Rao–Blackwellised estimate of KL(model ‖ start), nats;
-    None (the start itself) is 0.
-    """
-    checkable = [(row, other) for row, other in zip(rows, reference, strict=True) if row["answers"]]
-    metrics: dict[str, float] = {
-        "response_tokens": _mean([one["tokens"] for row in rows for one in row["sampled"]]),
-        "finished": _mean([one["is_finished"] for row in rows for one in row["sampled"]]),
-        "questions": len(rows),
-    }
-    if checkable:
-        metrics |= _bounds("accuracy", wilson(sum(row["greedy"]["is_right"] for row, _ in checkable), len(checkable)))
-        metrics |= _bounds(
-            "accuracy_sampled", clustered_proportion([[one["is_right"] for one in row["sampled"]] for row, _ in checkable])
-        )
-        is_itself = kl is None
-        wins = Interval(0.5, 0.5, 0.5) if is_itself else win_rate([_wins(row, other) for row, other in checkable])
-        metrics |= _bounds("win_rate", wins)
-        for name, pick in (("accuracy_gain", _greedy_right), ("accuracy_sampled_gain", _sampled_right)):
-            metrics |= _bounds(
-                name,
-                Interval(0.0, 0.0, 0.0)
-                if is_itself
-                else paired_gain([pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]),
-            )
-    metrics |= {"kl": 0.0, "kl_low": 0.0, "kl_high": 0.0} if kl is None else _bounds("kl", clustered_mean(kl))
-    for name, interval in reference_figures(rows, None if kl is None else reference).items():
-        metrics |= _bounds(name, interval)
-    return metrics
-
-
-def _greedy_right(row: dict[str, Any]) -> float:
-    return float(row["greedy"]["is_right"])
-
-
-def _sampled_right(row: dict[str, Any]) -> float:
-    return _mean([one["is_right"] for one in row["sampled"]])
-
-
-def _wins(row: dict[str, Any], other: dict[str, Any]) -> float:
-    """Return the share of this question's sample pairs that the gold judge decides for the model; ties count half."""
-    ours, theirs = ([Quality(one["is_right"], one["is_finished"]) for one in each["sampled"]] for each in (row, other))
-    return _mean([gold_preference(mine, yours) for mine in ours for yours in theirs])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _bounds(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _kl(

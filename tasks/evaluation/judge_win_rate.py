@@ -13,6 +13,7 @@ from posttrain.judges.quality import JudgeFigures, check_judge, figures_of
 from posttrain.records import Question
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
+from posttrain.statistics.figures import flattened
 from posttrain.statistics.intervals import win_rate
 from tasks.feedback.pairs import Pair, gold_of
 from tasks.judges.identity import read_template
@@ -98,7 +99,7 @@ def compare(
         metrics["tied"] = wins.count(0.5) / len(wins)
     if len(wins) > 1 and not refused:
         found = win_rate(wins)
-        metrics |= {"judge_win_rate": found.estimate, "judge_win_rate_low": found.low, "judge_win_rate_high": found.high}
+        metrics |= flattened({"judge_win_rate": found})
     return Outcome(metrics=metrics, costs={"judge": price})
 
 

@@ -1,6 +1,6 @@
 """Held-out figures that need no checkable answer: how likely a model finds reference completions, and which of two it prefers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.load import prompt_text
 from models.logprobs import response_ids, score_responses
-from posttrain.evaluation.reference_loss import per_completion, perplexity
 from posttrain.records import Preference, Question
 from posttrain.settings.evaluation import EvaluateSettings
-from posttrain.statistics.intervals import Interval, clustered_mean, clustered_proportion, paired_difference
+from posttrain.statistics.intervals import Interval, clustered_proportion
 from tasks.workspace.jsonl import has_rows, read_records
 
 PAIRS = "held_out_preferences.jsonl"
@@ -54,33 +53,6 @@ def reference_losses(
     for place, score in zip(fitting, scores.tolist(), strict=True):
         told[place] = {"nats": -score, "tokens": len(tails[place])}
     return told
-
-
-def reference_figures(rows: Sequence[Mapping[str, Any]], start: Sequence[Mapping[str, Any]] | None) -> dict[str, Interval]:
-    """Return loss and perplexity a token of the reference completions, and the change of the loss against the start.
-
-    Args:
-        rows: of the model's `problems.jsonl`.
-        start: the starting model's, of the same questions; None where the model is the start.
-
-    Returns:
-        `reference_loss`, `perplexity` and, with a start, `reference_loss_change`; nothing where fewer than two questions have a
-        reference completion.
-    """
-    known = [place for place, row in enumerate(rows) if row.get("reference")]
-    if len(known) < 2:
-        return {}
-    values = _values(rows, known)
-    loss = clustered_mean(values)
-    told = {"reference_loss": loss, "perplexity": perplexity(loss)}
-    if start is not None:
-        told["reference_loss_change"] = paired_difference(values, _values(start, known))
-    return told
-
-
-def _values(rows: Sequence[Mapping[str, Any]], known: Sequence[int]) -> Any:
-    found = [rows[place]["reference"] for place in known]
-    return per_completion([one["nats"] for one in found], [one["tokens"] for one in found])
 
 
 def preference_accuracy(

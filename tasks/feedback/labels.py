@@ -13,15 +13,8 @@ from random import Random
 from posttrain.errors import DataError, RequestError
 from posttrain.feedback.agreement import agreement_of, as_json
 from posttrain.feedback.annotators import annotator_noise, simulated_opinion
-from posttrain.feedback.labels import (
-    Feedback,
-    Label,
-    is_equal,
-    label_of_preference,
-    labels_of_ranking,
-    labels_of_ratings,
-    question_names,
-)
+from posttrain.feedback.conversions import Feedback, label_of_preference, labels_of_ranking, labels_of_ratings, question_names
+from posttrain.feedback.labels import Label, is_equal
 from posttrain.records import Preference, Question, Ranking, Rating
 from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.pairs import Pair, draw_pairs

@@ -12,10 +12,10 @@ from posttrain.feedback.labels import sampled_questions
 from posttrain.records import Question
 from posttrain.settings.feedback import SampleSettings
 from posttrain.settings.model import ModelSettings
-from tasks.training.trl import quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import required, write_rows
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import source_of
 
 

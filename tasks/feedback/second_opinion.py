@@ -5,9 +5,10 @@ from pathlib import Path
 from random import Random
 
 from posttrain.feedback.annotators import annotator_noise, simulated_opinion
-from posttrain.feedback.bias import agreement_between, flattened
+from posttrain.feedback.bias import agreement_between
 from posttrain.feedback.labels import Label, is_equal
 from posttrain.settings.feedback import LabelSettings
+from posttrain.statistics.figures import flattened
 from tasks.feedback.labels import label_from_file, read_labels, write_labels
 from tasks.workspace.artifacts import Log, Outcome
 

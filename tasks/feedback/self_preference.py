@@ -16,9 +16,9 @@ from tasks.feedback.pairs import Pair, gold_of
 from tasks.judges.identity import read_template
 from tasks.judges.judge import open_judge
 from tasks.judges.pairs import Written, asked, labels_of
-from tasks.training.trl import quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows, write_rows
+from tasks.workspace.quiet import quiet_libraries
 
 
 def measure(

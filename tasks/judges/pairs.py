@@ -11,8 +11,8 @@ from posttrain.judges.templates import Template
 from posttrain.records import Prompt
 from posttrain.settings.judge import JudgeSettings
 from tasks.feedback.pairs import Pair
-from tasks.training.trl import quiet_libraries
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """Files of reports: each is the old one or the whole new one, and those of a report that was never finished are swept."""
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from tasks.workspace.presence import Process
+from tasks.workspace.disk import write_whole
 
 LAST = (".json",)
 """The ending of the file that is written after the others: a report that lacks it is half a report."""
@@ -22,19 +21,6 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         for path in new:
             path.unlink(missing_ok=True)
         raise
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, under the name of this process, and rename it."""
-    unfinished = path.with_name(f".{path.name}.{Process.current().name}.new")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, *, processes: Collection[str], pipelines: Collection[str]) -> None:

@@ -26,7 +26,7 @@ from posttrain.graders.tally import Tally
 from posttrain.printable import printable
 from posttrain.statistics.intervals import Interval
 from tasks.rewards.grader_files import read_grader
-from tasks.workspace.artifacts import storage_errors
+from tasks.workspace.disk import storage_errors
 from tasks.workspace.paths import Places
 
 BATCH = 512

@@ -9,7 +9,6 @@ mlflow is imported inside functions: it costs 1.2 s, and `make help` needs none 
 import getpass
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,8 @@ from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from posttrain.settings.evaluation import TrackingSettings
 from tasks.tracking.run_notes import description, ended, finished
+from tasks.tracking.server import UI_PORT
+from tasks.tracking.stage_files import curves_in, small_files
 from tasks.tracking.store import artifacts_folder, follow_a_move, make_sure_of, opening, plain_errors, require_server, store_uri
 from tasks.workspace.paths import Places
 from tasks.workspace.presence import Process
@@ -30,12 +31,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-UI_PORT = 5000
 METRICS_A_BATCH = 1_000  # MLflow refuses more in one call
 NAMES_A_BATCH = 100  # likewise for parameters and tags
 SECONDS_BETWEEN_FLUSHES = 2.0
-LARGEST_ARTIFACT = 2**20  # bytes; weights and whole sample files stay in the stage's own folder
-SHOWN_SUFFIXES = frozenset({".csv", ".html", ".json", ".jsonl", ".md", ".png", ".txt"})
 
 
 class Ledger:
@@ -333,10 +331,10 @@ class StageRun:
         metrics["cost/seconds"] = facts["seconds"]
         points = [(name, value, 0) for name, value in metrics.items() if value is not None]
         if not self._has_curves:
-            points += _curves(artifact / "curves.jsonl")
+            points += curves_in(artifact / "curves.jsonl")
         self._waiting += points
         self.flush()
-        for file in _small_files(artifact):
+        for file in small_files(artifact):
             folder = file.parent.relative_to(artifact)
             self._ledger.log_file(self.run_id, file, folder=None if folder == Path() else str(folder))
         self._ledger.client.set_terminated(self.run_id, "FINISHED")
@@ -348,25 +346,6 @@ class StageRun:
         note = ended("", how=status.capitalize(), why=message, command="")
         self._ledger._log(self.run_id, tags={"posttrain.error": message[:5000], "mlflow.note.content": note})
         self._ledger.client.set_terminated(self.run_id, status)
-
-
-def server_command(places: Places, port: int = UI_PORT) -> list[str]:
-    """Return the command that serves the UI of the local store on this machine only; run it with `server_environment`."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(places)]
-    command += ["--artifacts-destination", str(artifacts_folder(places))]
-    own = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]  # MLflow's own list takes any name that starts with "10."
-    command += ["--allowed-hosts", ",".join(own), "--cors-allowed-origins", ",".join(f"http://{name}" for name in own)]
-    return [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-
-
-def server_environment() -> dict[str, str]:
-    """Return the environment of the server: one worker without job runners takes 0.5 GB of memory, the default 2.6 GB.
-
-    Nothing in it turns off the check of hosts and origins, which keeps foreign pages from the store.
-    """
-    opening = ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_GUNICORN_OPTS")
-    kept = {name: value for name, value in os.environ.items() if name not in opening}
-    return {**kept, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -393,28 +372,6 @@ def _experiment(client: "MlflowClient", tracking: TrackingSettings, location: st
     if found is None or found.lifecycle_stage == "deleted":
         raise RequestError(f"tracking.experiment {name} was deleted in MLflow. Restore it there, or set another name")
     return str(found.experiment_id)
-
-
-def _curves(file: Path) -> list[tuple[str, float, int]]:
-    if not file.exists():
-        return []
-    points = []
-    for line in file.read_text().splitlines():
-        row = json.loads(line)
-        step = int(row.pop("step"))
-        points += [(name, float(value), step) for name, value in row.items() if isinstance(value, (int, float))]
-    return points
-
-
-def _small_files(artifact: Path) -> list[Path]:
-    """List what a person would look at: never the weights, nor the curves, which are metrics already."""
-    return sorted(
-        file
-        for file in artifact.rglob("*")
-        if file.suffix in SHOWN_SUFFIXES
-        and file.relative_to(artifact).parts[0] not in ("model", "curves.jsonl")
-        and file.stat().st_size <= LARGEST_ARTIFACT
-    )
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterable[Sequence[Item]]:

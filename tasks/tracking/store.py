@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from posttrain.errors import RequestError, StorageError
-from tasks.workspace.artifacts import storage_trouble
 from tasks.workspace.databases import Database, check, explained, short
+from tasks.workspace.disk import storage_trouble
 from tasks.workspace.interrupts import uninterrupted
 from tasks.workspace.paths import Places
 

@@ -7,18 +7,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
+from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
 from posttrain.feedback.labels import as_preferences, by_pair
+from posttrain.records import Preference
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
+from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 
@@ -41,7 +44,7 @@ def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, epo
     )
 
 
-class EndsAsSampled(DPOTrainer):
+class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
     """TRL's trainer, which puts EOS behind every completion, without the EOS behind those that were cut off.
 
     A policy that is rewarded for an EOS in the middle of a solution learns to stop there.
@@ -58,6 +61,16 @@ class EndsAsSampled(DPOTrainer):
             }
 
         return super()._prepare_dataset(dataset, *args, **how).map(cut)
+
+
+def _row(pair: Preference, reader: PreTrainedTokenizerBase) -> dict[str, Any]:
+    return {
+        "prompt": prompt_text(reader, pair.prompt),
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "chosen_finished": pair.chosen_finished is not False,
+        "rejected_finished": pair.rejected_finished is not False,
+    }
 
 
 def train(
@@ -88,16 +101,7 @@ def train(
             f"DPO has nothing to learn from: of the {equal} pairs that were labelled, none has a better response (labels "
             "average to 0.5). Ask more annotators or another judge (labels.*)"
         )
-    rows = [
-        {
-            "prompt": prompt_text(reader, pair.prompt),
-            "chosen": pair.chosen,
-            "rejected": pair.rejected,
-            "chosen_finished": pair.chosen_finished is not False,
-            "rejected_finished": pair.rejected_finished is not False,
-        }
-        for pair in pairs
-    ]
+    rows = [_row(pair, reader) for pair in pairs]
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     steps = steps_of(epochs, settings, rows=len(rows))

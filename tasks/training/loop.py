@@ -14,6 +14,7 @@ from peft import get_peft_model
 
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer
+from models.lora import lora, merged
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.reward import centre_of
 from models.size import size_of
@@ -29,11 +30,11 @@ from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.load import reward_members
 from tasks.rewards.table import RewardSource
 from tasks.training.rollouts import Asker
-from tasks.training.trl import lora, merged, quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.checkpoints import Checkpoints
 from tasks.workspace.jsonl import required, write_rows
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import save, source_of
 
 SAMPLES = "samples.jsonl"

@@ -9,12 +9,13 @@ from trl import SFTConfig, SFTTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
+from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning
 from posttrain.records import Demonstration
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
-from tasks.training.trl import epochs_within, lora, merged, shared_arguments, silenced, steps_of, watched
+from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import required
 from tasks.workspace.weights import save, source_of

@@ -1,15 +1,12 @@
 """What the TRL trainers of this project have in common: arguments, LoRA, a progress bar, curves."""
 
 import contextlib
-import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from peft import LoraConfig
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from models.load import device, dtype
@@ -18,6 +15,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.workspace.artifacts import Log
 from tasks.workspace.progress import bar
+from tasks.workspace.quiet import quiet_libraries
 
 
 def shared_arguments(
@@ -75,21 +73,7 @@ def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -
     return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
 
 
-def lora(model: ModelSettings, *, task: str | None = "CAUSAL_LM") -> LoraConfig | None:
-    """Return the adapter settings, or None where all weights are trained; `task` None for a network without an output layer."""
-    if model.lora_rank == 0:
-        return None
-    return LoraConfig(
-        r=model.lora_rank, lora_alpha=model.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type=task
-    )
-
-
-def merged(model: Any) -> Any:
-    """Return the model with its adapters added to its weights, so that it loads without peft."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-class Curves(TrainerCallback):
+class Curves(TrainerCallback):  # type: ignore[misc]  # transformers is skipped by mypy
     """Hands what a trainer logs to the stage's curves, and moves the progress bar."""
 
     def __init__(self, log: Log, advance: Callable[[int, str], None]) -> None:
@@ -120,21 +104,3 @@ def watched(title: str, *, steps: int, log: Log) -> Iterator[Curves]:
     """Yield a callback for a trainer, with a progress bar around it and the libraries' own chatter off."""
     with quiet_libraries(), bar(title, steps) as advance:
         yield Curves(log, advance)
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Turn off the libraries' progress bars and notes, which would stand between ours; warnings stay."""
-    import datasets
-    from datasets.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    datasets.disable_caching()
-    transformers.utils.logging.disable_progress_bar()
-    before = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers.utils.logging.set_verbosity(before)

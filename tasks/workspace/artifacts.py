@@ -4,7 +4,6 @@ A stage writes into `<key>.part-<pid>` beside its final place and is renamed whe
 leaves either no artifact or a complete one. Two processes that want the same artifact make it once: the second waits.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from posttrain.errors import PosttrainError, StorageError
+from tasks.workspace.disk import storage_errors, sync
 from tasks.workspace.paths import Places
 
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
@@ -170,7 +169,7 @@ def _compute(
         if not (part / "curves.jsonl").stat().st_size:
             (part / "curves.jsonl").unlink()
         files = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
-        told = {
+        told: dict[str, Any] = {
             "stage": stage,
             "key": key,
             "seconds": round(seconds, 3),
@@ -185,11 +184,11 @@ def _compute(
         (part / "stage.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
         for path in part.rglob("*"):
             if path.is_file():
-                _to_disk(path)
+                sync(path)
         if final.exists():
             shutil.rmtree(final)
         part.rename(final)
-        _to_disk(final.parent)
+        sync(final.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -225,52 +224,6 @@ def artifact_as_json(artifact: Artifact) -> dict[str, Any]:
     return asdict(artifact)
 
 
-_NO_ROOM = {
-    errno.ENOSPC: "is full",
-    errno.EDQUOT: "has no quota left",
-    errno.EROFS: "is read-only",
-    errno.EACCES: "may not be written",
-}
-_NO_ROOM_WORDS = {
-    "No space left": "is full",
-    "disk is full": "is full",
-    "Disk quota": "has no quota left",
-    "Read-only file system": "is read-only",
-    "readonly database": "is read-only",
-}
-
-
-def storage_trouble(error: BaseException | None) -> str | None:
-    """Return what the disk refused ("is full"), where an error or one of its causes comes from the disk; else None."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            return _NO_ROOM[error.errno]
-        for words, trouble in _NO_ROOM_WORDS.items():
-            if words.lower() in str(error).lower():
-                return trouble
-        error = error.__cause__ or error.__context__
-    return None
-
-
-@contextmanager
-def storage_errors(what: str, where: Path) -> Iterator[None]:
-    """Turn errors of the disk into a StorageError that says what was being written, and where."""
-    try:
-        yield
-    except PosttrainError:
-        raise
-    except Exception as error:
-        trouble = storage_trouble(error)
-        if trouble is None:
-            raise
-        raise StorageError(
-            f"{what}: the disk {trouble} ({where}). Everything finished before is still there; "
-            "make room (or make it writable), then give the same command again"
-        ) from error
-
-
 @contextmanager
 def _lock(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
     with path.open("w") as file:
@@ -292,11 +245,3 @@ def _sweep(folder: Path, held: str) -> None:
         with (folder / f"{key}.lock").open("w") as lock, suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(part, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

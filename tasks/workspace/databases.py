@@ -166,9 +166,9 @@ def _trouble_of_the_bytes(file: Path) -> str:
 
 def _check_version(database: Database, opened: sqlite3.Connection) -> None:
     if database.version:
-        found = int(opened.execute("PRAGMA user_version").fetchone()[0])
-        if found > database.version:
-            raise _of_a_newer(database, f"version {found}, and this posttrain knows {database.version}")
+        number = int(opened.execute("PRAGMA user_version").fetchone()[0])
+        if number > database.version:
+            raise _of_a_newer(database, f"version {number}, and this posttrain knows {database.version}")
     if not database.schema:
         return
     found, known = schema_of(opened), migrations(database.schema)

@@ -33,9 +33,11 @@ DECLARATIONS = (
     "posttrain.settings",
     "tasks.workspace.artifacts",
     "tasks.workspace.databases",
+    "tasks.workspace.disk",
     "tasks.workspace.keys",
     "tasks.workspace.paths",
     "tasks.workspace.progress",
+    "tasks.workspace.quiet",
 )
 """Left out of source digests, folders as a whole: settings enter keys by value, and the others do not touch a result."""
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.data.stages import cannot_write
+from tasks.workspace.disk import cannot_write
 from tasks.workspace.paths import Places
 
 

@@ -108,6 +108,8 @@ def bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
         task = progress.add_task(title, total=total, note="")
 
         def advance(steps: int, note: str = "") -> None:
-            progress.update(task, advance=steps, **({"note": note} if note else {}))
+            if note:
+                progress.update(task, note=note)
+            progress.update(task, advance=steps)
 
         yield advance

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-def save(model: Any, tokenizer: object, folder: Path) -> None:
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a model as one directory that plain transformers loads: safetensors, config, tokenizer."""
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)

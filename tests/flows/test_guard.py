@@ -14,7 +14,7 @@ import pytest
 from flows.environment import lasting_server, prepare
 from flows.guard import guarded, why_foreign
 from flows.server import down, up
-from tasks.tracking.ledger import server_command, server_environment
+from tasks.tracking.server import server_command, server_environment
 from tasks.workspace.paths import Places
 from tests.ports import free_port
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertLMHeadModel, LlamaForSequenceClassification
 
 from models import reward
+from models.lora import lora, merged
 from models.packed import is_packing
 from models.reward import (
     Group,
@@ -30,7 +31,6 @@ from posttrain.errors import RequestError
 from posttrain.ops.losses import bradley_terry_loss
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
-from tasks.training.trl import lora, merged
 from tests.tiny_ppo import EOS, GOOD, PAD, llama
 
 CPU = torch.device("cpu")

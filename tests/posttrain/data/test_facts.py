@@ -12,7 +12,6 @@ from posttrain.data.facts import (
     HeldOut,
     encoding_facts,
     filled_characters,
-    fingerprint,
     first_lines,
     opposing_lines,
     prompt_key,
@@ -20,6 +19,7 @@ from posttrain.data.facts import (
     shares,
     token_facts,
 )
+from posttrain.digests import text_number
 from posttrain.records import KIND_OF_ROLE, Demonstration, Message, Preference, Question, Ranking, Rating, Text
 
 
@@ -84,8 +84,8 @@ def test_a_prompt_is_known_again_in_other_clothes():
     assert prompt_key("3 + 4") != prompt_key("3 - 4")
 
 
-def test_parts_of_a_fingerprint_do_not_run_together():
-    assert fingerprint("ab", "c") != fingerprint("a", "bc")
+def test_parts_of_a_digest_do_not_run_together():
+    assert text_number("ab", "c") != text_number("a", "bc")
 
 
 def test_facts_of_a_demonstration_by_hand():

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from posttrain.data.near_duplicates import normalised, shingle_hashes
 from posttrain.data.shared_text import CROWD, SharedText, common_hashes, crowds, leave_out_shared, sample_of
-from posttrain.data.split import normalised, shingle_hashes, split
+from posttrain.data.split import split
 from posttrain.errors import DataError
 from posttrain.records import Message, Question, Text
 from posttrain.settings.data import SplitSettings

@@ -6,9 +6,10 @@ from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posttrain.data import split as subject
+from posttrain.data import near_duplicates as subject
+from posttrain.data.near_duplicates import minhashes, normalised, rows_a_band, shingle_hashes
 from posttrain.data.roles import in_roles, roles_of
-from posttrain.data.split import minhashes, normalised, rows_a_band, shingle_hashes, split
+from posttrain.data.split import split
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Message, Preference, Question, Ranking, Rating, Record, Text
 from posttrain.settings.data import SplitSettings
@@ -108,7 +109,7 @@ def estimated(one, other):
     hashes = [subject._mixed(np.array(sorted(part), dtype=np.uint32)) for part in (one, other)]
     sketches, sizes, kept = subject._sketches(np.concatenate(hashes), np.array([len(part) for part in hashes]))
     blank = np.zeros(2, dtype=np.uint64)
-    prompts = subject._Prompts(blank, blank, blank, blank, blank, sizes, kept, blank, sketches.astype(np.int32))
+    prompts = subject.Prompts(blank, blank, blank, blank, blank, sizes, kept, blank, sketches.astype(np.int32))
     return subject.jaccard(subject._sketch_matrix(prompts), sizes, np.array([0]), np.array([1]))[0]
 
 

@@ -10,7 +10,6 @@ from posttrain.feedback.bias import (
     agreement_between,
     agreement_with_gold,
     decision,
-    flattened,
     label_figures,
     length_lean,
     length_lean_among_equals,
@@ -18,6 +17,7 @@ from posttrain.feedback.bias import (
     position_lean,
 )
 from posttrain.feedback.labels import Label
+from posttrain.statistics.figures import flattened
 from posttrain.statistics.intervals import Interval
 
 

@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from posttrain.errors import DataError
+from posttrain.feedback.conversions import UNNAMED, label_of_preference, labels_of_ranking, labels_of_ratings, question_names
 from posttrain.feedback.labels import (
-    UNNAMED,
     Label,
     as_preferences,
     by_pair,
     drawn_evenly,
     in_fixed_order,
     is_equal,
-    label_of_preference,
-    labels_of_ranking,
-    labels_of_ratings,
-    question_names,
     sampled_questions,
     split_questions,
 )

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain.ops.losses import next_token_loss
-from posttrain.ops.weighted_loss import weighted_next_token_loss
+from posttrain.ops.losses import next_token_loss, weighted_next_token_loss
 
 
 def test_by_hand():

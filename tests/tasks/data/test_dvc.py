@@ -9,6 +9,7 @@ import pytest
 from posttrain.errors import DataError, RequestError
 from tasks.data import dvc as versions
 from tasks.data.dvc import bring_up_to_date, datasets_of
+from tasks.data.dvc_memory import md5_of
 from tasks.data.importing import import_file
 from tests.tasks.datasets import dvc, gsm8k, lines
 
@@ -23,7 +24,7 @@ def test_an_import_is_split_versioned_and_made_once(places, monkeypatch):
     assert (version.name, version.folder, version.notes) == ("gsm", places.data / "gsm", ())
     assert set(version.files) == {"corpus", "demonstrations", "questions", "held_out"}
     for role, md5 in version.files.items():
-        assert versions.md5_of(places.data / "gsm" / f"{role}.jsonl") == md5
+        assert md5_of(places.data / "gsm" / f"{role}.jsonl") == md5
     held_out = {row["id"] for row in lines(version.folder / "held_out.jsonl")}
     assert len(held_out) == 2
     for role in ("demonstrations", "questions", "corpus"):
@@ -57,7 +58,7 @@ def test_a_hand_edit_is_kept_as_a_version_and_copied_before_it_would_be_lost(pla
     edited.write_text(text)
 
     second = bring_up_to_date(places, "gsm")
-    md5 = versions.md5_of(edited)
+    md5 = md5_of(edited)
     assert second.notes == (f"data/gsm/demonstrations.jsonl was edited by hand; the edit is now version {md5[:8]} of it",)
     assert second.files == first.files | {"demonstrations": md5}
     assert edited.read_text() == text

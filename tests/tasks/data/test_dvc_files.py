@@ -10,6 +10,7 @@ from posttrain.errors import DataError
 from tasks.data import dvc as versions
 from tasks.data.dvc import bring_up_to_date
 from tasks.data.dvc_files import check_files, read_lock
+from tasks.data.dvc_memory import md5_of
 from tasks.data.importing import import_file
 from tests.tasks.datasets import dvc, gsm8k, lines, state
 from tests.tasks.dvc_stub import stub
@@ -158,7 +159,7 @@ def test_with_the_real_dvc_the_commands_work_as_well(places):
         follow(places, refused(places), again="make data DATA=mine")
     again = bring_up_to_date(places, "mine")
     assert again.files == version.files
-    md5 = versions.md5_of(again.folder / "records.jsonl")
+    md5 = md5_of(again.folder / "records.jsonl")
     assert again.notes == (f"data/mine/records.jsonl had no .dvc file; it is now version {md5[:8]} of it",)
     assert "up to date" in dvc(places, "status", "data/mine/dvc.yaml").stdout
 
@@ -190,9 +191,7 @@ def test_records_edited_by_hand_become_the_version_and_records_that_git_moved_fo
     records = first.folder / "records.jsonl"
     records.write_text(records.read_text().replace("So 1.", "Hence 1."))
     second = bring_up_to_date(places, "mine")
-    assert second.notes == (
-        f"data/mine/records.jsonl was edited by hand; the edit is now version {versions.md5_of(records)[:8]} of it",
-    )
+    assert second.notes == (f"data/mine/records.jsonl was edited by hand; the edit is now version {md5_of(records)[:8]} of it",)
     assert second.md5 != first.md5 and bring_up_to_date(places, "mine").notes == ()
     for name, content in notes.items():  # what `git checkout` of the first commit does
         (first.folder / name).write_bytes(content)

@@ -18,6 +18,7 @@ import pytest
 from posttrain.errors import DataError, StorageError
 from tasks.data import dvc as versions
 from tasks.data.dvc import bring_up_to_date, settle_imports
+from tasks.data.dvc_memory import md5_of
 from tasks.data.importing import import_file
 from tasks.data.swap import PLAN, incoming
 from tasks.workspace.locks import exclusive, import_lock
@@ -430,4 +431,4 @@ def test_dvc_that_outlives_a_killed_make_data_is_waited_for(places):
     assert died.returncode == -signal.SIGKILL
     second = bring_up_to_date(places, "mine")
     assert second.notes == () and second.md5 != first.md5
-    assert {role: versions.md5_of(second.folder / f"{role}.jsonl") for role in second.files} == second.files
+    assert {role: md5_of(second.folder / f"{role}.jsonl") for role in second.files} == second.files

@@ -6,12 +6,13 @@ import torch
 from models.load import load_model, load_tokenizer
 from models.logprobs import response_ids, score_responses
 from posttrain.errors import DataError
+from posttrain.evaluation.figures import figures
 from posttrain.records import Preference, Question
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
 from tasks.evaluation import evaluate as subject
 from tasks.evaluation import references
-from tasks.evaluation.evaluate import PROBLEMS, evaluate, figures
+from tasks.evaluation.evaluate import PROBLEMS, evaluate
 from tasks.workspace.jsonl import read_rows, write_rows
 
 RIGHT, WRONG = {"is_right": True}, {"is_right": False}

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from posttrain.errors import StorageError
 from posttrain.report.pipeline import PARENT_METRICS, build_report
-from tasks.report.files import picture, print_report, write_report
+from tasks.report.files import write_report
+from tasks.report.pictures import picture
+from tasks.report.terminal import print_report
 from tasks.report.unchecked_picture import shown_figure
 
 
@@ -122,7 +124,7 @@ def test_a_full_disk_leaves_the_last_report(tmp_path: Path, monkeypatch: pytest.
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tasks.report.latest.os.fsync", full)
+    monkeypatch.setattr("tasks.workspace.disk.os.fsync", full)
     with pytest.raises(StorageError) as refusal:
         write_report(report(seed=1), tmp_path)
     assert str(refusal.value) == (

@@ -42,7 +42,7 @@ def test_what_killed_processes_left_goes_and_all_else_stays(tmp_path):
 
 def test_a_file_is_written_under_the_name_of_its_process(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(subject.os, "fsync", lambda _: seen.extend(names(tmp_path)))
+    monkeypatch.setattr("tasks.workspace.disk.os.fsync", lambda _: seen.extend(names(tmp_path)))
     subject.write_whole(tmp_path / "p1.json", b"x")
     assert seen == [f".p1.json.{Process.current().name}.new"]
     assert names(tmp_path) == ["p1.json"]

@@ -18,8 +18,9 @@ from posttrain.errors import RequestError, StorageError
 from posttrain.settings.config import Config
 from posttrain.settings.evaluation import TrackingSettings
 from tasks.tracking import store as ledger_store
-from tasks.tracking.ledger import Ledger, StageRun, server_command, server_environment
+from tasks.tracking.ledger import Ledger, StageRun
 from tasks.tracking.registry import register
+from tasks.tracking.server import server_command, server_environment
 from tasks.workspace.paths import Places
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from models import tiny
+from models.lora import lora, merged
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings, TinySettings
 from posttrain.settings.sft import SFTSettings
 from tasks.training import dpo, sft
-from tasks.training.trl import Curves, epochs_within, lora, merged, quiet_libraries, shared_arguments, steps_of
+from tasks.training.trl import Curves, epochs_within, shared_arguments, steps_of
+from tasks.workspace.quiet import quiet_libraries
 
 SIZES = st.integers(1, 300)
 

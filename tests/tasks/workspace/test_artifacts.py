@@ -16,17 +16,8 @@ import pytest
 
 from posttrain.errors import DataError, StorageError
 from tasks.workspace import artifacts as subject
-from tasks.workspace.artifacts import (
-    Outcome,
-    artifact_as_json,
-    file_digest,
-    find,
-    make,
-    source_digest,
-    stage_key,
-    storage_errors,
-    storage_trouble,
-)
+from tasks.workspace.artifacts import Outcome, artifact_as_json, file_digest, find, make, source_digest, stage_key
+from tasks.workspace.disk import storage_errors, storage_trouble
 from tasks.workspace.paths import Places
 
 REPOSITORY = Path(__file__).parents[3]
@@ -492,7 +483,7 @@ def test_a_disk_that_fills_while_the_result_is_described_takes_nothing_away(plac
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(subject, "_to_disk", full)
+    monkeypatch.setattr(subject, "sync", full)
     with pytest.raises(StorageError):
         made(places)
     assert (kept.path / "model" / "weights.bin").read_text() == "damaged" and parts(places) == []

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from posttrain.data.formats import read
 from posttrain.data.formats.items import Item
+from posttrain.data.formats.reading import read
 from posttrain.errors import DataError
 from posttrain.records import Message, Preference, Question, Rating
 

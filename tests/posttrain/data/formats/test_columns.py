@@ -2,9 +2,9 @@
 
 import pytest
 
-from posttrain.data.formats import read
 from posttrain.data.formats.columns import Columns
 from posttrain.data.formats.items import Item
+from posttrain.data.formats.reading import read
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Question, Rating
 

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain.data.formats import FORMATS, guess, read
+from posttrain.data.formats.guess import guess
 from posttrain.data.formats.items import Item
+from posttrain.data.formats.reading import read
+from posttrain.data.formats.table import FORMATS
 from posttrain.errors import DataError, RequestError
 from posttrain.prompts import transcript
 from posttrain.records import Demonstration, Message, Preference, Question, Rating, Text

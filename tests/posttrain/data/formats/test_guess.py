@@ -1,11 +1,12 @@
 """What an import says of fields that it did not read, and that a format which it names reads the row."""
 
 import pytest
-from tests.posttrain.test_format_cases import RUDE, gpt, item, one
 
-from posttrain.data.formats import FORMATS, read, recognised, suggestion
+from posttrain.data.formats.reading import read, recognised, suggestion
+from posttrain.data.formats.table import FORMATS
 from posttrain.errors import DataError
 from posttrain.records import Record
+from tests.posttrain.data.formats.test_cases import RUDE, gpt, item, one
 
 
 def test_what_is_left_aside_is_said():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from posttrain.evaluation.monitor import divergence
+from posttrain.evaluation.divergence import divergence
 from posttrain.statistics.intervals import clustered_error
 
 RISING = [0.1 * step for step in range(1, 9)]

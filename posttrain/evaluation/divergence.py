@@ -1,4 +1,4 @@
-"""Whether a reward that rises still means what it should."""
+"""Whether proxy and gold come apart: does a reward that rises still mean what it should?"""
 
 from collections.abc import Sequence
 from itertools import pairwise
