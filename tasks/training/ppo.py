@@ -29,7 +29,7 @@ from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.rewards.load import reward_function, reward_members, within
+from tasks.rewards.load import reward_members, within
 from tasks.rewards.table import RewardSource
 from tasks.training.trl import lora, merged, quiet_libraries
 from tasks.workspace.artifacts import Log, Outcome
@@ -185,7 +185,7 @@ class _Asker:
         self.tokenizer = tokenizer
         self._settings = settings
         self._context = context
-        self._reward = reward_function(reward)
+        self._reward = reward.load()
         self._gold = build_grader("answer")
         self.name = reward.name
         # a judge has limits of its own (judge.timeout, judge.retries), which a slow server may need all of

@@ -20,7 +20,7 @@ from posttrain.records import Question
 from posttrain.rl.rewards import Rewards
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.rewards.table import RewardSource, reward_source
+from tasks.rewards.sources.table import KINDS, reward_source
 from tasks.training import ppo
 from tasks.workspace.artifacts import file_digest
 from tasks.workspace.jsonl import read_rows, write_rows
@@ -119,7 +119,8 @@ def test_the_stage_leaves_a_model_samples_curves_and_costs(tiny_world, tmp_path)
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_weights_of_an_undisturbed_one(tiny_world, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from tests.conftest import TinyWorld; from tests.tasks.test_ppo import train\n"
+        "import sys; from pathlib import Path\n"
+        "from tests.conftest import TinyWorld; from tests.tasks.training.test_ppo import train\n"
         "data, tokenizer, base, out, kept = map(Path, sys.argv[1:])\n"
         "import torch; torch.set_num_threads(1)\n"
         "train(TinyWorld(data=data, tokenizer=tokenizer, base=base), out, kept)"
@@ -191,8 +192,9 @@ def test_a_judge_may_take_its_time_and_another_reward_may_not(tiny_world, monkey
         time.sleep(0.3)
         return Rewards(values=[0.5] * len(records))
 
-    monkeypatch.setattr(ppo, "reward_function", lambda source: slow)
-    source = RewardSource(kind=kind, name="slow", digest="")
+    monkeypatch.setattr(KINDS[kind], "load", lambda source: slow)
+    given = {"judge": {"judge": None}, "python": {"module": "m", "function": "f", "text": ""}}
+    source = KINDS[kind](name="slow", **given[kind])
     settings = PPOSettings(reward_seconds=0.05)
     asker = ppo._Asker(
         questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context
