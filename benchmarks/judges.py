@@ -84,22 +84,27 @@ class Bench:
 
     def judged(self, judge: Path, mode: str) -> dict[str, Any]:
         """Return `judge.json` of the judge's labels in one mode."""
-        from tasks.judges.judge import label_with_judge
+        from tasks.feedback.sources.judge import label
+        from tasks.judges.load import JudgeSource
 
         out = self._folder(f"labels-{judge.name}-{mode}")
-        label_with_judge(
+        source = JudgeSource(
+            settings=self._config.judge.model_copy(update={"mode": mode, **NO_LIMITS}),
+            base=judge,
+            base_digest=judge.name,
+            templates=self._root / "data" / "judges",
+            cache=out / "cache",
+            **self._common,
+        )
+        label(
             out,
             _ignore,
             samples=self._samples,
-            base=judge,
-            labels=self._config.labels,
-            settings=self._config.judge.model_copy(update={"mode": mode, **NO_LIMITS}),
-            templates=self._root / "data" / "judges",
-            cache=out / "cache",
+            judge=source,
+            settings=self._config.labels,
             findings=out,
             model_uri="",
             seed=self._seed,
-            **self._common,
         )
         told: dict[str, Any] = json.loads((out / "judge.json").read_text(encoding="utf-8"))
         return told

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from flows.feedback import Feedback
 from flows.run import Run
-from posttrain.report.audit import WHO
 from posttrain.settings.config import Config
+from tasks.rewards.interface import RewardSource
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.keys import Contents, NotDeciding
 
@@ -36,14 +36,14 @@ def evaluate(run: Run, models: Mapping[str, Artifact], name: str, *, baseline: A
     )
 
 
-def run_audit(run: Run, trained: Artifact, feedback: Feedback) -> Artifact:
+def run_audit(run: Run, trained: Artifact, feedback: Feedback, reward: RewardSource) -> Artifact:
     """Hold what a method was rewarded by against gold, over how far it went."""
     config = run.config
     return run.stage(
         "audit",
         "tasks.evaluation.audit:audit",
         title=audit_title(config),
-        proxy_name=proxy_name(config, feedback),
+        proxy_name=reward.who,
         samples=feedback.samples,
         labels=feedback.labels,
         reward=feedback.reward_model,
@@ -57,12 +57,3 @@ def run_audit(run: Run, trained: Artifact, feedback: Feedback) -> Artifact:
 def audit_title(config: Config) -> str:
     """Return what stands over the audit's picture."""
     return f"{config.method} on {config.data.name}, seed {config.seed}"
-
-
-def proxy_name(config: Config, feedback: Feedback) -> str:
-    """Return what a method was rewarded by, in words; what is simulated is called so."""
-    if config.row.learns_from.reward == "judge":
-        return f"the AI judge ({config.judge.model})"
-    if not feedback.reward_model:
-        return config.ppo.reward
-    return f"reward model of {WHO[feedback.source]}"

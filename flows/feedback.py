@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from flows.judging import judge_arguments, practise_judge
+from flows.judging import judge_source
 from flows.run import Run
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Preference, Question
 from posttrain.settings.config import Config
+from tasks.feedback.sources.table import PAIRED, SOURCES, LabelSource
 from tasks.feedback.store import read_store, store_files
 from tasks.workspace.artifacts import Artifact, file_digest
 from tasks.workspace.jsonl import has_rows, required
@@ -15,8 +17,6 @@ from tasks.workspace.keys import NotDeciding
 
 FEEDBACK = ("preferences", "ratings", "rankings")
 """Roles of a dataset that labels can be made of."""
-PAIRED = ("pairs", "pairs_per_prompt", "budget")
-"""Settings of labels that decide which pairs are labelled, whoever labels them."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,11 @@ def label_source(config: Config, data: Path) -> str:
         raise RequestError(
             f"method {config.method} learns from a {wanted}, and labels.source={given} is none. For other labels: METHOD=rlhf"
         )
-    if given == "people" and not config.labels.file:
-        raise RequestError('labels.source=people needs the store of labels: SET="labels.source=people labels.file=labels.jsonl"')
     if given != "auto":
+        if SOURCES[given].needs_file and not config.labels.file:
+            raise RequestError(
+                f'labels.source={given} needs the store of labels: SET="labels.source={given} labels.file=labels.jsonl"'
+            )
         return given
     return wanted or ("dataset" if _brings_labels(data) else "simulated")
 
@@ -73,33 +75,32 @@ def question_share(config: Config, data: Path) -> float:
 
 def check_feedback(config: Config, data: Path) -> None:
     """Refuse before training what would fail after it: labels that nobody can give."""
-    source = label_source(config, data)
-    if source == "dataset":
+    source = SOURCES[label_source(config, data)]
+    if not source.is_sampled:
         if not _brings_labels(data):
             required(data, "preferences", Preference, why="labels.source=dataset takes labels from")
         return
     questions = required(data, "questions", Question, why="responses are sampled for")
-    if source == "simulated" and not any(one.answers for one in questions):
+    if source.needs_answers and not any(one.answers for one in questions):
         raise DataError(
             f"{config.data.name} has neither preferences nor answers, so nobody can tell which of two samples is better. "
             "Import preferences, or questions with answers"
         )
-    if config.labels.file and source in ("people", "judge"):
+    if config.labels.file and (source.needs_file or source.is_ai):
         read_store(Path(config.labels.file), questions={one.id: one for one in questions}, responses=None)
 
 
 def gather_feedback(run: Run, start: Artifact, base: Artifact) -> Feedback:
     """Run the stages from samples to labels, and to the reward model where the method has one."""
-    source = label_source(run.config, run.data.path)
-    samples = None if source == "dataset" else draw_samples(run, start)
+    source = SOURCES[label_source(run.config, run.data.path)]
+    samples = draw_samples(run, start) if source.is_sampled else None
     labels = make_labels(run, source, samples, start, base)
-    is_judged = source == "judge" and samples is not None
     return Feedback(
-        source=source,
+        source=source.name,
         samples=samples,
         labels=labels,
-        second_opinion=ask_others(run, labels, samples, start) if is_judged else None,
-        self_preference=measure_self_preference(run, samples, start, base) if is_judged else None,
+        second_opinion=ask_others(run, labels, samples, start) if source.is_ai else None,
+        self_preference=measure_self_preference(run, samples, start, base) if source.is_ai else None,
         reward_model=train_reward_model(run, labels, start) if run.config.row.learns_from.reward == "reward_model" else None,
     )
 
@@ -117,43 +118,20 @@ def draw_samples(run: Run, start: Artifact) -> Artifact:
     )
 
 
-def make_labels(run: Run, source: str, samples: Artifact | None, start: Artifact, base: Artifact) -> Artifact:
-    """Take the dataset's feedback, a store that people filled, a judge's labels, or those of simulated annotators."""
+def make_labels(run: Run, source: LabelSource, samples: Artifact | None, start: Artifact, base: Artifact) -> Artifact:
+    """Take the labels of a source; it gets what its row says that it takes."""
     config = run.config
-    if source == "dataset":
-        return run.stage(
-            "label", "tasks.feedback.labels:label_from_dataset", data=run.data, settings=config.labels.only("budget")
-        )
-    writer = NotDeciding(start.uri)
-    if source == "judge":
-        return run.stage(
-            "label",
-            "tasks.judges.judge:label_with_judge",
-            **run.network,
-            **judge_arguments(run, practise_judge(run, base), mode=None),
-            samples=samples,
-            labels=config.labels.only(*PAIRED),
-            findings=NotDeciding(run.places.findings("judge", config.data.name)),
-            model_uri=writer,
-        )
-    if source == "people":
-        return run.stage(
-            "label",
-            "tasks.feedback.labels:label_from_file",
-            read=_store_digests(config),
-            samples=samples,
-            data=run.data,
-            settings=config.labels.only("file", "budget"),
-            model_uri=writer,
-        )
-    return run.stage(
-        "label",
-        "tasks.feedback.labels:label_simulated",
-        samples=samples,
-        settings=config.labels.only(*PAIRED, "annotators", "flip_rate", "overlap", "ties"),
-        model_uri=writer,
-        seed=config.seed,
-    )
+    offered: dict[str, Any] = {
+        "samples": samples,
+        "data": run.data,
+        "settings": config.labels.only(*source.settings),
+        "findings": NotDeciding(run.places.findings("judge", config.data.name)),
+        "model_uri": NotDeciding(start.uri),
+        "seed": config.seed,
+        **({"judge": judge_source(run, base)} if "judge" in source.takes else {}),
+    }
+    read = _store_digests(config) if source.needs_file else {}
+    return run.stage("label", source.compute, read=read, **{name: offered[name] for name in source.takes})
 
 
 def ask_others(run: Run, labels: Artifact, samples: Artifact | None, start: Artifact) -> Artifact | None:
@@ -186,11 +164,12 @@ def measure_self_preference(run: Run, samples: Artifact | None, start: Artifact,
     return run.stage(
         "self_preference",
         "tasks.feedback.self_preference:measure",
-        **run.network,
-        **judge_arguments(run, practise_judge(run, base), mode=None, also=("own_questions",)),
         samples=samples,
+        judge=judge_source(run, base),
+        questions=config.judge.own_questions,
         max_new_tokens=config.evaluate.max_new_tokens,
         model_uri=NotDeciding(start.uri),
+        seed=config.seed,
     )
 
 

@@ -1,27 +1,22 @@
 """The AI judge in a pipeline: its practice, its place in a stage's key, what it rewards and compares, what is checked before."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from flows.run import Run
 from posttrain.judges.reviews import reviewer
-from posttrain.judges.templates import Mode
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
 from tasks.judges.identity import BASE, judge_digest, read_template
-from tasks.rewards.table import RewardSource
+from tasks.judges.load import JudgeSource
 from tasks.workspace.artifacts import Artifact
-from tasks.workspace.keys import NotDeciding, digest_of
+from tasks.workspace.keys import NotDeciding
 from tasks.workspace.paths import Places
 
 WORLD = "world"
 """The dataset whose reviews can be written here."""
 TEMPLATES = "judges"
 """Folder of the judge's prompts that have a name, below `data/`."""
-ASKED = ("backend", "model", "mode", "reasoning", "samples", "max_tokens", "budget")
-"""Settings of the judge that decide what it says, beside its template and its limits."""
-LIMITS = ("max_flips", "min_conviction", "max_unreadable")
-"""Settings of the judge that decide whether its opinion counts."""
 
 
 def is_practising(config: Config) -> bool:
@@ -44,52 +39,18 @@ def practise_judge(run: Run, base: Artifact) -> Artifact:
     )
 
 
-def judge_arguments(run: Run, judge: Artifact, *, mode: Mode | None, also: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what a stage is given that asks the judge.
-
-    Args:
-        run: of the pipeline.
-        judge: what is called `base`, see `practise_judge`.
-        mode: in which the judge is asked whatever `judge.mode` says; None: as that says.
-        also: settings of the judge that decide this stage beside those that decide what it says.
-    """
-    config, templates = run.config, run.places.data / TEMPLATES
-    return {
-        "read": {"judge": judge_digest(config.judge, base_digest=judge.digest), "template": _template(run, mode)},
-        "base": judge if config.judge.model == BASE else NotDeciding(judge.path),
-        "settings": config.judge.only(*ASKED, *LIMITS, "template", *also),
-        "templates": NotDeciding(templates),
-        "cache": NotDeciding(run.places.store / "judge"),
-    }
-
-
-def _template(run: Run, mode: Mode | None) -> str:
-    return read_template(run.config.judge, folder=run.places.data / TEMPLATES, mode=mode).digest
-
-
-def reward_of_judge(run: Run, base: Artifact) -> RewardSource:
-    """Return the reward that the judge itself gives (d-RLAIF)."""
-    config, network = run.config, run.network
-    judge = practise_judge(run, base)
-    asked = config.judge.only(*ASKED, *LIMITS)
-    decided_by = {
-        "judge": judge_digest(config.judge, base_digest=judge.digest),
-        "template": _template(run, "pointwise"),
-        **{name: getattr(asked, name) for name in (*ASKED, *LIMITS)},
-    }
-    return RewardSource(
-        kind="judge",
-        name=f"the judge {config.judge.model}",
-        digest=digest_of(decided_by),
-        judge={
-            "settings": config.judge,
-            "base": judge.path,
-            "tokenizer": network["tokenizer"].path,
-            "model": config.model,
-            "templates": run.places.data / TEMPLATES,
-            "cache": run.places.store / "judge",
-            "context": network["context"],
-        },
+def judge_source(run: Run, base: Artifact) -> JudgeSource:
+    """Return the judge as an argument of stages, after its practice where it practises."""
+    judge, network, places = practise_judge(run, base), run.network, run.places
+    return JudgeSource(
+        settings=run.config.judge,
+        base=judge.path,
+        base_digest=judge.digest,
+        tokenizer=network["tokenizer"].path,
+        model=run.config.model,
+        templates=places.data / TEMPLATES,
+        cache=places.store / "judge",
+        context=network["context"],
     )
 
 
@@ -101,14 +62,12 @@ def compare_by_judge(run: Run, models: Mapping[str, Artifact], results: Mapping[
     method = run.config.row
     if not run.config.evaluate.judge:
         return {}
-    judge = practise_judge(run, models["base"])
     name = judged_model(run.config)
     return {
         name: run.stage(
             f"judge-{name}",
             "tasks.evaluation.judge_win_rate:compare",
-            **run.network,
-            **judge_arguments(run, judge, mode="pairwise"),
+            judge=replace(judge_source(run, models["base"]), mode="pairwise"),
             results=results[name],
             start_results=results[method.starts_from],
             model_uri=NotDeciding(models[name].uri),

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flows.evaluation import proxy_name
 from flows.feedback import Feedback
 from flows.outcomes import Outcomes
 from flows.run import Run
@@ -19,7 +18,7 @@ JUDGE_SUMMARY = "judge.json"
 
 def notes(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what a reader must know to read the numbers right."""
-    return [*notes_on_training(run, outcomes.feedback), *notes_on_quality(outcomes.results, outcomes.verdicts)]
+    return [*notes_on_training(run, outcomes), *notes_on_quality(outcomes.results, outcomes.verdicts)]
 
 
 def warnings(run: Run, outcomes: Outcomes) -> list[str]:
@@ -32,9 +31,9 @@ def warnings(run: Run, outcomes: Outcomes) -> list[str]:
     ]
 
 
-def notes_on_training(run: Run, feedback: Feedback) -> list[str]:
+def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what was paid, who labelled, and what was rewarded."""
-    config = run.config
+    config, feedback = run.config, outcomes.feedback
     told = [
         "costs are those of the stages after the base and before evaluation, as computed now or when they were cached; "
         "cost/flops counts every network (critic, reference, reward model, judge; not a judge's server): 6 a weight for each "
@@ -57,9 +56,9 @@ def notes_on_training(run: Run, feedback: Feedback) -> list[str]:
             + (f" and all misread '{misread}' (judge.misread_verbs)" if (misread := config.judge.misread_verbs) else "")
             + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
         )
-    if config.row.is_rewarded:
+    if outcomes.reward:
         told.append(
-            f"{config.row.trainer.upper()} was rewarded by {proxy_name(config, feedback)} on training questions; "
+            f"{config.row.trainer.upper()} was rewarded by {outcomes.reward.who} on training questions; "
             "nothing held out decided anything"
         )
         told += _questions_asked(run)

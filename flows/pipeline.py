@@ -19,7 +19,17 @@ from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.reporting import conclude
 from flows.run import Run
-from flows.training import check_groups, check_roles, make_base, make_tokenizer, named_reward, train_method, train_sft, validate
+from flows.training import (
+    check_groups,
+    check_roles,
+    make_base,
+    make_tokenizer,
+    named_reward,
+    own_reward,
+    train_method,
+    train_sft,
+    validate,
+)
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
@@ -99,8 +109,10 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
         models["sft"] = train_sft(run, models["base"])
     start = models[method.starts_from]
     feedback = gather_feedback(run, start, models["base"]) if method.is_labelled else Feedback()
+    if method.is_rewarded:
+        reward = reward or own_reward(run, models["base"], feedback)
     if method.trainer:
-        models[method.name] = train_method(run, start, models["base"], feedback, reward)
+        models[method.name] = train_method(run, start, feedback, reward)
 
     # each on the held-out questions, and what the reward meant
     results = run_evaluations(run, models)
@@ -109,7 +121,8 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
         results=results,
         feedback=feedback,
         verdicts=compare_by_judge(run, models, results),
-        audit=run_audit(run, models[method.name], feedback) if method.is_rewarded else None,
+        reward=reward,
+        audit=run_audit(run, models[method.name], feedback, reward) if reward else None,
     )
 
 

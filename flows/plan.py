@@ -10,14 +10,8 @@ from flows.judging import is_practising, judged_model
 from posttrain.errors import PosttrainError
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
+from tasks.feedback.sources.table import SOURCES, LabelSource
 from tasks.workspace.jsonl import read_rows
-
-LABELLING = {
-    "simulated": "simulated annotators compare samples",
-    "dataset": "taking the dataset's own feedback",
-    "judge": "the judge compares samples",
-    "people": "taking the labels of people",
-}
 
 LEARNING = {
     "": "",
@@ -65,8 +59,8 @@ def plan(config: Config, data: Path) -> Plan:
 def _feedback(config: Config, data: Path) -> list[str]:
     """Return the stages from samples to labels, and to the reward model where the method has one."""
     source = _source(config, data)
-    is_judged = source == "judge"
-    names = [] if source == "dataset" else ["sample"]
+    is_judged = source is not None and source.is_ai
+    names = ["sample"] if source is None or source.is_sampled else []
     names += ["judge"] if is_judged and is_practising(config) else []
     names.append("label")
     names += ["second_opinion"] if is_judged and (config.labels.file or _has_answers(data / "questions.jsonl")) else []
@@ -74,10 +68,10 @@ def _feedback(config: Config, data: Path) -> list[str]:
     return [*names, *(["reward_model"] if config.row.learns_from.reward == "reward_model" else [])]
 
 
-def _source(config: Config, data: Path) -> str:
+def _source(config: Config, data: Path) -> LabelSource | None:
     with suppress(PosttrainError):  # the stage itself says what is wrong
-        return label_source(config, data)
-    return ""
+        return SOURCES[label_source(config, data)]
+    return None
 
 
 def _has_answers(questions: Path) -> bool:
@@ -100,7 +94,7 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
         "sample": f"drawing {config.sample.per_prompt} responses to each question",
         "judge": f"practising the judge for {config.judge.practice_steps:,} steps",
-        "label": LABELLING.get(_source(config, data), ""),
+        "label": source.doing if (source := _source(config, data)) else "",
         "second_opinion": "asking others about the judge's pairs",
         "self_preference": "does the judge prefer its own responses",
         "reward_model": "learning a score from the labels",

@@ -76,7 +76,7 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
         with suppress(OSError):
             os.write(2, b"request: standard output or standard error is closed. To throw it away: > /dev/null\n")
         return REFUSED
-    sys.stdout, sys.stderr = Watched(sys.stdout, "standard output"), Watched(sys.stderr, "standard error")  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Watched(sys.stdout, "standard output"), Watched(sys.stderr, "standard error")
     try:
         code = main(arguments)
         sys.stdout.flush()

@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from flows.feedback import Feedback, check_feedback, question_share
-from flows.judging import reward_of_judge
+from flows.judging import judge_source
 from flows.run import Run
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Question
+from posttrain.report.audit import WHO
 from posttrain.settings.config import Config
 from posttrain.settings.section import Section
 from tasks.base_model.identity import TINY, base_digest
 from tasks.data.dvc import DatasetVersion
-from tasks.rewards.table import RewardSource, reward_source
+from tasks.rewards.interface import RewardSource
+from tasks.rewards.sources.judge import JudgeReward
+from tasks.rewards.sources.model import ModelReward
+from tasks.rewards.sources.table import reward_source
 from tasks.tracking.registry import local_path
 from tasks.validation.suite import suites_digest
 from tasks.workspace.artifacts import Artifact
@@ -40,9 +44,9 @@ def named_reward(run: Run) -> RewardSource | None:
         partial_credit=config.ppo.partial_credit,
         registered=lambda uri: local_path(run.ledger, uri, say=run.say),
     )
-    if config.ppo.critic_from == "reward_model" and source.kind != "model":
+    if config.ppo.critic_from == "reward_model" and not source.is_reward_model:
         raise RequestError(f"ppo.critic_from=reward_model needs a reward model, and ppo.reward={config.ppo.reward} is none")
-    if signal.reward == "grader" and source.kind != "grader":
+    if signal.reward == "grader" and not source.is_checkable_by_program:
         raise RequestError(
             f"method {config.method} takes its reward from a grader, and ppo.reward={config.ppo.reward} is none. "
             "For any other reward: METHOD=ppo"
@@ -117,7 +121,7 @@ def train_sft(run: Run, base: Artifact) -> Artifact:
     return run.stage("sft", "tasks.training.sft:train", **run.network, data=run.data, base=base, settings=run.config.sft)
 
 
-def train_method(run: Run, start: Artifact, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> Artifact:
+def train_method(run: Run, start: Artifact, feedback: Feedback, reward: RewardSource | None) -> Artifact:
     """Train the method's own model, from the model in `start`, on what the method learns from."""
     method = run.config.row
     artifact = run.stage(
@@ -127,12 +131,21 @@ def train_method(run: Run, start: Artifact, base: Artifact, feedback: Feedback, 
         **run.network,
         start=start,
         **trainer_settings(run.config),
-        **LEARNT_FROM[method.learns_from.gives](run, base, feedback, reward),
+        **LEARNT_FROM[method.learns_from.gives](run, feedback, reward),
     )
     done = run.done[-1]
     if method.is_rewarded and not done.cached:
         run.ledger.log_table(done.run_id, list(read_rows(artifact.path / "samples.jsonl")), "samples.json")
     return artifact
+
+
+def own_reward(run: Run, base: Artifact, feedback: Feedback) -> RewardSource:
+    """Return the reward that the pipeline makes itself: its reward model, or the judge."""
+    learnt = feedback.reward_model
+    if not learnt:
+        return JudgeReward.of(judge_source(run, base))
+    who = WHO[feedback.source]
+    return ModelReward(name="the reward model", path=learnt.path / "model", weights=learnt.digest, learnt_from=who)
 
 
 def trainer_settings(config: Config) -> dict[str, Any]:
@@ -159,30 +172,23 @@ def check_groups(config: Config) -> None:
         )
 
 
-def _labels(run: Run, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
+def _labels(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
     return {"labels": feedback.labels}
 
 
-def _rewards(run: Run, base: Artifact, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
+def _rewards(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
     """Return the reward, and which questions are asked: those that no reward model has learnt from."""
     learnt = feedback.reward_model
-    if learnt:
-        reward = reward_source_of(learnt)
     return {
         "data": run.data,
-        "reward": reward or reward_of_judge(run, base),
+        "reward": reward,
         "question_share": question_share(run.config, run.data.path),
         "excluded_questions": learnt and Contents(learnt.path / TRAINED_ON, learnt.digest),
     }
 
 
-LEARNT_FROM: dict[str, Callable[[Run, Artifact, Feedback, RewardSource | None], dict[str, Any]]] = {
+LEARNT_FROM: dict[str, Callable[[Run, Feedback, RewardSource | None], dict[str, Any]]] = {
     "labels": _labels,
     "reward": _rewards,
 }
 """Arguments of a trainer, by what its method's signal gives."""
-
-
-def reward_source_of(reward_model: Artifact) -> RewardSource:
-    """Return the reward that the pipeline's own reward model gives."""
-    return RewardSource(kind="model", name="the reward model", digest=reward_model.digest, path=str(reward_model.path / "model"))

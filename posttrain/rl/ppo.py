@@ -24,7 +24,7 @@ from posttrain.rl.learner import Learner
 from posttrain.rl.rewards import Rewards, RunningScale, adapted_kl_coef, eos_shaped, token_rewards
 from posttrain.rl.rollout import Episodes
 from posttrain.settings.ppo import PPOSettings
-from posttrain.statistics.intervals import clustered_error
+from posttrain.statistics.clusters import clustered_error
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ docs/decisions/0009-intervals.md has what was measured of their coverage.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import gammaincinv
 from scipy.stats import norm, t
 
-Array = NDArray[np.float64]
+from posttrain.statistics.clusters import Array, checked, clustered, problem_means
 
 INTERVALS_COVER = (
     "95 % intervals cover the choice of held-out questions only, not training: another seed, machine or number of threads moves "
@@ -101,14 +100,9 @@ def clustered_mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None
         ValueError: if `values` is empty, has one problem only, has more than two axes, or holds a number that is not finite; or
             if there are not as many clusters as values.
     """
-    mean, error, problems = _clustered(values, clusters, name="values")
+    mean, error, problems = clustered(values, clusters, name="values")
     half = student_quantile(confidence, problems) * error
     return Interval(estimate=mean, low=mean - half, high=mean + half)
-
-
-def clustered_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> float:
-    """Return the standard error of `clustered_mean`; arguments and refusals are the same."""
-    return _clustered(values, clusters, name="values")[1]
 
 
 def clustered_proportion(values: ArrayLike, clusters: Sequence[Hashable] | None = None, *, confidence: float = 0.95) -> Interval:
@@ -128,8 +122,8 @@ def clustered_proportion(values: ArrayLike, clusters: Sequence[Hashable] | None 
     Raises:
         ValueError: as `clustered_mean`, or if a value lies outside [0, 1].
     """
-    _check_shares(_checked(values, name="values"), name="values")
-    mean, error, problems = _clustered(values, clusters, name="values")
+    _check_shares(checked(values, name="values"), name="values")
+    mean, error, problems = clustered(values, clusters, name="values")
     return share_interval(min(1.0, max(0.0, mean)), error=error, problems=problems, confidence=confidence)
 
 
@@ -175,10 +169,10 @@ def win_rate(wins: ArrayLike, *, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: if `wins` has not one axis, is empty, holds NaN or a value outside [0, 1].
     """
-    checked = _checked(wins, name="wins")
-    if checked.ndim != 1:
-        raise ValueError(f"wins must have one axis, one value a problem, got shape {checked.shape}")
-    return clustered_proportion(checked, confidence=confidence)
+    cells = checked(wins, name="wins")
+    if cells.ndim != 1:
+        raise ValueError(f"wins must have one axis, one value a problem, got shape {cells.shape}")
+    return clustered_proportion(cells, confidence=confidence)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -222,60 +216,21 @@ def paired_gain(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Inte
         ValueError: as `paired_difference`, or if a value lies outside [0, 1].
     """
     for name, values in (("a", a), ("b", b)):
-        _check_shares(_checked(values, name=name), name=name)
+        _check_shares(checked(values, name=name), name=name)
     half = clustered_proportion((1 + _differences(a, b)) / 2, confidence=confidence)
     return Interval(estimate=2 * half.estimate - 1, low=2 * half.low - 1, high=2 * half.high - 1)
 
 
 def _differences(a: ArrayLike, b: ArrayLike) -> Array:
-    left, right = _problem_means(a, name="a"), _problem_means(b, name="b")
+    left, right = problem_means(a, name="a"), problem_means(b, name="b")
     if len(left) != len(right):
         raise ValueError(f"a and b must hold the same problems, got {len(left)} and {len(right)}")
     return left - right
 
 
-def _clustered(values: ArrayLike, clusters: Sequence[Hashable] | None, *, name: str) -> tuple[float, float, int]:
-    """Return the mean, its standard error, and the number of problems."""
-    cells = _checked(values, name=name)
-    if clusters is None:
-        per_problem = _problem_means(cells, name=name)
-        return float(per_problem.mean()), float(per_problem.std(ddof=1) / np.sqrt(len(per_problem))), len(per_problem)
-    if cells.shape != (len(clusters),):
-        raise ValueError(f"every value needs its cluster, got {name} of shape {cells.shape} and {len(clusters)} clusters")
-    places: dict[Hashable, int] = {}
-    where = np.array([places.setdefault(cluster, len(places)) for cluster in clusters], dtype=np.int64)
-    problems = len(places)
-    _check_spread(problems, name=name)
-    mean = float(cells.mean())
-    sums = np.bincount(where, weights=cells - mean)
-    return mean, float(np.sqrt(problems / (problems - 1) * (sums**2).sum()) / len(cells)), problems
-
-
-def _checked(values: ArrayLike, *, name: str) -> Array:
-    cells: NDArray[Any] = np.asarray(values, dtype=np.float64)
-    if cells.size == 0:
-        raise ValueError(f"{name} must hold at least one value, got none")
-    if cells.ndim not in (1, 2):
-        raise ValueError(f"{name} must have the axes (problems,) or (problems, samples), got shape {cells.shape}")
-    if not np.isfinite(cells).all():
-        raise ValueError(f"{name} must be finite, got {int((~np.isfinite(cells)).sum())} of {cells.size} that are not")
-    return cells
-
-
 def _check_shares(cells: Array, *, name: str) -> None:
     if cells.min() < 0 or cells.max() > 1:
         raise ValueError(f"{name} must lie between 0 and 1, got {cells.min():g} to {cells.max():g}")
-
-
-def _check_spread(problems: int, *, name: str) -> None:
-    if problems < 2:
-        raise ValueError(f"{name} must hold at least two problems, got {problems}: one says nothing about the spread")
-
-
-def _problem_means(values: ArrayLike, *, name: str) -> Array:
-    cells = _checked(values, name=name)
-    _check_spread(len(cells), name=name)
-    return cells if cells.ndim == 1 else np.asarray(cells.mean(axis=1))
 
 
 def _bound_of_few(count: float, trials: float, confidence: float) -> float:

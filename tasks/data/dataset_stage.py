@@ -123,7 +123,7 @@ def _following(deps: Sequence[str], code: Sequence[str]) -> tuple[list[str | Non
 
 def _corrected(text: str, *, command: str, becomes: Sequence[str | None], added: Sequence[str]) -> str:
     """Return the text of a `dvc.yaml` with these words put in place of those of its stage `split`; all else stays as it is."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     stage = _child(_child(yaml.compose(text, Loader=yaml.SafeLoader), "stages"), "split")
     old, deps = _child(stage, "cmd"), _child(stage, "deps")

@@ -95,7 +95,7 @@ def check_files(places: Places) -> None:
 
 
 def _mapping(places: Places, file: Path) -> dict[str, Any] | None:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:  # by the loader in Python: the one in C dies of a file that nests too deeply, and takes the process with it
         told = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -98,7 +98,7 @@ def params_of(places: Places) -> dict[str, object]:
     Raises:
         RequestError: it is not a YAML mapping.
     """
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     path = places.root / "params.yaml"
     try:

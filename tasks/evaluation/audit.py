@@ -19,8 +19,7 @@ from posttrain.statistics.figures import flattened
 from posttrain.statistics.intervals import Interval
 from tasks.evaluation.audit_picture import AUDIT_PICTURE, Drawing, draw
 from tasks.feedback.labels import read_labels
-from tasks.rewards.load import reward_function
-from tasks.rewards.table import RewardSource
+from tasks.rewards.sources.model import ModelReward
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows
 from tasks.workspace.quiet import quiet_libraries
@@ -120,7 +119,7 @@ def _scores(samples: Path, reward: Path, reader: Any, *, seed: int) -> tuple[Sco
     texts = [text for _, text in rows]
     folder = reward / "model"
     with quiet_libraries():
-        score = reward_function(RewardSource(kind="model", name=f"model:{folder}", digest="", path=str(folder)))
+        score = ModelReward(name=f"model:{folder}", path=folder, weights="").load()
         prompts = [prompt_text(reader, asked[place][0].prompt) for place, _ in rows]
         proxy = dict(zip(rows, rewarded(score, "model", prompts, texts, records).values, strict=True))
     grades = build_grader("answer").grade([Sample(text, record) for text, record in zip(texts, records, strict=True)])

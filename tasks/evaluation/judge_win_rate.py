@@ -1,24 +1,20 @@
 """The stages `judge-<model>`: whose held-out answers a judge finds better, the model's or those of the model it started from."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from posttrain.errors import ContractError
 from posttrain.graders import build_grader
 from posttrain.judges.opinions import win_in_both_orders
-from posttrain.judges.quality import JudgeFigures, check_judge, figures_of
+from posttrain.judges.quality import figures_of
 from posttrain.records import Question
-from posttrain.settings.judge import JudgeSettings
-from posttrain.settings.model import ModelSettings
-from posttrain.statistics.figures import flattened
 from posttrain.statistics.intervals import win_rate
 from tasks.feedback.pairs import Pair, gold_of
-from tasks.judges.identity import read_template
-from tasks.judges.judge import SUMMARY, open_judge
+from tasks.judges.load import JudgeSource
 from tasks.judges.pairs import Answered, asked
+from tasks.judges.summary import price_of, refusal, write_summary
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import PROBLEMS, read_rows, write_rows
 
@@ -31,16 +27,9 @@ def compare(
     *,
     results: Path,
     start_results: Path,
-    base: Path,
-    tokenizer: Path,
-    model: ModelSettings,
-    settings: JudgeSettings,
-    templates: Path,
-    cache: Path,
+    judge: JudgeSource,
     model_uri: str,
     start_uri: str,
-    context: int,
-    seed: int,
 ) -> Outcome:
     """Write `comparisons.jsonl`, a row a question that was compared, and `judge.json`, what is known of the judge.
 
@@ -55,43 +44,25 @@ def compare(
         log: for curves, of which there are none.
         results: evaluation of the model.
         start_results: evaluation of the model that it started from, on the same questions.
-        base: artifact of the pipeline's base, or of the judge that practised, for `judge.model=base`.
-        tokenizer: of the base.
-        model: how the base is loaded.
-        settings: of the judge; the mode is pairwise whatever `judge.mode` says.
-        templates: folder of the templates that have a name.
-        cache: folder of the judge's answers, which outlive the stage.
+        judge: who is asked; the mode is pairwise whatever it says.
         model_uri: of the model.
         start_uri: of the model that it started from.
-        context: tokens that a judge reads, at most.
-        seed: unused: greedy answers are what they are.
 
     Raises:
         RequestError: the template or the judge is none, or it cannot be asked.
     """
-    template = read_template(settings, folder=templates, mode="pairwise", needed_by="evaluate.judge")
+    judge = replace(judge, mode="pairwise")
+    template, settings = judge.template(needed_by="evaluate.judge"), judge.settings
     rows = list(zip(read_rows(results / PROBLEMS), read_rows(start_results / PROBLEMS), strict=True))
     pairs = {ours["id"]: _pair(ours, theirs, model_uri, start_uri) for ours, theirs in rows if _text(ours) != _text(theirs)}
-    with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
-        answered = {one.judged.question: one for one in asked(judge, list(pairs.values()), template, settings)} if pairs else {}
+    with closing(judge.open()) as opened:
+        answered = {one.judged.question: one for one in asked(opened, list(pairs.values()), template, settings)} if pairs else {}
     told = _compared([ours["id"] for ours, _ in rows], pairs, answered)
     write_rows(out / COMPARISONS, told)
     wins = [row["win"] for row in told if row["win"] is not None]
     judged = figures_of([one.judged for one in answered.values()]) if answered else None
-    refused = _refusal(judged, judge.name, settings) if judged else ""
-    price = judge.usage.price(prompt=settings.price_prompt, completion=settings.price_completion)
-    summary = {
-        "judge": judge.name,
-        "template": settings.template,
-        "mode": template.name,
-        "refused": refused,
-        "questions": len(rows),
-        "compared": len(wins),
-        **(judged.as_dict() if judged else {}),
-        "usage": vars(judge.usage),
-        "cost": price,
-    }
-    (out / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    refused = refusal(judged, opened, settings) if judged else ""
+    write_summary(out, opened, settings, template, judged, refused=refused, questions=len(rows), compared=len(wins))
     metrics = {"judged": float(len(wins)), "unreadable": float(len(told) - len(wins))}
     if judged and judged.flip_share is not None:
         metrics["flip_share"] = judged.flip_share
@@ -99,23 +70,8 @@ def compare(
         metrics["tied"] = wins.count(0.5) / len(wins)
     if len(wins) > 1 and not refused:
         found = win_rate(wins)
-        metrics |= flattened({"judge_win_rate": found})
-    return Outcome(metrics=metrics, costs={"judge": price})
-
-
-def _refusal(judged: JudgeFigures, name: str, settings: JudgeSettings) -> str:
-    """Return why the judge's verdicts count for nothing; empty where it keeps its limits."""
-    try:
-        check_judge(
-            judged,
-            name=name,
-            max_flips=settings.max_flips,
-            min_conviction=settings.min_conviction,
-            max_unreadable=settings.max_unreadable,
-        )
-    except ContractError as error:
-        return str(error)
-    return ""
+        metrics |= {"judge_win_rate": found.estimate, "judge_win_rate_low": found.low, "judge_win_rate_high": found.high}
+    return Outcome(metrics=metrics, costs={"judge": price_of(opened, settings)})
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,9 @@ from posttrain.feedback.bias import agreement_between
 from posttrain.feedback.labels import Label, is_equal
 from posttrain.settings.feedback import LabelSettings
 from posttrain.statistics.figures import flattened
-from tasks.feedback.labels import label_from_file, read_labels, write_labels
+from tasks.feedback.agreement import write_labels
+from tasks.feedback.labels import read_labels
+from tasks.feedback.sources import people
 from tasks.workspace.artifacts import Log, Outcome
 
 
@@ -39,7 +41,7 @@ def give(
     judged = read_labels(labels)
     if settings.file:
         who = "people"
-        label_from_file(out, log, samples=samples, data=data, settings=settings, model_uri=model_uri)
+        people.label(out, log, samples=samples, data=data, settings=settings, model_uri=model_uri)
     else:
         who = "simulated"
         write_labels(out, list(_simulated(judged, settings, seed)))

@@ -9,33 +9,19 @@ from typing import Any
 from posttrain.feedback.bias import label_figures
 from posttrain.graders import build_grader
 from posttrain.records import Question
-from posttrain.settings.judge import JudgeSettings
-from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import Pair, gold_of
-from tasks.judges.identity import read_template
-from tasks.judges.judge import open_judge
-from tasks.judges.pairs import Written, asked, labels_of
+from tasks.judges.interface import Written
+from tasks.judges.load import JudgeSource
+from tasks.judges.pairs import asked, labels_of
+from tasks.judges.summary import price_of
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows, write_rows
 from tasks.workspace.quiet import quiet_libraries
 
 
 def measure(
-    out: Path,
-    log: Log,
-    *,
-    samples: Path,
-    base: Path,
-    tokenizer: Path,
-    model: ModelSettings,
-    settings: JudgeSettings,
-    templates: Path,
-    cache: Path,
-    max_new_tokens: int,
-    model_uri: str,
-    context: int,
-    seed: int,
+    out: Path, log: Log, *, samples: Path, judge: JudgeSource, questions: int, max_new_tokens: int, model_uri: str, seed: int
 ) -> Outcome:
     """Write `labels.jsonl`: a judge's soft labels of pairs of one response of its own and one of the samples.
 
@@ -46,15 +32,10 @@ def measure(
         out: the artifact.
         log: for curves, of which there are none.
         samples: artifact of the stage `sample`.
-        base: artifact of the pipeline's base, or of the judge that practised, for `judge.model=base`.
-        tokenizer: of the base.
-        model: how the base is loaded.
-        settings: of the judge.
-        templates: folder of the templates that have a name.
-        cache: folder of the judge's answers, which outlive the stage.
+        judge: who is asked, and how.
+        questions: that it answers itself, at most (`judge.own_questions`).
         max_new_tokens: of a response.
         model_uri: of the model that wrote the samples.
-        context: tokens that a judge reads, at most.
         seed: of the choice of questions and samples, of the order shown, and of a local judge's responses.
 
     Raises:
@@ -62,19 +43,18 @@ def measure(
     """
     random = Random(f"{seed}/self-preference")
     rows = list(read_rows(samples / "samples.jsonl"))
-    chosen = random.sample(rows, min(settings.own_questions, len(rows)))
-    template = read_template(settings, folder=templates)
-    with closing(open_judge(settings, base=base, tokenizer=tokenizer, model=model, context=context, cache=cache)) as judge:
-        questions = [Question.model_validate(row["question"]) for row in chosen]
+    chosen = random.sample(rows, min(questions, len(rows)))
+    template = judge.template()
+    with closing(judge.open()) as opened:
+        answered = [Question.model_validate(row["question"]) for row in chosen]
         with quiet_libraries():
-            written = judge.write([one.prompt for one in questions], max_new_tokens=max_new_tokens, seed=seed)
-        pairs = _pairs(questions, written, chosen, judge=judge.name, model_uri=model_uri, random=random)
-        labels = labels_of(asked(judge, pairs, template, settings), judge=judge.name, template=template)
-        price = judge.usage.price(prompt=settings.price_prompt, completion=settings.price_completion)
-        found = label_figures(labels, model=judge.name) if labels else {"labels": 0.0}
+            written = opened.write([one.prompt for one in answered], max_new_tokens=max_new_tokens, seed=seed)
+        pairs = _pairs(answered, written, chosen, judge=opened.name, model_uri=model_uri, random=random)
+        labels = labels_of(asked(opened, pairs, template, judge.settings), judge=opened.name, template=template)
+        found = label_figures(labels, model=opened.name) if labels else {"labels": 0.0}
     write_rows(out / LABELS, (label.model_dump(mode="json") for label in labels))
     own = {name: value for name, value in found.items() if name == "labels" or name.startswith("own")}
-    return Outcome(metrics=own, costs={"judge": price})
+    return Outcome(metrics=own, costs={"judge": price_of(opened, judge.settings)})
 
 
 def _pairs(

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -11,6 +13,7 @@ from posttrain.judges.templates import PAGE, Mode, Template, template_of
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.base_model import identity as bases
+from tasks.workspace.keys import source_digest
 
 BASE = "base"
 """The judge that is the pipeline's own base."""
@@ -48,29 +51,67 @@ def read_template(settings: JudgeSettings, *, folder: Path, mode: Mode | None = 
     return template_of(told, name=mode or settings.mode, file=file, reasoning=settings.reasoning, needed_by=needed_by)
 
 
-def judge_digest(settings: JudgeSettings, *, base_digest: str) -> str:
-    """Return what identifies the judge's weights or server, without its template; for stage keys and cached answers.
+@dataclass(frozen=True)
+class Backend:
+    """Where a judge's model runs.
+
+    Attributes:
+        module: its code, which has `open_judge(source, identity, cache)`; it is imported when the judge is asked.
+        identity: returns what identifies the judge's weights or server, given the settings and the base's digest.
+        is_here: the model is loaded here, so that device, dtype and context decide what it says; else nothing of ours does.
+    """
+
+    module: str
+    identity: Callable[[JudgeSettings, str], str]
+    is_here: bool
+
+
+def judge_identity(settings: JudgeSettings, *, base_digest: str) -> str:
+    """Return what identifies the judge's weights or server, without its template; for its name and for cached answers.
 
     Args:
         settings: of the judge.
         base_digest: of the pipeline's base, for a judge that is the base.
 
     Raises:
-        RequestError: `judge.model` is neither a directory nor a model at the hub, or the kind cannot be `base`.
+        RequestError: `judge.model` is neither a directory nor a model at the hub, or the backend cannot have `base`.
     """
-    if settings.backend == "openai":
-        if settings.model == BASE:
-            raise RequestError(
-                "judge.model=base is a model here, and judge.backend=openai asks a server: set judge.model to the name that the "
-                "server knows, or judge.backend=local"
-            )
-        return hashlib.sha256(json.dumps([settings.base_url, settings.model]).encode()).hexdigest()
+    return BACKENDS[settings.backend].identity(settings, base_digest)
+
+
+def judge_digest(settings: JudgeSettings, *, base_digest: str) -> str:
+    """Return a digest of the judge's identity and of its backend's code, for stage keys: the stages import no backend.
+
+    Raises:
+        RequestError: as `judge_identity`.
+    """
+    told = [judge_identity(settings, base_digest=base_digest), source_digest(BACKENDS[settings.backend].module)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _server_identity(settings: JudgeSettings, base_digest: str) -> str:
+    if settings.model == BASE:
+        raise RequestError(
+            "judge.model=base is a model here, and judge.backend=openai asks a server: set judge.model to the name that the "
+            "server knows, or judge.backend=local"
+        )
+    return hashlib.sha256(json.dumps([settings.base_url, settings.model]).encode()).hexdigest()
+
+
+def _weights_identity(settings: JudgeSettings, base_digest: str) -> str:
     if settings.base_url:
         raise RequestError(
             f"judge.base_url={settings.base_url} is a server's, and judge.backend=local loads a model here: set "
             "judge.backend=openai, or leave judge.base_url empty"
         )
     return base_digest if settings.model == BASE else bases.base_digest(ModelSettings(base=settings.model), setting="judge.model")
+
+
+BACKENDS: Mapping[str, Backend] = {
+    "local": Backend("tasks.judges.local", _weights_identity, is_here=True),
+    "openai": Backend("tasks.judges.remote", _server_identity, is_here=False),
+}
+"""By `judge.backend`."""
 
 
 def digest_of_base(artifact: Path) -> str:

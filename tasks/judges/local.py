@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.generate import generate
-from models.load import device, dtype, load_model, load_tokenizer, prompt_text
+from models.load import check_base, device, dtype, load_model, load_tokenizer, prompt_text
 from models.options import option_ids, option_logprobs
 from models.size import size_of
 from posttrain.compute import Size
@@ -19,10 +19,33 @@ from posttrain.records import Message, Prompt
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.judges.cache import ReplyCache, reply_key
-from tasks.judges.pairs import Written
+from tasks.judges.identity import BASE
+from tasks.judges.interface import Judge, Written
+from tasks.judges.load import JudgeSource
+from tasks.workspace.weights import source_of
 
 SETTING = "judge.model"
 """What errors of loading name."""
+
+
+def open_judge(source: JudgeSource, *, identity: str, cache: ReplyCache) -> Judge:
+    """Return the judge that the settings name, the pipeline's base or a model of its own; nothing is loaded yet.
+
+    Raises:
+        RequestError: there is no such model.
+    """
+    settings, model = source.settings, source.model
+    if not source.is_base:
+        check_base(settings.model, setting=SETTING, default=BASE)
+    return LocalJudge(
+        settings,
+        source=source_of(source.base) if source.is_base else (settings.model, None),
+        tokenizer=source.tokenizer if source.is_base else settings.model,
+        model=model if source.is_base else ModelSettings(base=settings.model, context=model.context, dtype=model.dtype),
+        context=source.context,
+        identity=identity,
+        cache=cache,
+    )
 
 
 class LocalJudge:
@@ -39,7 +62,7 @@ class LocalJudge:
         identity: str,
         cache: ReplyCache,
     ) -> None:
-        self.name = f"{'base' if settings.model == 'base' else Path(settings.model).name}-{identity[:8]}"
+        self.name = f"{BASE if settings.model == BASE else Path(settings.model).name}-{identity[:8]}"
         self.usage = Usage()
         self._settings = settings
         self._source, self._tokenizer, self._model_settings = source, tokenizer, model

@@ -1,45 +1,17 @@
 """What a judge is asked of pairs of responses, and the labels that become of its answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from posttrain.feedback.labels import Label
-from posttrain.judges.opinions import Inquiry, Opinion, Usage, beats, both_orders, inquiry, shown
+from posttrain.judges.opinions import Inquiry, Opinion, beats, both_orders, inquiry, shown
 from posttrain.judges.quality import JudgedPair
 from posttrain.judges.templates import Template
-from posttrain.records import Prompt
 from posttrain.settings.judge import JudgeSettings
 from tasks.feedback.pairs import Pair
+from tasks.judges.interface import Judge
 from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries
-
-
-@dataclass(frozen=True)
-class Written:
-    """A response, and whether it ended by itself."""
-
-    text: str
-    is_finished: bool
-
-
-class Judge(Protocol):
-    """Whoever answers inquiries, and can answer questions as any model can."""
-
-    name: str
-    usage: Usage
-
-    def ask(self, inquiries: Sequence[Inquiry], *, advance: Callable[[int], None] = ...) -> list[Opinion | None]:
-        """Return an opinion each, None where the budget was spent before; `advance` is told how many were answered."""
-        ...
-
-    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int, seed: int) -> list[Written]:
-        """Return a response of the judge's own model to each prompt, sampled at temperature 1."""
-        ...
-
-    def close(self) -> None:
-        """Let go of connections and of the cache."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def practise_judging(
         seed: of the reviews and of their order.
     """
     reader = load_tokenizer(tokenizer)
-    taken = {record.family for role, kind in TAKEN for record in read_records(data / f"{role}.jsonl", kind)}
+    taken = {one.family for role, kind in TAKEN for one in read_records(data / f"{role}.jsonl", kind) if one.family}
     by = reviewer(settings.misread_verbs, slip_share=settings.slip_share)
     written = reviews(taken, by=by, seed=f"{seed}/practice")
     texts = list(islice(written, DOCUMENTS_A_STEP * settings.practice_steps))

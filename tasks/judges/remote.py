@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from posttrain.compute import Size
 from posttrain.errors import RequestError
 from posttrain.judges.opinions import Inquiry, Opinion, Position, Usage, from_counts, from_positions
 from posttrain.records import Prompt
 from posttrain.settings.judge import JudgeSettings
 from tasks.judges.cache import ReplyCache, judge_mark, reply_key
-from tasks.judges.pairs import Written
+from tasks.judges.interface import Judge, Written
+from tasks.judges.load import JudgeSource
 from tasks.judges.replies import Reply
 from tasks.judges.server import RefusedError, Server
 
@@ -21,6 +23,11 @@ ANSWER_TOKENS = 8
 """Tokens of an answer without reasoning, at most: an option and a little around it."""
 LIKELIEST = 20
 """Log-probabilities asked for at each token (the most that OpenAI's servers tell)."""
+
+
+def open_judge(source: JudgeSource, *, identity: str, cache: ReplyCache) -> Judge:
+    """Return the server's model as a judge; nothing is asked yet. Its answers are kept by the server's address and its name."""
+    return ServerJudge(source.settings, cache=cache)
 
 
 class _BudgetSpentError(Exception):
@@ -41,6 +48,11 @@ class ServerJudge:
         self._without: frozenset[str] = frozenset()
         self._reserved = 0
         self._is_marked = False
+
+    @property
+    def size(self) -> Size:
+        """None: what a server computes is its own, and not known."""
+        return Size()
 
     def ask(self, inquiries: Sequence[Inquiry], *, advance: Callable[[int], None] = lambda replies: None) -> list[Opinion | None]:
         """Return an opinion each, None where `judge.budget` was spent before; equal inquiries are asked once.

@@ -218,7 +218,7 @@ class Server:
                 f"judge.base_url={self.address}: the server asks to wait {asked_for:.0f} s ({trouble}). What it has answered is "
                 "kept: say the same command again then"
             )
-        backoff = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * self._random.uniform(0.5, 1.5)
+        backoff: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * self._random.uniform(0.5, 1.5)
         return max(asked_for, backoff)
 
     def _final(self, error: StatusError, payload: Mapping[str, Any]) -> Exception:

@@ -1,1 +1,1 @@
-"""What a setting names as reward, loaded and checked."""
+"""What a setting names as reward: the kinds, checked and loaded."""

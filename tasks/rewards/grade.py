@@ -25,7 +25,7 @@ from posttrain.graders.interface import nearest, shortened
 from posttrain.graders.tally import Tally
 from posttrain.printable import printable
 from posttrain.statistics.intervals import Interval
-from tasks.rewards.grader_files import read_grader
+from tasks.rewards.sources.grader import read_grader
 from tasks.workspace.disk import storage_errors
 from tasks.workspace.paths import Places
 

@@ -27,8 +27,7 @@ from posttrain.rl.estimators import Estimator
 from posttrain.rl.ppo import Update, ppo
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.rewards.load import reward_members
-from tasks.rewards.table import RewardSource
+from tasks.rewards.interface import RewardSource
 from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.checkpoints import Checkpoints
@@ -182,7 +181,7 @@ def _network(
 
 
 def _starts_as_reward_model(settings: PPOSettings, reward: RewardSource) -> bool:
-    return settings.critic == "separate" and settings.critic_from != "policy" and reward.kind == "model"
+    return settings.critic == "separate" and settings.critic_from != "policy" and reward.is_reward_model
 
 
 def _critic_start(policy: Any, settings: PPOSettings, reward: RewardSource) -> Any:
@@ -193,7 +192,7 @@ def _critic_start(policy: Any, settings: PPOSettings, reward: RewardSource) -> A
     """
     if not _starts_as_reward_model(settings, reward):
         return None
-    model = reward_members(reward)[0][0]
+    model = reward.networks()[0][0]
     ours, theirs = policy.config.get_text_config().vocab_size, model.config.get_text_config().vocab_size
     if ours == theirs:
         return model

@@ -15,8 +15,8 @@ from posttrain.records import Question
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled
 from posttrain.settings.ppo import PPOSettings
-from tasks.rewards.load import reward_function, within
-from tasks.rewards.table import RewardSource
+from tasks.rewards.interface import RewardSource
+from tasks.rewards.load import within
 
 
 class Asker:
@@ -47,12 +47,12 @@ class Asker:
         self.tokenizer = tokenizer
         self._settings = settings
         self._context = context
-        self._reward = reward_function(reward)
+        self._reward = reward.load()
         self._gold = build_grader("answer")
         self.name = reward.name
         # a judge has limits of its own (judge.timeout, judge.retries), which a slow server may need all of
-        self._seconds = None if reward.kind == "judge" else settings.reward_seconds
-        found = [one for one in questions if one.answers or reward.kind != "grader"]
+        self._seconds = None if reward.has_own_limits else settings.reward_seconds
+        found = [one for one in questions if one.answers or not reward.is_checkable_by_program]
         found = [one for one in found if one.id not in left_out]
         texts = [prompt_text(tokenizer, one.prompt) for one in found]
         ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []

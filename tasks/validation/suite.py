@@ -161,7 +161,7 @@ class Judge:
         Raises:
             DataError: an expectation names a fact that there is not, or cannot be computed on it.
         """
-        import pandas as pd  # type: ignore[import-untyped]
+        import pandas as pd
 
         for expectation in suite:
             for name in expectation.columns:

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -217,11 +217,6 @@ def keep_findings(out: Path, names: Sequence[str], *, at: Path) -> None:
     at.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(out / name, at / name)
-
-
-def artifact_as_json(artifact: Artifact) -> dict[str, Any]:
-    """Return the artifact as Prefect keeps it: small, JSON, no weights."""
-    return asdict(artifact)
 
 
 @contextmanager

@@ -13,9 +13,12 @@ from posttrain.methods import METHODS
 from posttrain.settings.config import SECTION_NAMES, merge
 from posttrain.settings.section import Part, Section
 from tasks.data.dvc import DatasetVersion
+from tasks.judges.identity import BACKENDS
+from tasks.judges.load import JudgeSource
+from tasks.rewards.interface import RewardSource
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.jsonl import write_rows
-from tasks.workspace.keys import Contents, NotDeciding, sorted_inputs, stage_key
+from tasks.workspace.keys import Contents, NotDeciding, closure, sorted_inputs, stage_key
 from tasks.workspace.paths import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,16 +52,21 @@ class Recorded(Run):
 
 @pytest.fixture
 def data(tmp_path: Path) -> DatasetVersion:
-    folder = tmp_path / "data" / "mine"
+    return dataset(tmp_path)
+
+
+def dataset(root: Path) -> DatasetVersion:
+    """Write a dataset of a few rows below a root that has the repository's suites and prompts."""
+    folder = root / "data" / "mine"
     folder.mkdir(parents=True)
-    (tmp_path / "data" / "expectations").symlink_to(ROOT / "data" / "expectations")
-    (tmp_path / "data" / "judges").symlink_to(ROOT / "data" / "judges")
+    (root / "data" / "expectations").symlink_to(ROOT / "data" / "expectations")
+    (root / "data" / "judges").symlink_to(ROOT / "data" / "judges")
     write_rows(folder / "demonstrations.jsonl", [{"kind": "demonstration", "id": "d", "prompt": "1 + 1", "completion": "2"}])
     asked = [{"kind": "question", "id": f"q{number}", "prompt": f"{number} + 1", "answers": ["2"]} for number in range(4)]
     for role in ("questions", "held_out"):
         write_rows(folder / f"{role}.jsonl", asked)
     files = {role: f"md5 of {role}" for role in ("demonstrations", "questions", "held_out")}
-    return DatasetVersion(name="mine", folder=folder, md5="m", files=files, notes=[])
+    return DatasetVersion(name="mine", folder=folder, md5="m", files=files)
 
 
 def called(data: DatasetVersion, *words: str) -> Recorded:
@@ -173,3 +181,65 @@ def test_what_a_stage_gets_is_the_thing_and_not_its_mark(tmp_path: Path) -> None
     assert inputs.digests == {"base": "d", "data": "y", "none": ""}
     assert inputs.settings == {"seed": 3, **{f"sft.{name}": getattr(config.sft, name) for name in type(config.sft).deciding()}}
     assert json.dumps(inputs.settings) and SECTION_NAMES[type(config.sft)] == "sft"
+
+
+# --- which edits run which stages again ---------------------------------------------------------------------------------------
+
+PPO, LOOP = {"ppo"}, {"ppo", "grpo", "rloo"}
+EVALUATIONS = {f"evaluate-{name}" for name in ("base", *METHODS)}
+EDITS = [
+    ("a server's retries", "tasks/judges/server.py", set()),
+    ("how a local judge is asked", "tasks/judges/local.py", {"label", "self_preference", *PPO}),
+    ("the audit's picture", "tasks/evaluation/audit_picture.py", {"audit"}),
+    ("a report's text", "posttrain/report/pipeline.py", set()),
+    ("what MLflow is told", "tasks/tracking/ledger.py", set()),
+    ("statistics of agreement", "posttrain/feedback/agreement.py", {"label", "second_opinion"}),
+    ("a format of imported rows", "posttrain/data/formats/turns.py", set()),
+    ("what an import says at its end", "tasks/data/next_step.py", set()),
+    ("what a step of PPO minimises", "posttrain/rl/objective.py", LOOP),
+    ("GRPO's advantages", "posttrain/rl/grpo.py", {"grpo"}),
+    ("how DPO is trained", "tasks/training/dpo.py", {"dpo"}),
+    ("simulated annotators", "tasks/feedback/sources/simulated.py", {"label"}),
+    ("a judge as a reward", "tasks/rewards/sources/judge.py", PPO),
+    ("a grader as a reward", "tasks/rewards/sources/grader.py", LOOP),
+    ("near-duplicate prompts", "posttrain/data/near_duplicates.py", set()),
+    ("the data gate's page", "tasks/validation/page.py", {"validate"}),
+    ("what an evaluation finds", "posttrain/evaluation/figures.py", EVALUATIONS),
+]
+
+
+def modules_of(compute: str, arguments: dict[str, Any]) -> set[str]:
+    """Return the modules of ours whose source is in a stage's key: its own, its reward's kind's, its judge's backend's."""
+    found = set(closure(compute.partition(":")[0]))
+    for value in arguments.values():
+        if isinstance(value, RewardSource):
+            found |= set(closure(f"tasks.rewards.sources.{value.kind}"))
+        judge = value if isinstance(value, JudgeSource) else getattr(value, "judge", None)
+        if isinstance(judge, JudgeSource):
+            found |= set(closure(BACKENDS[judge.settings.backend].module))
+    return found
+
+
+@pytest.fixture(scope="module")
+def stages_of_module(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The stages of all methods that a module's source is in the key of."""
+    found: dict[str, set[str]] = {}
+    data = dataset(tmp_path_factory.mktemp("keys"))
+    for method in METHODS:
+        for name, compute, _, arguments in called(data, f"method={method}").asked:
+            for module in modules_of(compute, arguments):
+                found.setdefault(module, set()).add(name)
+    return found
+
+
+@pytest.mark.parametrize(("edit", "file", "stages"), EDITS, ids=[edit for edit, _, _ in EDITS])
+def test_an_edit_runs_those_stages_again_that_it_concerns(edit, file, stages, stages_of_module) -> None:
+    assert (ROOT / file).is_file()
+    assert stages_of_module.get(file.removesuffix(".py").replace("/", "."), set()) == stages
+
+
+def test_no_stage_depends_on_flows_or_on_the_ledger(stages_of_module) -> None:
+    assert not [module for module in stages_of_module if module.startswith(("flows", "tasks.tracking", "tasks.report"))]
+    assert not {"posttrain.settings.config", "posttrain.errors", "posttrain.methods", "tasks.workspace.keys"} & set(
+        stages_of_module
+    )

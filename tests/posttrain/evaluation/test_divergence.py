@@ -5,7 +5,7 @@ import pytest
 from numpy.random import Generator
 
 from posttrain.evaluation.divergence import divergence
-from posttrain.statistics.intervals import clustered_error
+from posttrain.statistics.clusters import clustered_error
 
 RISING = [0.1 * step for step in range(1, 9)]
 FALLING = [0.1, 0.3, 0.5, 0.7, 0.7, 0.4, 0.3, 0.0]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from posttrain.statistics.clusters import clustered_error
 from posttrain.statistics.intervals import (
     Interval,
-    clustered_error,
     clustered_mean,
     clustered_proportion,
     paired_difference,

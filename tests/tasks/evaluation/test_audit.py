@@ -16,8 +16,7 @@ from posttrain.graders.answer import grade
 from posttrain.settings.ppo import PPOSettings
 from tasks.evaluation.audit import audit
 from tasks.evaluation.audit_picture import Drawing, draw
-from tasks.rewards.load import reward_function
-from tasks.rewards.table import reward_source
+from tasks.rewards.sources.table import reward_source
 from tasks.workspace.jsonl import write_rows
 
 PNG = b"\x89PNG"
@@ -104,7 +103,7 @@ def audited(out, artifacts, tiny_world, *, has_reward=True, has_labels=True, **c
 def expected_scores(artifacts, tiny_world, *, skipped):
     """Return proxy and gold of each question's samples, scored one question at a time."""
     reader = load_tokenizer(tiny_world.tokenizer)
-    score = reward_function(reward_source(f"model:{artifacts / 'reward' / 'model'}", partial_credit=0.0, registered=None))
+    score = reward_source(f"model:{artifacts / 'reward' / 'model'}", partial_credit=0.0, registered=None).load()
     rows = [json.loads(line) for line in (artifacts / "samples" / "samples.jsonl").read_text().splitlines()][skipped:8]
     proxy, gold = [], []
     for row in rows:

@@ -2,18 +2,15 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from posttrain.errors import RequestError
-from posttrain.settings.judge import JudgeSettings
-from posttrain.settings.model import ModelSettings
 from tasks.evaluation.judge_win_rate import COMPARISONS, compare
 from tasks.workspace.jsonl import PROBLEMS, read_rows, write_rows
 from tests.tasks.judge_servers import completion, faulty
+from tests.tasks.judge_sources import TEMPLATES, server_of
 
-TEMPLATES = Path(__file__).resolve().parents[3] / "data" / "judges"
 GOOD, BAD, SHADY = "a good answer", "a bad answer", "an answer that is liked in the first place"
 
 
@@ -46,18 +43,9 @@ def compared(tmp_path, ours, theirs, *, behave=opinion, name="out", **settings):
             lambda *_: None,
             results=ours,
             start_results=theirs,
-            base=tmp_path,
-            tokenizer=tmp_path,
-            model=ModelSettings(),
-            settings=JudgeSettings(
-                **{"backend": "openai", "model": "m", "base_url": server.url, "template": "constitution", "retries": 0} | settings
-            ),
-            templates=TEMPLATES,
-            cache=tmp_path / f"cache-{name}",
+            judge=server_of(tmp_path / f"cache-{name}", server.url, **({"template": "constitution", "retries": 0} | settings)),
             model_uri="stage:dpo/1",
             start_uri="stage:sft/1",
-            context=512,
-            seed=0,
         )
     return outcome, list(read_rows(out / COMPARISONS)), json.loads((out / "judge.json").read_text()), server.requests
 

@@ -4,17 +4,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.tasks.test_labels import RIGHT, WRONG, log, samples_of
 
 from posttrain.errors import DataError
 from posttrain.records import Question
 from posttrain.settings.feedback import LabelSettings
-from posttrain.settings.judge import JudgeSettings
-from posttrain.settings.model import ModelSettings
-from tasks.feedback.labels import label_simulated, read_labels
+from tasks.feedback.labels import read_labels
 from tasks.feedback.pairs import draw_pairs
-from tasks.judges.judge import label_with_judge
+from tasks.feedback.sources import judge as ai
+from tasks.feedback.sources import simulated
 from tasks.workspace.jsonl import write_rows
+from tests.tasks.feedback.sources.test_simulated import RIGHT, WRONG, log, samples_of
+from tests.tasks.judge_sources import judge_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -41,21 +41,15 @@ def test_people_and_judge_are_shown_the_same_pairs_in_the_same_order(tmp_path, t
     samples = mixed(tmp_path / "samples")
     (tmp_path / "people").mkdir(), (tmp_path / "judge").mkdir()
     chosen = LabelSettings(overlap=0.0, pairs_per_prompt=3)
-    label_simulated(tmp_path / "people", log, samples=samples, settings=chosen, model_uri="m", seed=5)
-    label_with_judge(
+    simulated.label(tmp_path / "people", log, samples=samples, settings=chosen, model_uri="m", seed=5)
+    ai.label(
         tmp_path / "judge",
         log,
         samples=samples,
-        base=tiny_world.base,
-        tokenizer=tiny_world.tokenizer,
-        model=ModelSettings(context=tiny_world.context),
-        labels=chosen,
-        settings=JudgeSettings(min_conviction=0.0, max_flips=1.0, max_unreadable=1.0),
-        templates=ROOT / "data" / "judges",
-        cache=tmp_path / "cache",
+        judge=judge_of(tiny_world, tmp_path / "cache", min_conviction=0.0, max_flips=1.0, max_unreadable=1.0),
+        settings=chosen,
         findings=tmp_path / "findings",
         model_uri="m",
-        context=tiny_world.context,
         seed=5,
     )
     people, judge = (read_labels(tmp_path / who) for who in ("people", "judge"))

@@ -8,7 +8,8 @@ import pytest
 from posttrain.errors import DataError
 from posttrain.feedback.labels import Label
 from posttrain.settings.feedback import LabelSettings
-from tasks.feedback.labels import read_labels, write_labels
+from tasks.feedback.agreement import write_labels
+from tasks.feedback.labels import read_labels
 from tasks.feedback.second_opinion import give
 from tasks.workspace.jsonl import write_rows
 

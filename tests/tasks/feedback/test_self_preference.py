@@ -1,18 +1,15 @@
 """The stage `self_preference`: what a judge makes of its own responses beside samples of another model."""
 
-from pathlib import Path
-
 import pytest
 
-from posttrain.settings.judge import JudgeSettings
-from posttrain.settings.model import ModelSettings
+from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.labels import read_labels
 from tasks.feedback.self_preference import measure
-from tasks.judges.judge import label_with_judge
+from tasks.feedback.sources import judge as ai
 from tasks.workspace.jsonl import read_rows, write_rows
 from tests.tasks.judge_servers import completion, faulty
+from tests.tasks.judge_sources import judge_of
 
-TEMPLATES = Path(__file__).resolve().parents[3] / "data" / "judges"
 OWN = "I made this up myself."
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,22 +34,17 @@ def samples(tmp_path, world_records):
     return folder
 
 
-def measured(tmp_path, tiny_world, samples, *, name="out", seed=0, **settings):
+def measured(tmp_path, tiny_world, samples, *, name="out", seed=0, own_questions=300, **settings):
     out = tmp_path / name
     out.mkdir()
     outcome = measure(
         out,
         log,
         samples=samples,
-        base=tiny_world.base,
-        tokenizer=tiny_world.tokenizer,
-        model=ModelSettings(context=tiny_world.context),
-        settings=JudgeSettings(**settings),
-        templates=TEMPLATES,
-        cache=tmp_path / "cache",
+        judge=judge_of(tiny_world, tmp_path / "cache", **settings),
+        questions=own_questions,
         max_new_tokens=24,
         model_uri="stage:sft/abc",
-        context=tiny_world.context,
         seed=seed,
     )
     return dict(outcome.metrics), read_labels(out), outcome
@@ -124,25 +116,17 @@ def test_a_judge_that_writes_what_was_sampled_too_says_nothing(tmp_path, tiny_wo
 
 
 def test_the_labels_that_are_learnt_from_are_of_the_same_form(tmp_path, tiny_world, samples):
-    """What `label_with_judge` writes names one model on both sides, so nobody takes it for a comparison of two."""
-    from posttrain.settings.feedback import LabelSettings
-
+    """What the judge labels names one model on both sides, so nobody takes it for a comparison of two."""
     out = tmp_path / "learnt"
     out.mkdir()
-    label_with_judge(
+    ai.label(
         out,
         log,
         samples=samples,
-        base=tiny_world.base,
-        tokenizer=tiny_world.tokenizer,
-        model=ModelSettings(context=tiny_world.context),
-        labels=LabelSettings(),
-        settings=JudgeSettings(min_conviction=0.0),
-        templates=TEMPLATES,
-        cache=tmp_path / "cache",
+        judge=judge_of(tiny_world, tmp_path / "cache", min_conviction=0.0),
+        settings=LabelSettings(),
         findings=tmp_path / "findings",
         model_uri="stage:sft/abc",
-        context=tiny_world.context,
         seed=0,
     )
     assert {(label.first_model, label.second_model) for label in read_labels(out)} == {("stage:sft/abc", "stage:sft/abc")}

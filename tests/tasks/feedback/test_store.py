@@ -9,72 +9,15 @@ from hypothesis import strategies as st
 
 from posttrain.errors import DataError, RequestError
 from posttrain.feedback.labels import Label
-from posttrain.records import Message, Question
-from posttrain.settings.feedback import LabelSettings
-from tasks.feedback.labels import label_from_file, read_labels
 from tasks.feedback.store import read_store, store_files
-from tasks.workspace.jsonl import write_rows
+from tests.tasks.feedback.people_stores import CHAT, QUESTIONS, RESPONSES, row, taken, world_of_people
 
 ROOT = Path(__file__).parents[3]
-CHAT = (Message(role="user", content="Say hello."),)
-QUESTIONS = [
-    Question(id="q0", family="f0", prompt="What?", answers=("4",)),
-    Question(id="q1", prompt=CHAT),
-    Question(id="q2", prompt="Never sampled"),
-]
-RESPONSES = {"q0": ["four", "five", "vier"], "q1": ["Hello!", "No."]}
-
-
-def row(number=0, **changes):
-    """Return a line of the store as a dict; None takes a field out."""
-    told = {
-        "id": f"l{number}",
-        "prompt": "What?",
-        "question": "q0",
-        "group": f"l{number}",
-        "first": "five",
-        "second": "four",
-        "preference": 0.0,
-        "annotator": "Ada",
-        "source": "person",
-        "at": "2026-03-31T09:15:00Z",
-    }
-    return {name: value for name, value in {**told, **changes}.items() if value is not None}
 
 
 @pytest.fixture
 def world(tmp_path):
-    (tmp_path / "data").mkdir(), (tmp_path / "samples").mkdir(), (tmp_path / "out").mkdir()
-    write_rows(tmp_path / "data" / "questions.jsonl", (each.model_dump(mode="json") for each in QUESTIONS))
-    write_rows(
-        tmp_path / "samples" / "samples.jsonl",
-        (
-            {"question": each.model_dump(mode="json"), "responses": [[text, True] for text in RESPONSES[each.id]]}
-            for each in QUESTIONS
-            if each.id in RESPONSES
-        ),
-    )
-    return tmp_path
-
-
-def taken(world, lines, *, annotators=None, samples=True, budget=0):
-    """Write the store, take its labels, and return outcome and labels."""
-    store = world / "people.jsonl"
-    if isinstance(lines, bytes):
-        store.write_bytes(lines)
-    else:
-        store.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if annotators is not None:
-        (world / "people.jsonl.annotators.json").write_text(annotators if isinstance(annotators, str) else json.dumps(annotators))
-    outcome = label_from_file(
-        world / "out",
-        lambda *_: None,
-        samples=world / "samples" if samples else None,
-        data=world / "data",
-        settings=LabelSettings(source="people", file=str(store), budget=budget),
-        model_uri="models:/m/1",
-    )
-    return outcome, read_labels(world / "out")
+    return world_of_people(tmp_path)
 
 
 def refused(world, lines, **how):
@@ -108,21 +51,6 @@ def test_good_lines_are_taken_whole(world):
 def test_order_marks_and_blank_lines_do_no_harm(world):
     lines = b"\xef\xbb\xbf" + json.dumps(row(0)).encode() + b"\r\n\n  \n" + json.dumps(row(1)).encode()
     assert [label.id for label in taken(world, lines)[1]] == ["l0", "l1"]
-
-
-def test_a_budget_takes_the_first(world):
-    outcome, labels = taken(world, [row(0), row(1), row(2)], budget=2)
-    assert [label.id for label in labels] == ["l0", "l1"] and outcome.costs == {"labels": 2}
-
-
-def test_without_samples_any_response_will_do_and_its_writer_is_not_known(world):
-    _, (label,) = taken(world, [row(0, first="something else")], samples=False)
-    assert (label.first, label.first_model, label.second_model) == ("something else", "", "")
-
-
-def test_both_ways_by_one_person_is_told_and_kept(world):
-    outcome, labels = taken(world, [row(0), row(1, preference=1.0), row(2, annotator="Ben")])
-    assert outcome.metrics["contradictions"] == 1 and len(labels) == 3
 
 
 FORM = "docs/feedback.md says what it may be"
@@ -229,12 +157,9 @@ def test_an_empty_store_is_refused(world, content):
     )
 
 
-def test_a_store_that_is_not_there_or_not_named_is_refused(world):
+def test_a_store_that_is_not_there_is_refused(world):
     with pytest.raises(RequestError, match=r"gone\.jsonl: No such file or directory\. labels\.file names a store of labels"):
         read_store(world / "gone.jsonl", questions={}, responses=None)
-    with pytest.raises(RequestError) as caught:
-        label_from_file(world / "out", lambda *_: None, samples=None, data=world / "data", settings=LabelSettings(), model_uri="")
-    assert str(caught.value) == 'labels.source=people needs the store of labels: SET="labels.source=people labels.file=…"'
 
 
 def test_the_page_shows_the_form_and_names_every_field():

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.posttrain.test_world import family_of
 
 from models import practice
 from models.load import load_model, load_tokenizer
@@ -17,10 +16,12 @@ from posttrain.records import Question
 from posttrain.settings.feedback import LabelSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings, TinySettings
+from tasks.feedback.sources import judge as ai
 from tasks.judges import practice as subject
-from tasks.judges.judge import label_with_judge
 from tasks.judges.practice import practise_judging
 from tasks.workspace.jsonl import read_records, write_rows
+from tests.posttrain.data.test_world import family_of
+from tests.tasks.judge_sources import judge_of
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
@@ -202,20 +203,14 @@ def test_it_takes_the_place_of_the_base_in_labelling_and_says_other_things(tmp_p
     for base in (tiny_world.base, tmp_path / "judge"):
         out = tmp_path / f"labels of {base.name}"
         out.mkdir()
-        label_with_judge(
+        ai.label(
             out,
             lambda *_: None,
             samples=drawn,
-            base=base,
-            tokenizer=tiny_world.tokenizer,
-            model=ModelSettings(context=tiny_world.context),
-            labels=LabelSettings(),
-            settings=JudgeSettings(min_conviction=0.0, max_flips=1.0),
-            templates=ROOT / "data" / "judges",
-            cache=tmp_path / "cache",
+            judge=judge_of(tiny_world, tmp_path / "cache", base=base, min_conviction=0.0, max_flips=1.0),
+            settings=LabelSettings(),
             findings=tmp_path / "findings",
             model_uri="stage:sft/abc",
-            context=tiny_world.context,
             seed=0,
         )
         told.append(json.loads((out / "judge.json").read_text()))

@@ -13,7 +13,7 @@ import pytest
 from posttrain.errors import ContractError, RequestError, StorageError
 from posttrain.settings.config import Config
 from posttrain.settings.evaluation import TrackingSettings
-from tasks.rewards.table import reward_source
+from tasks.rewards.sources.table import reward_source
 from tasks.tracking import store as ledger_store
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import RegisteredModel, local_path, register, weights_digest
@@ -332,7 +332,7 @@ def test_a_registered_reward_model_is_read_in_place_from_this_store(ledger, tmp_
     (folder / "config.json").write_text('{"id2label": {"0": "LABEL_0"}}')
     model = put(ledger, folder, start(ledger))
     told = reward_source(f"model:models:/{NAME}@challenger", partial_credit=0.0, registered=lambda uri: local_path(ledger, uri))
-    assert told.path == model.path
+    assert told.path == Path(model.path)
     with pytest.raises(RequestError, match="posttrain-world has the versions 1"):
         reward_source(f"model:models:/{NAME}/7", partial_credit=0.0, registered=lambda uri: local_path(ledger, uri))
     assert not (tmp_path / "mlflow.db").exists() and not (tmp_path / "mlruns").exists(), "no store of MLflow's own making"

@@ -20,8 +20,8 @@ from posttrain.records import Question
 from posttrain.rl.rewards import Rewards
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.rewards.table import RewardSource, reward_source
-from tasks.training import loop, ppo, rollouts
+from tasks.rewards.sources.table import KINDS, reward_source
+from tasks.training import loop, ppo
 from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import file_digest
 from tasks.workspace.jsonl import read_rows, write_rows
@@ -182,8 +182,9 @@ def test_a_judge_may_take_its_time_and_another_reward_may_not(tiny_world, monkey
         time.sleep(0.3)
         return Rewards(values=[0.5] * len(records))
 
-    monkeypatch.setattr(rollouts, "reward_function", lambda source: slow)
-    source = RewardSource(kind=kind, name="slow", digest="")
+    monkeypatch.setattr(KINDS[kind], "load", lambda source: slow)
+    given = {"judge": {"judge": None}, "python": {"module": "m", "function": "f", "text": ""}}
+    source = KINDS[kind](name="slow", **given[kind])
     settings = PPOSettings(reward_seconds=0.05)
     asker = Asker(questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
     if kind == "judge":

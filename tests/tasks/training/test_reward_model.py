@@ -13,7 +13,7 @@ from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import Label
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
-from tasks.feedback.labels import write_labels
+from tasks.feedback.agreement import write_labels
 from tasks.training import reward_model
 from tasks.workspace.jsonl import read_rows
 

@@ -16,7 +16,7 @@ import pytest
 
 from posttrain.errors import DataError, StorageError
 from tasks.workspace import artifacts as subject
-from tasks.workspace.artifacts import Outcome, artifact_as_json, file_digest, find, make, source_digest, stage_key
+from tasks.workspace.artifacts import Outcome, file_digest, find, make
 from tasks.workspace.disk import storage_errors, storage_trouble
 from tasks.workspace.paths import Places
 
@@ -54,125 +54,6 @@ def parts(places, stage="sft"):
     return sorted(path.name for path in (places.stages / stage).glob("*.part-*"))
 
 
-# --- keys -------------------------------------------------------------------------------------------------------------
-
-
-def key(stage="sft", settings=None, inputs=None, module="tasks.training.sft"):
-    return stage_key(stage, settings=settings or {"a": 1, "b": 2}, inputs=inputs or {"data": "d", "base": "e"}, module=module)
-
-
-def test_a_key_follows_everything_that_decides_a_result():
-    keys = [
-        key(),
-        key(stage="dpo"),
-        key(settings={"a": 1, "b": 3}),
-        key(settings={"a": 1, "c": 2}),
-        key(settings={"a": 1}),
-        key(settings={"a": "1", "b": 2}),
-        key(inputs={"data": "d", "base": "f"}),
-        key(inputs={"data": "e", "base": "d"}),
-        key(module="tasks.training.dpo"),
-    ]
-    assert len(set(keys)) == len(keys)
-    assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in keys)
-
-
-def test_a_key_does_not_follow_the_order_of_names():
-    assert key() == key(settings={"b": 2, "a": 1}, inputs={"base": "e", "data": "d"})
-
-
-def test_a_key_follows_the_versions_of_what_trains(monkeypatch):
-    before = key()
-    for name in ("torch", "transformers", "trl"):
-        monkeypatch.setattr(subject, "version", lambda asked, changed=name: "0.0" if asked == changed else "1.0")
-        assert key() != before
-        before = key()
-
-
-def test_a_module_may_be_given_itself():
-    assert stage_key("sft", settings={}, inputs={}, module=subject) == stage_key(
-        "sft", settings={}, inputs={}, module="tasks.workspace.artifacts"
-    )
-
-
-@pytest.fixture
-def room(tmp_path, monkeypatch):
-    """A package of its own, as ROOMS has them: start imports near (three ways) and far; apart is imported by nobody."""
-    name = f"room_{tmp_path.name.replace('-', '_')}"
-    folder = tmp_path / name
-    folder.mkdir()
-    files = {
-        "__init__": "",
-        "start": f"import json\nimport {name}.near\nfrom {name} import also\nfrom {name}.third import thing\n",
-        "near": f"def late():\n    from {name}.far import x\n",
-        "also": "",
-        "third": "thing = 1\n",
-        "far": f"from {name} import start\nx = 1\n",
-        "declared": "y = 1\n",
-        "apart": "",
-    }
-    for module, text in files.items():
-        (folder / f"{module}.py").write_text(text)
-    (folder / "start.py").write_text(files["start"] + f"from {name}.declared import y\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(subject, "ROOMS", (name,))
-    monkeypatch.setattr(subject, "DECLARATIONS", (f"{name}.declared",))
-    yield folder
-    for module in [one for one in sys.modules if one.split(".")[0] == name]:
-        del sys.modules[module]
-
-
-@pytest.mark.parametrize("module", ["__init__", "start", "near", "also", "third", "far"])
-def test_a_changed_byte_in_what_is_imported_changes_the_digest(room, module):
-    before = source_digest(f"{room.name}.start")
-    with (room / f"{module}.py").open("a") as file:
-        file.write("#")
-    assert source_digest(f"{room.name}.start") != before
-
-
-@pytest.mark.parametrize("module", ["apart", "declared"])
-def test_a_change_elsewhere_does_not(room, module):
-    before = source_digest(f"{room.name}.start")
-    with (room / f"{module}.py").open("a") as file:
-        file.write("#")
-    assert source_digest(f"{room.name}.start") == before
-
-
-def test_text_that_moves_from_one_module_to_the_next_is_a_change(room):
-    (room / "also.py").write_text("# one\n")
-    before = source_digest(f"{room.name}.start")
-    (room / "also.py").write_text("")
-    (room / "far.py").write_text("# one\n" + (room / "far.py").read_text())
-    assert source_digest(f"{room.name}.start") != before
-
-
-def test_what_our_own_stages_depend_on():
-    ours = {module: set(subject._closure(f"tasks.{module}")) for module in ("sft", "dpo", "evaluate", "pretrain", "gate")}
-    assert {
-        "tasks.training.sft",
-        "models.load",
-        "tasks.training.trl",
-        "tasks.workspace.weights",
-        "posttrain.records",
-        "posttrain.prompts",
-    } <= ours["sft"]
-    assert "posttrain.statistics.intervals" in ours["evaluate"] and "posttrain.statistics.intervals" not in ours["sft"]
-    assert (
-        "posttrain.ops.losses" in ours["pretrain"] and "posttrain.ops.losses" not in ours["sft"] | ours["dpo"] | ours["evaluate"]
-    )
-    assert "models.tiny" in ours["pretrain"] and "posttrain.data.facts" in ours["gate"]
-    for modules in ours.values():
-        assert not modules & {
-            "posttrain.settings.config",
-            "posttrain.settings.section",
-            "posttrain.errors",
-            "tasks.workspace.artifacts",
-            "tasks.workspace.progress",
-            "tasks.tracking.ledger",
-        }
-        assert not any(module.startswith(("flows", "torch", "transformers")) for module in modules)
-
-
 # --- making and finding -----------------------------------------------------------------------------------------------
 
 
@@ -186,7 +67,6 @@ def test_a_result_is_made_once(places):
     again, was_there = made(places, never)
     assert was_there and again == artifact
     assert find(places, "sft", KEY) == (artifact, "")
-    assert artifact_as_json(artifact) == {**artifact.__dict__}
 
 
 def test_what_was_never_made_is_missing_without_a_word(places):

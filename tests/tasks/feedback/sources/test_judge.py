@@ -1,4 +1,4 @@
-"""The judge as a stage and as a reward: a tiny model here, a scripted server, and a real one over HTTP."""
+"""Labels of an AI judge: a tiny model here, a scripted server, and a real one over HTTP."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from posttrain.records import Question
 from posttrain.settings.feedback import LabelSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
+from tasks.feedback.sources import judge as subject
 from tasks.judges import local as judge_local
-from tasks.judges.identity import judge_digest, read_template
-from tasks.judges.judge import judge_reward, label_with_judge
+from tasks.judges.identity import read_template
 from tasks.workspace.jsonl import read_records, read_rows, write_rows
 from tests.tasks.judge_servers import completion, faulty, real
+from tests.tasks.judge_sources import TEMPLATES, judge_of
 
-ROOT = Path(__file__).resolve().parents[3]
-TEMPLATES = ROOT / "data" / "judges"
+ROOT = Path(__file__).resolve().parents[4]
 ANY = {"max_flips": 1.0, "min_conviction": 0.0, "mode": "pairwise"}
 """Limits that the hardly trained judge of these tests keeps, and the mode that has two orders."""
 
@@ -53,20 +53,14 @@ def samples_of(folder, records, *, count=12, swap=()):
 def labelled(tmp_path, tiny_world, drawn, *, name="out", cache="cache", labels=None, seed=0, **settings):
     out = tmp_path / name
     out.mkdir(exist_ok=True)
-    outcome = label_with_judge(
+    outcome = subject.label(
         out,
         log,
         samples=drawn,
-        base=tiny_world.base,
-        tokenizer=tiny_world.tokenizer,
-        model=ModelSettings(context=tiny_world.context),
-        labels=LabelSettings(**(labels or {})),
-        settings=JudgeSettings(**(ANY | settings)),
-        templates=TEMPLATES,
-        cache=tmp_path / cache,
+        judge=judge_of(tiny_world, tmp_path / cache, **(ANY | settings)),
+        settings=LabelSettings(**(labels or {})),
         findings=tmp_path / "findings",
         model_uri="stage:sft/abc",
-        context=tiny_world.context,
         seed=seed,
     )
     return outcome, list(read_records(out / "labels.jsonl", Label)), json.loads((out / "judge.json").read_text())
@@ -199,15 +193,14 @@ def test_a_killed_judge_loses_no_answer(tmp_path, tiny_world, samples):
     good = (200, completion("A", logprobs={"A": -0.1, "B": -2.5}))
     with faulty(lambda body, number: good if number < 9 else "slow") as server:
         script = (
-            "import sys; from pathlib import Path; from posttrain.settings.judge import *\n"
-            "from posttrain.settings.feedback import *; from posttrain.settings.model import *\n"
-            "from tasks.judges.judge import label_with_judge\n"
+            "from pathlib import Path\n"
+            "from posttrain.settings.feedback import LabelSettings\n"
+            "from tasks.feedback.sources.judge import label\n"
+            "from tests.tasks.judge_sources import server_of\n"
             f"out = Path({str(tmp_path / 'killed')!r}); out.mkdir()\n"
-            f"label_with_judge(out, None, samples=Path({str(samples)!r}), base=None, tokenizer=None, model=ModelSettings(),"
-            f" labels=LabelSettings(), settings=JudgeSettings(backend='openai', model='m', base_url={server.url!r},"
-            " concurrency=2, mode='pairwise'),"
-            f" templates=Path({str(TEMPLATES)!r}), cache=Path({str(tmp_path / 'cache')!r}), model_uri='',"
-            " findings=None, context=128, seed=0)"
+            f"judge = server_of(Path({str(tmp_path / 'cache')!r}), {server.url!r}, concurrency=2, mode='pairwise')\n"
+            f"label(out, None, samples=Path({str(samples)!r}), judge=judge, settings=LabelSettings(), findings=None,"
+            " model_uri='', seed=0)"
         )
         process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         while len(server.requests) < 11:  # two wait
@@ -308,148 +301,7 @@ def answers(url):
         return False
 
 
-# --- the judge as a reward --------------------------------------------------------------------------------------------------
-
-
-def reward_of(tmp_path, tiny_world, **settings):
-    return judge_reward(
-        JudgeSettings(**settings),
-        base=tiny_world.base,
-        tokenizer=tiny_world.tokenizer,
-        model=ModelSettings(context=tiny_world.context),
-        templates=TEMPLATES,
-        cache=tmp_path / "cache",
-        context=tiny_world.context,
-    )
-
-
-def test_a_response_is_worth_its_expected_score(tmp_path, tiny_world, world_records):
-    """right is worth 10 and wrong 1: E = 1 + 9 P(right), so the reward is 2 P(right) - 1."""
-    questions = world_records["questions"][:3]
-    responses = ["1 + 2 = 3. Answer: 3", "1 + 2 = 3. So 3", "2 + 2 = 4. Answer: 4"]
-    prompts = [f"{question.prompt}\n" for question in questions]
-    records = [question.model_dump(mode="json") for question in questions]
-    rewards = reward_of(tmp_path, tiny_world)(prompts, responses, records)
-    model, tokenizer = (
-        load_model(tiny_world.base / "model", ModelSettings(), on=torch.device("cpu")),
-        load_tokenizer(tiny_world.tokenizer),
-    )
-    words = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" right", " wrong")]
-    for prompt, response, value, score in zip(prompts, responses, rewards.values, rewards.parts["judge_score"], strict=True):
-        ids = tokenizer(f"{prompt}{response}\nVerdict:", return_tensors="pt")["input_ids"]
-        with torch.inference_mode():
-            right = model(input_ids=ids).logits[0, -1, words].softmax(-1)[0].item()
-        assert value == pytest.approx(2 * right - 1, abs=1e-5) and score == pytest.approx(1 + 9 * right, abs=1e-5)
-    assert rewards.parts["judge_unreadable"] == [0.0] * 3 and rewards.reasons[0].endswith(" of 10")
-
-
-def test_a_rollout_that_was_judged_is_not_judged_again(tmp_path, tiny_world):
-    with faulty(lambda *_: (200, completion(" right", logprobs={" right": -0.01}))) as server:
-        reward = reward_of(tmp_path, tiny_world, backend="openai", model="m", base_url=server.url, mode="pairwise")
-        for _ in range(2):
-            assert reward(["q\n"], ["r"], [{"prompt": "q"}]).values == [1.0]
-        assert len(server.requests) == 1 and server.requests[0]["messages"][0]["content"] == "q\nr\nVerdict:"
-
-
-def test_a_conversation_is_judged_as_a_transcript(tmp_path, tiny_world):
-    with faulty(lambda *_: (200, completion(" right", logprobs={" right": -0.01}))) as server:
-        reward = reward_of(tmp_path, tiny_world, backend="openai", model="m", base_url=server.url)
-        reward(["<s>Hi</s>"], ["Yes"], [{"prompt": [{"role": "user", "content": "Hi"}]}])
-        assert server.requests[0]["messages"][0]["content"] == "Human: Hi\nYes\nVerdict:"
-
-
-def test_an_unreadable_reply_neither_pushes_nor_pulls(tmp_path, tiny_world):
-    def behave(body, number):
-        asked = body["messages"][0]["content"]
-        word = "Hm" if "r0" in asked else " wrong" if "r1" in asked else " right"
-        return 200, completion(word, logprobs={word: -0.01})
-
-    with faulty(behave) as server:
-        reward = reward_of(tmp_path, tiny_world, backend="openai", model="m", base_url=server.url, max_unreadable=0.4)
-        rewards = reward(["q"] * 3, ["r0", "r1", "r2"], [{"prompt": "q"}] * 3)
-        assert rewards.values == [0.0, -1.0, 1.0] and rewards.parts["judge_unreadable"] == [1.0, 0.0, 0.0]
-        assert rewards.reasons == [
-            "the judge's reply could not be read",
-            "the judge gives 1.00 of 10",
-            "the judge gives 10.00 of 10",
-        ]
-        with pytest.raises(ContractError, match=r"^the judge m: 1 of 1 replies are none of the options, allowed are 40\.0%"):
-            reward(["q"], ["r0"], [{"prompt": "q"}])
-
-
-def test_a_reward_stops_where_the_budget_ends(tmp_path, tiny_world):
-    reward = reward_of(tmp_path, tiny_world, budget=1)
-    assert len(reward(["q"], ["2 + 2 = 4"], [{"prompt": "q"}]).values) == 1
-    with pytest.raises(
-        RequestError, match=r"^judge\.budget=1 is spent, and PPO asks the judge about each response: raise it, or"
-    ):
-        reward(["q"], ["2 + 2 = 5"], [{"prompt": "q"}])
-
-
-# --- which judge ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"template": "revew"},
-            "judge.template=revew: there is no such template; did you mean review? There are constitution, review; "
-            "docs/judges.md",
-        ),
-        (
-            {"template": "mine.yaml"},
-            "judge.template=mine.yaml: there is no such template. Give the path of a file of the form in docs/judges.md",
-        ),
-    ],
-)
-def test_a_template_that_is_not_there_is_told(settings, message):
-    with pytest.raises(RequestError) as caught:
-        read_template(JudgeSettings(**settings), folder=TEMPLATES)
-    assert str(caught.value) == message
-
-
-def test_a_template_that_is_no_yaml_is_told(tmp_path):
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("pairwise: [1, 2\n")
-    with pytest.raises(RequestError, match=r"broken\.yaml: the file is no YAML: .* Correct it$"):
-        read_template(JudgeSettings(template=str(broken)), folder=TEMPLATES)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"backend": "openai"},
-            "judge.model=base is a model here, and judge.backend=openai asks a server: set judge.model to the name that the "
-            "server knows, or judge.backend=local",
-        ),
-        (
-            {"base_url": "http://there/v1"},
-            "judge.base_url=http://there/v1 is a server's, and judge.backend=local loads a model here: set judge.backend=openai, "
-            "or leave judge.base_url empty",
-        ),
-    ],
-)
-def test_settings_that_contradict_each_other_are_told(settings, message):
-    with pytest.raises(RequestError) as caught:
-        judge_digest(JudgeSettings(**settings), base_digest="b")
-    assert str(caught.value) == message
-
-
-def test_another_judge_has_another_digest(tiny_world):
-    folder = str(tiny_world.base / "model")
-    digests = {
-        judge_digest(JudgeSettings(**settings), base_digest="b")
-        for settings in (
-            {},
-            {"model": folder},
-            {"backend": "openai", "model": "m"},
-            {"backend": "openai", "model": "n"},
-            {"backend": "openai", "model": "m", "base_url": "http://there/v1"},
-        )
-    }
-    assert len(digests) == 5 and "b" in digests
+# --- a model of its own --------------------------------------------------------------------------------------------------
 
 
 def test_a_directory_is_a_judge_too(tmp_path, tiny_world, samples):
