@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.runtime import flow_run
 
+from flows.aftermath import untagged
 from flows.conclusion import Outcomes, conclude
 from flows.course import Course, on_device
 from flows.feedback import (
@@ -53,6 +54,7 @@ TRAINED_ON = "trained_on.json"
 
 
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
+@untagged
 def pipeline(config: Config, root: Path, say: Callable[[str], None], command: str = "") -> dict[str, Any]:
     """Run one method from data to report, and return the report; `command` is how to run it again."""
     places, started = Places(root), time.time()
