@@ -92,8 +92,13 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
     with storage_errors("the pipeline", places.root):
         with starting_server(places):
             from flows.pipeline import check, pipeline
+            from tasks.report.pictures import load_drawing
             from tasks.report.terminal import print_report
+            from tasks.tracking.store import load_store
 
+            if not config.tracking.uri:
+                load_store()
+            load_drawing()
             for note in check(config, places):
                 say(note)
         settle(places, say)

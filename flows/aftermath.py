@@ -4,10 +4,11 @@ A look into one folder where nothing was killed. Where something was, MLflow is 
 started for the moment; that takes some seconds, once.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flows.environment import prefect_home, prepare
 from flows.prefect_database import prefect_database
@@ -19,6 +20,9 @@ from tasks.workspace.presence import Note, forget, left_behind, present, words_o
 
 if TYPE_CHECKING:
     from tasks.tracking.killed_runs import KilledRun
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 OPEN_RUNS = 200
 """Prefect's largest page: more runs than one process ever has open."""
@@ -36,6 +40,19 @@ def accountable(places: Places, config: Config, words: Sequence[str]) -> Iterato
     command = words_of(words)
     with present(places, command=command, tracking=config.tracking.model_dump()) as note, tags(prefect_tag(note)):
         yield command
+
+
+def untagged(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Keep the tag of a flow's run from its tasks, for which Prefect would ask its server for a limit of that name."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        from prefect.context import TagsContext
+
+        with TagsContext(current_tags=set()):
+            return function(*args, **kwargs)
+
+    return wrapper
 
 
 def prefect_tag(note: Note) -> str:

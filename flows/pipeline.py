@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.runtime import flow_run
 
+from flows.aftermath import untagged
 from flows.evaluation import run_audit, run_evaluations
 from flows.feedback import Feedback, gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
@@ -44,6 +45,7 @@ REFUSING = ("validation", "judge", "reward_model")
 
 
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
+@untagged
 def pipeline(config: Config, root: Path, say: Callable[[str], None], command: str = "") -> dict[str, Any]:
     """Run one method from data to report, and return the report; `command` is how to run it again."""
     places, started = Places(root), time.time()

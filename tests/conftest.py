@@ -1,9 +1,11 @@
 """A quiet, offline environment before any library is imported, and one tiny world that tests of networks share."""
 
+import fcntl
+import hashlib
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,18 +68,43 @@ def world_records() -> Mapping[str, list]:
 
 
 @pytest.fixture(scope="session")
-def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None) -> TinyWorld:
-    """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change."""
+def tiny_world(
+    tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[str, list], one_thread: None
+) -> Iterator[TinyWorld]:
+    """The tiniest world as files, and a base of 26,000 parameters pretrained on it for 50 steps. Read only: copy to change.
+
+    It is made once, by the process of pytest that needs it first, and is the same for all: none may leave anything in it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "tiny world"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            unfinished = tmp_path_factory.mktemp("tiny world")
+            make_tiny_world(tiny_world_in(unfinished), world_records)
+            unfinished.rename(shared)
+    before = digests(shared)
+    yield tiny_world_in(shared)
+    assert digests(shared) == before, "a test has changed the world that all tests read"
+
+
+def tiny_world_in(folder: Path) -> TinyWorld:
+    return TinyWorld(data=folder / "data", tokenizer=folder / "tokenizer" / "tokenizer", base=folder / "base")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def make_tiny_world(made: TinyWorld, records: Mapping[str, list]) -> None:
     from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
     from tasks.base_model import pretrain, tokenizer
     from tasks.workspace.jsonl import write_rows
 
-    root = tmp_path_factory.mktemp("tiny world")
-    made = TinyWorld(data=root / "data", tokenizer=root / "tokenizer" / "tokenizer", base=root / "base")
     for folder in (made.data, made.tokenizer.parent, made.base):
         folder.mkdir()
-    for role, records in world_records.items():
-        write_rows(made.data / f"{role}.jsonl", (record.model_dump(mode="json") for record in records))
+    for role, rows in records.items():
+        write_rows(made.data / f"{role}.jsonl", (record.model_dump(mode="json") for record in rows))
     model, network = ModelSettings(context=made.context), TinySettings(layers=2, width=32, heads=2)
     tokenizer.make_tokenizer(
         made.tokenizer.parent, lambda *_: None, data=made.data, dataset="world", model=model, settings=network
@@ -92,4 +119,19 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory, world_records: Mapping[
         settings=PretrainSettings(steps=50, batch_tokens=1_024, learning_rate=1e-2),
         seed=0,
     )
-    return made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process of pytest is left alone with one at the end.
+
+    A file whose every test is slow (`pytestmark`) trains for minutes. Of these, and of the others, whole runs come first.
+    """
+    of_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        of_file.setdefault(item.path, []).append(item)
+
+    def weight(item: pytest.Item) -> tuple[bool, bool, bool]:
+        slow = [one.get_closest_marker("slow") is not None for one in of_file[item.path]]
+        return not all(slow), "flows" not in item.path.parts, not any(slow)
+
+    items.sort(key=weight)

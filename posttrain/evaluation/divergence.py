@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 FALSE_ALARMS = 0.05
 """Share of runs whose gold score stays where it is and that are warned of nevertheless, at most."""
@@ -37,7 +37,7 @@ def divergence(
     proxy, truth = smooth(reward), smooth(gold)
     variance = [value / patience for value in smooth([error**2 for error in errors])]
     best = max(range(len(truth)), key=truth.__getitem__)
-    limit = float(norm.ppf(1 - FALSE_ALARMS / len(truth)))
+    limit = float(ndtri(1 - FALSE_ALARMS / len(truth)))
     if truth[best] - truth[-1] > limit * sqrt(variance[best] + variance[-1]) and proxy[-1] >= proxy[best]:
         return (
             f"the gold score fell from {truth[best]:.3f} (update {best + patience}) to {truth[-1]:.3f} while the training reward "

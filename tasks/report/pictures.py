@@ -19,6 +19,12 @@ CAPTION = 130
 """Characters in a line of the picture's caption."""
 
 
+def load_drawing() -> None:
+    """Import what `picture` needs, where that costs no time: while something else is waited for."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def picture(report: Mapping[str, Any], *, curves: Mapping[str, Curve]) -> bytes:
     """Draw accuracy and paired gain, and below them the curve of each training stage; returns a PNG."""
     from io import BytesIO

@@ -34,6 +34,11 @@ ABSOLUTE_PATHS = (
 )
 
 
+def load_store() -> None:
+    """Import what opening the local store needs, where that costs no time: while something else is waited for."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def plain_errors(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Turn what the disk, SQLite or the server refused into a StorageError, one sentence instead of a traceback.
 

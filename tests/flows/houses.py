@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.flows.ready import Fork, Ready
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("posttrain", "models", "tasks", "flows")
 SMALL = """
@@ -22,6 +24,7 @@ judge: {practice: 5}
 ppo: {updates: 3, episodes: 16, mini_batch_size: 8, max_new_tokens: 40, min_finished: 0.1}
 evaluate: {max_new_tokens: 40}
 """
+READY = Ready()
 
 
 def new_house(folder: Path) -> Path:
@@ -36,14 +39,19 @@ def new_house(folder: Path) -> Path:
     return folder
 
 
-def command(house: Path, *words: str) -> subprocess.Popen[str]:
+def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"}
+
+
+def command(house: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a run just as a user does: a fresh Python, and a Prefect server of its own."""
     # a script's background job ignores SIGINT, and what it starts inherits that: the test of Ctrl-C would wait for nothing
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "flows", *words],
         cwd=house,
-        env=kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,12 +59,19 @@ def command(house: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def run(house: Path, *words: str, code: int = 0) -> str:
-    process = command(house, *words)
+def fork(house: Path, *words: str) -> Fork:
+    """Start a run with what is loaded already, and the Prefect server of all."""
+    return READY.start(house, words, environment=environment() | {"PREFECT_API_URL": READY.address()})
+
+
+def run(house: Path, *words: str, code: int = 0, fresh: bool = False) -> str:
+    """Run a verb and return what it printed: just as a user does where it is to be `fresh`, else with what is loaded already."""
+    process = command(house, *words) if fresh else fork(house, *words)
     try:
         out, err = process.communicate(timeout=900)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # else it goes on, and the tests after it meet what it makes
+        process.communicate()
         raise
     assert process.returncode == code, err
     assert "Traceback" not in err

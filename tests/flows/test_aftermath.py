@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows import aftermath as subject
-from flows.aftermath import settle
+from flows.aftermath import settle, untagged
 from posttrain.errors import StorageError
 from tasks.workspace.paths import Places
 from tasks.workspace.presence import Process, folder_of
@@ -96,6 +96,19 @@ def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(places, monke
             assert order[-2:] == ["settle", verb]
 
 
+def test_a_flow_is_tagged_and_its_tasks_are_not(places):
+    from prefect import tags
+    from prefect.context import TagsContext
+
+    def seen(number):
+        return number, set(TagsContext.get().current_tags)
+
+    with tags("process-1"):
+        assert seen(1) == (1, {"process-1"})
+        assert untagged(seen)(2) == (2, set())
+        assert seen(3) == (3, {"process-1"})
+
+
 RUN = """
 import sys, time
 from pathlib import Path
@@ -104,7 +117,7 @@ from tasks.workspace.paths import Places
 places = Places(Path.cwd())
 prepare(places, is_tiny=True)
 from posttrain.settings.config import Config
-from flows.aftermath import accountable
+from flows.aftermath import accountable, untagged
 from flows.server import starting_server
 with starting_server(places):
     from prefect import flow, task
@@ -117,6 +130,7 @@ def stage():
     time.sleep(float(sys.argv[1]))
 
 @flow(name="pipeline")
+@untagged
 def pipeline(command):
     ledger = Ledger.open(places, config.tracking)
     facts = dict(dataset="world", data_md5="d", files_md5={}, git_commit="g", flow_run_id="f", pipeline_id="p1")

@@ -1,13 +1,14 @@
 """Pipelines that are killed, and pipelines side by side."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.flows.houses import command, new_house, run, weights
+from tests.flows.houses import command, fork, new_house, run, weights
 
 pytestmark = pytest.mark.slow
 
@@ -31,15 +32,19 @@ def test_two_methods_started_together_in_a_fresh_copy_both_complete(together: Pa
 
 
 def test_a_run_killed_in_every_stage_arrives_at_the_weights_of_an_undisturbed_one(together: Path, tmp_path: Path) -> None:
-    """From empty stores, so it also shows that equal seeds give bit-identical weights."""
+    """From empty stores, so it also shows that equal seeds give bit-identical weights in processes that share nothing.
+
+    The first one is killed with a Prefect server of its own, the others are forks (tests/flows/ready.py).
+    """
     other = new_house(tmp_path / "other")
     for stage in ("base", "sft", "sample", "dpo", "evaluate-sft"):
-        process = command(other, "pipeline", "method=dpo")
+        asked = ("pipeline", "method=dpo")
+        process = command(other, *asked) if stage == "base" else fork(other, *asked)
         folder = other / ".posttrain" / "stages" / stage
         deadline = time.monotonic() + 240
         while not list(folder.glob("*.part-*")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"it was not caught in {stage}"
     run(other, "pipeline", "method=dpo")

@@ -26,9 +26,9 @@ STAGES = ["tokenizer", "validate", "base", "sft", "sample", "label", "dpo", "eva
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A house in which the default pipeline has run once."""
+    """A house in which the default pipeline has run once, in a fresh Python and with a server of its own."""
     folder = new_house(tmp_path_factory.mktemp("house"))
-    run(folder, "pipeline", "method=dpo")
+    run(folder, "pipeline", "method=dpo", fresh=True)
     return folder
 
 
