@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posttrain.feedback.shown_pairs import Pair
 from posttrain.graders import build_grader
 from posttrain.judges.opinions import win_in_both_orders
 from posttrain.judges.quality import figures_of
 from posttrain.records import Question
 from posttrain.statistics.intervals import win_rate
-from tasks.feedback.pairs import Pair, gold_of
+from tasks.feedback.pairs import gold_of
 from tasks.judges.load import JudgeSource
 from tasks.judges.pairs import Answered, asked
 from tasks.judges.summary import price_of, refusal, write_summary

@@ -1,7 +1,6 @@
 """Which pairs of samples are labelled: one choice for every source of labels, so that sources differ in what they say alone."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -10,35 +9,11 @@ from typing import Any
 from posttrain.errors import DataError
 from posttrain.feedback.annotators import Quality, gold_preference
 from posttrain.feedback.labels import drawn_evenly
+from posttrain.feedback.shown_pairs import Pair
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Question
 from posttrain.settings.feedback import LabelSettings
 from tasks.workspace.jsonl import read_rows
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two responses to one question, in the order shown, and what a noise-free judge says of them.
-
-    Attributes:
-        question: that both answer.
-        first: the response shown first.
-        second: the response shown second.
-        gold: probability that the first is better, as the answers tell; None where nobody knows.
-        first_model: URI of the model that wrote `first`.
-        second_model: URI of the model that wrote `second`.
-        first_finished: whether `first` ended by itself.
-        second_finished: whether `second` did.
-    """
-
-    question: Question
-    first: str
-    second: str
-    gold: float | None
-    first_model: str
-    second_model: str
-    first_finished: bool
-    second_finished: bool
 
 
 def draw_pairs(samples: Path, settings: LabelSettings, *, model_uri: str, seed: int) -> list[Pair]:

@@ -7,10 +7,11 @@ from random import Random
 from typing import Any
 
 from posttrain.feedback.bias import label_figures
+from posttrain.feedback.shown_pairs import Pair
 from posttrain.graders import build_grader
 from posttrain.records import Question
 from tasks.feedback.labels import LABELS
-from tasks.feedback.pairs import Pair, gold_of
+from tasks.feedback.pairs import gold_of
 from tasks.judges.interface import Written
 from tasks.judges.load import JudgeSource
 from tasks.judges.pairs import asked, labels_of

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posttrain.feedback.labels import Label
+from posttrain.feedback.shown_pairs import Pair
 from posttrain.judges.opinions import Inquiry, Opinion, beats, both_orders, inquiry, shown
 from posttrain.judges.quality import JudgedPair
 from posttrain.judges.templates import Template
 from posttrain.settings.judge import JudgeSettings
-from tasks.feedback.pairs import Pair
 from tasks.judges.interface import Judge
 from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries

@@ -8,9 +8,10 @@ from random import Random
 from posttrain.errors import DataError
 from posttrain.feedback.annotators import annotator_noise, simulated_opinion
 from posttrain.feedback.labels import Label, is_equal
+from posttrain.feedback.shown_pairs import Pair
 from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.agreement import write_labels
-from tasks.feedback.pairs import Pair, draw_pairs
+from tasks.feedback.pairs import draw_pairs
 from tasks.workspace.artifacts import Log, Outcome
 
 
