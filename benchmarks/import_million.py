@@ -54,14 +54,14 @@ def measured(label: str, arguments: list[str], *, folder: Path) -> None:
 _CHILD = """
 import resource, sys
 from pathlib import Path
-from tasks.workspace.paths import Places
-places = Places(Path.cwd())
+from tasks.workspace.paths import Paths
+paths = Paths(Path.cwd())
 if sys.argv[1] == "import":
     from tasks.data.importing import import_file
-    print(import_file(places, format="hh", file=sys.argv[2], name="million"))
+    print(import_file(paths, format="hh", file=sys.argv[2], name="million"))
 else:
     from tasks.data.stages import split_dataset
-    split_dataset(places, "million")
+    split_dataset(paths, "million")
 print(f"{sys.argv[1]}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB itself, "
       f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MB in dvc")
 """

@@ -22,7 +22,7 @@ from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
 from posttrain.settings.config import Config, merge, renamed
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 LEAST_FREE_MB = 500
 """Below it nothing is started: the default run writes about 100 MB, and a full disk half-way helps nobody."""
@@ -33,13 +33,13 @@ def say(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def configuration(places: Places, overrides: Sequence[str]) -> Config:
+def configuration(paths: Paths, overrides: Sequence[str]) -> Config:
     """Return the settings: defaults ← params.yaml ← command line."""
     try:
-        with (places.root / "params.yaml").open(encoding="utf-8") as file:
+        with (paths.root / "params.yaml").open(encoding="utf-8") as file:
             params = yaml.safe_load(file) or {}
     except FileNotFoundError:
-        raise _no_repository(places) from None
+        raise _no_repository(paths) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RequestError(
             f"params.yaml cannot be read: {' '.join(str(error).split())}. Mend it, or: git checkout params.yaml"
@@ -52,11 +52,11 @@ def configuration(places: Places, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _no_repository(places: Places) -> RequestError:
-    return RequestError(f"params.yaml is not in {places.root}: start from the repository's root")
+def _no_repository(paths: Paths) -> RequestError:
+    return RequestError(f"params.yaml is not in {paths.root}: start from the repository's root")
 
 
-def check_disk(places: Places) -> None:
+def check_disk(paths: Paths) -> None:
     """Refuse to start where nothing could be written.
 
     Raises:
@@ -65,8 +65,8 @@ def check_disk(places: Places) -> None:
     from tasks.workspace.disk import storage_errors
 
     seen = set()
-    ours = (places.store, places.ledger, places.reports)
-    others = (folder for folder in (places.data, places.root / ".dvc" / "cache") if folder.is_dir())
+    ours = (paths.store, paths.ledger, paths.reports)
+    others = (folder for folder in (paths.data, paths.root / ".dvc" / "cache") if folder.is_dir())
     for folder in (*ours, *others):  # they may lie on different disks
         with storage_errors("before the start", folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,17 +80,17 @@ def check_disk(places: Places) -> None:
         seen.add(disk)
 
 
-def run_pipeline(places: Places, words: Sequence[str]) -> None:
+def run_pipeline(paths: Paths, words: Sequence[str]) -> None:
     """Run one method and print its report."""
-    config = configuration(places, words)
-    check_disk(places)
-    _prepare(places, config)
+    config = configuration(paths, words)
+    check_disk(paths)
+    _prepare(paths, config)
     from flows.aftermath import accountable, settle
     from flows.server import starting_server
     from tasks.workspace.disk import storage_errors
 
-    with storage_errors("the pipeline", places.root):
-        with starting_server(places):
+    with storage_errors("the pipeline", paths.root):
+        with starting_server(paths):
             from flows.pipeline import check, pipeline
             from tasks.report.pictures import load_drawing
             from tasks.report.terminal import print_report
@@ -99,21 +99,21 @@ def run_pipeline(places: Places, words: Sequence[str]) -> None:
             if not config.tracking.uri:
                 load_store()
             load_drawing()
-            for note in check(config, places):
+            for note in check(config, paths):
                 say(note)
-        settle(places, say)
-        with accountable(places, config, words) as command:
-            report = pipeline(config, places.root, say, command)
+        settle(paths, say)
+        with accountable(paths, config, words) as command:
+            report = pipeline(config, paths.root, say, command)
     print_report(report)
 
 
-def run_data(places: Places, words: Sequence[str]) -> None:
+def run_data(paths: Paths, words: Sequence[str]) -> None:
     """Bring a dataset up to date and print its version."""
-    config = configuration(places, words)
-    _prepare(places, config)
+    config = configuration(paths, words)
+    _prepare(paths, config)
     from tasks.data.dvc import bring_up_to_date
 
-    version = bring_up_to_date(places, config.data.name)
+    version = bring_up_to_date(paths, config.data.name)
     for note in version.notes:
         say(note)
     print(f"{version.name}  {version.md5}  {version.folder}")
@@ -121,7 +121,7 @@ def run_data(places: Places, words: Sequence[str]) -> None:
         print(f"  {role:<22} {md5}")
 
 
-def run_import(places: Places, words: Sequence[str]) -> None:
+def run_import(paths: Paths, words: Sequence[str]) -> None:
     """Turn a file into a dataset: FILE and NAME, and FORMAT, MAP and SKIP_BAD where they are needed."""
     given = dict(word.partition("=")[::2] for word in words)
     for name in ("file", "name"):
@@ -129,16 +129,16 @@ def run_import(places: Places, words: Sequence[str]) -> None:
             raise RequestError(f"import needs {name.upper()}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k")
     if given.get("skip_bad", "") not in ("", "0", "1"):
         raise RequestError(f"SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got {given['skip_bad']}")
-    if not (places.root / "params.yaml").exists():  # before any folder is made
-        raise _no_repository(places)
-    check_disk(places)
-    _prepare(places, None)
+    if not (paths.root / "params.yaml").exists():  # before any folder is made
+        raise _no_repository(paths)
+    check_disk(paths)
+    _prepare(paths, None)
     from tasks.data.dvc import bring_up_to_date
     from tasks.data.importing import import_file
     from tasks.data.next_step import next_step, summary
 
     report = import_file(
-        places,
+        paths,
         format=given.get("format", ""),
         file=given["file"],
         name=given["name"],
@@ -147,24 +147,24 @@ def run_import(places: Places, words: Sequence[str]) -> None:
     )
     for note in report.notes:
         say(note)
-    version = bring_up_to_date(places, report.name)
+    version = bring_up_to_date(paths, report.name)
     counts = ", ".join(f"{count:,} {kind}s" for kind, count in report.kinds.items())
     print(f"{report.name}: {counts} in {report.path}, {summary(version)}")
     print(next_step(version))
 
 
-def run_validate(places: Places, words: Sequence[str]) -> None:
+def run_validate(paths: Paths, words: Sequence[str]) -> None:
     """Check a dataset and print what was found, without training anything."""
-    config = configuration(places, words)
-    check_disk(places)
-    _prepare(places, config)
+    config = configuration(paths, words)
+    check_disk(paths)
+    _prepare(paths, config)
     from flows.validation import validate_dataset
 
-    for line in validate_dataset(places, config, say):
+    for line in validate_dataset(paths, config, say):
         print(printable(line))
 
 
-def run_grade(places: Places, words: Sequence[str]) -> None:
+def run_grade(paths: Paths, words: Sequence[str]) -> None:
     """Grade a file of completions without any model: GRADER and FILE, OUT and FORCE."""
     given = dict(word.partition("=")[::2] for word in words)
     for name in ("grader", "file"):
@@ -175,22 +175,22 @@ def run_grade(places: Places, words: Sequence[str]) -> None:
     if given.get("force", "") not in ("", "0", "1"):
         raise RequestError(f"FORCE must be 1 (replace the file that OUT names) or 0, got {given['force']}")
     is_forced = given.get("force") == "1"
-    print_report(grade_file(places, grader=given["grader"], file=given["file"], out=given.get("out", ""), force=is_forced))
+    print_report(grade_file(paths, grader=given["grader"], file=given["file"], out=given.get("out", ""), force=is_forced))
 
 
-def run_ui(places: Places, words: Sequence[str]) -> None:
+def run_ui(paths: Paths, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C."""
-    config = configuration(places, [word for word in words if not word.startswith("port=")])
-    _prepare(places, config)
+    config = configuration(paths, [word for word in words if not word.startswith("port=")])
+    _prepare(paths, config)
     from tasks.tracking.ledger import Ledger
     from tasks.tracking.server import UI_PORT, server_command, server_environment
 
     if config.tracking.uri:
         raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
-    ledger = Ledger.open(places, config.tracking)
+    ledger = Ledger.open(paths, config.tracking)
     port = _port(words, UI_PORT)
     print(f"MLflow: http://127.0.0.1:{port}/#/experiments/{ledger.experiment_id}/runs   (Ctrl-C ends it)", flush=True)
-    command = server_command(places, port)
+    command = server_command(paths, port)
     os.execvpe(command[0], command, server_environment())
 
 
@@ -201,24 +201,24 @@ def _port(words: Sequence[str], default: int) -> int:
     return int(given)
 
 
-def run_up(places: Places, words: Sequence[str]) -> None:
+def run_up(paths: Paths, words: Sequence[str]) -> None:
     """Start Prefect's server on this machine: its page, and pipelines that start at once."""
-    check_disk(places)
-    _prepare(places, None)
+    check_disk(paths)
+    _prepare(paths, None)
     from flows.server import PORT, up
 
-    print(up(places, port=_port(words, PORT)))
+    print(up(paths, port=_port(words, PORT)))
 
 
-def run_down(places: Places, words: Sequence[str]) -> None:
+def run_down(paths: Paths, words: Sequence[str]) -> None:
     """Stop Prefect's server."""
-    _prepare(places, None)
+    _prepare(paths, None)
     from flows.server import down
 
-    print(down(places))
+    print(down(paths))
 
 
-VERBS: dict[str, Callable[[Places, Sequence[str]], None]] = {
+VERBS: dict[str, Callable[[Paths, Sequence[str]], None]] = {
     "pipeline": run_pipeline,
     "data": run_data,
     "import": run_import,
@@ -230,23 +230,23 @@ VERBS: dict[str, Callable[[Places, Sequence[str]], None]] = {
 }
 
 
-def _prepare(places: Places, config: Config | None) -> None:
+def _prepare(paths: Paths, config: Config | None) -> None:
     from flows.environment import prepare
 
-    prepare(places, is_tiny=config is not None and config.model.base == "tiny")
-    _settle_imports(places)
+    prepare(paths, is_tiny=config is not None and config.model.base == "tiny")
+    _settle_imports(paths)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")
 
 
-def _settle_imports(places: Places) -> None:
+def _settle_imports(paths: Paths) -> None:
     """Complete, or take away, what an import left that was killed; a command that needs those data says itself why it cannot."""
-    if not any(places.data.glob("*/.incoming")):
+    if not any(paths.data.glob("*/.incoming")):
         return
     from tasks.data.dvc import settle_imports
 
     try:
-        for note in settle_imports(places):
+        for note in settle_imports(paths):
             say(note)
     except PosttrainError as error:
         say(str(error))
@@ -254,7 +254,7 @@ def _settle_imports(places: Places) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one verb and return the exit code."""
-    places = Places(Path.cwd())
+    paths = Paths(Path.cwd())
     try:
         if not arguments:
             raise RequestError(f"say what to do: {', '.join(VERBS)}")
@@ -270,8 +270,8 @@ def main(arguments: Sequence[str]) -> int:
         else:
             wanted = words_of(verb, words)
             if verb != "pipeline":  # which does it once its server is there
-                _settle(places)
-            VERBS[verb](places, wanted)
+                _settle(paths)
+            VERBS[verb](paths, wanted)
     except PosttrainError as error:
         say(f"{_kind(error)}: {error}")
         return error.exit_code
@@ -281,13 +281,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _settle(places: Places) -> None:
+def _settle(paths: Paths) -> None:
     from tasks.workspace.presence import left_behind
 
-    if left_behind(places):
+    if left_behind(paths):
         from flows.aftermath import settle
 
-        settle(places, say)
+        settle(paths, say)
 
 
 def _kind(error: PosttrainError) -> str:

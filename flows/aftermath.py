@@ -15,7 +15,7 @@ from flows.prefect_database import prefect_database
 from posttrain.errors import PosttrainError
 from posttrain.settings.config import Config
 from posttrain.settings.evaluation import TrackingSettings
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Note, forget, left_behind, present, words_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ OPEN_RUNS = 200
 
 
 @contextmanager
-def accountable(places: Places, config: Config, words: Sequence[str]) -> Iterator[str]:
+def accountable(paths: Paths, config: Config, words: Sequence[str]) -> Iterator[str]:
     """Keep a note of this process while it runs a pipeline, and put its name on what it does in Prefect.
 
     Yields:
@@ -38,7 +38,7 @@ def accountable(places: Places, config: Config, words: Sequence[str]) -> Iterato
     from prefect import tags
 
     command = words_of(words)
-    with present(places, command=command, tracking=config.tracking.model_dump()) as note, tags(prefect_tag(note)):
+    with present(paths, command=command, tracking=config.tracking.model_dump()) as note, tags(prefect_tag(note)):
         yield command
 
 
@@ -60,16 +60,16 @@ def prefect_tag(note: Note) -> str:
     return f"process-{note.file.stem}"
 
 
-def settle(places: Places, say: Callable[[str], None]) -> None:
+def settle(paths: Paths, say: Callable[[str], None]) -> None:
     """Mark what killed processes left open, and say so in a line each; what cannot be marked now is left for the next command."""
-    notes = left_behind(places)
+    notes = left_behind(paths)
     if not notes:
         return
-    prepare(places, is_tiny=False)
+    prepare(paths, is_tiny=False)
     try:
-        killed = _in_mlflow(places, notes)
-        _in_prefect(places, notes)
-        _among_reports(places, notes, killed)
+        killed = _in_mlflow(paths, notes)
+        _in_prefect(paths, notes)
+        _among_reports(paths, notes, killed)
     except PosttrainError as error:
         say(f"note: a run that was killed cannot be marked yet: {error}")
         return
@@ -83,15 +83,15 @@ def settle(places: Places, say: Callable[[str], None]) -> None:
             say(f"{run.name} ended before: {run.error}. To go on: {run.command}")
 
 
-def _in_mlflow(places: Places, notes: Sequence[Note]) -> "list[KilledRun]":
+def _in_mlflow(paths: Paths, notes: Sequence[Note]) -> "list[KilledRun]":
     from tasks.tracking.killed_runs import close_killed, sweep_models
     from tasks.tracking.ledger import Ledger
 
     closed = []
     for tracking in {_tracking(note) for note in notes}:
-        if not tracking.uri and not (places.ledger / "mlflow.db").exists():
+        if not tracking.uri and not (paths.ledger / "mlflow.db").exists():
             continue  # it was killed before there was a ledger
-        ledger = Ledger.open(places, tracking)
+        ledger = Ledger.open(paths, tracking)
         closed += close_killed(ledger)
         sweep_models(ledger)
     return closed
@@ -103,10 +103,10 @@ def _tracking(note: Note) -> TrackingSettings:
     return TrackingSettings()
 
 
-def _in_prefect(places: Places, notes: Sequence[Note]) -> None:
-    if "PREFECT_API_URL" not in os.environ and not prefect_database(prefect_home(places)).file.exists():
+def _in_prefect(paths: Paths, notes: Sequence[Note]) -> None:
+    if "PREFECT_API_URL" not in os.environ and not prefect_database(prefect_home(paths)).file.exists():
         return
-    with _server(places):
+    with _server(paths):
         from prefect.client.orchestration import get_client
 
         with get_client(sync_client=True) as client:
@@ -115,12 +115,12 @@ def _in_prefect(places: Places, notes: Sequence[Note]) -> None:
 
 
 @contextmanager
-def _server(places: Places) -> Iterator[None]:
+def _server(paths: Paths) -> Iterator[None]:
     """Have Prefect's server: the one that runs, or one that is gone after the block."""
     from flows.server import starting_server
 
     was_named = "PREFECT_API_URL" in os.environ
-    with starting_server(places) as started:
+    with starting_server(paths) as started:
         import prefect  # noqa: F401  # as long as the server's start, and meanwhile
     try:
         yield
@@ -150,8 +150,8 @@ def _crash(client: Any, tag: str, command: str) -> None:
         client.set_flow_run_state(run.id, state, force=True)
 
 
-def _among_reports(places: Places, notes: Sequence[Note], killed: "Sequence[KilledRun]") -> None:
+def _among_reports(paths: Paths, notes: Sequence[Note], killed: "Sequence[KilledRun]") -> None:
     from tasks.report.latest import sweep
 
     processes = {note.file.stem for note in notes}
-    sweep(places.reports, processes=processes, pipelines={run.pipeline_id for run in killed if run.kind == "pipeline"})
+    sweep(paths.reports, processes=processes, pipelines={run.pipeline_id for run in killed if run.kind == "pipeline"})

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -43,16 +43,16 @@ class LastingServer:
     site: str
 
 
-def prefect_home(places: Places) -> Path:
+def prefect_home(paths: Paths) -> Path:
     """Return the folder of Prefect's database, results and server."""
-    return places.store / "prefect"
+    return paths.store / "prefect"
 
 
-def prepare(places: Places, *, is_tiny: bool) -> None:
+def prepare(paths: Paths, *, is_tiny: bool) -> None:
     """Set what is not set yet; called before Prefect, MLflow or transformers are imported.
 
     Args:
-        places: of the repository.
+        paths: of the repository.
         is_tiny: the tiny base: then no library may ask the hub for anything, and one thread is enough for operations so small.
     """
     keep_freed_memory()
@@ -61,10 +61,10 @@ def prepare(places: Places, *, is_tiny: bool) -> None:
     if is_tiny:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # docs/decisions/0003-world.md
-    home = prefect_home(places).resolve()
+    home = prefect_home(paths).resolve()
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOCAL_STORAGE_PATH", str(home / "results"))
-    if "PREFECT_API_URL" not in os.environ and (server := lasting_server(places)):
+    if "PREFECT_API_URL" not in os.environ and (server := lasting_server(paths)):
         os.environ["PREFECT_API_URL"] = f"{server.site}/api"
 
 
@@ -80,10 +80,10 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and all(mallopt(option, _KEPT) == 1 for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
 
 
-def lasting_server(places: Places) -> LastingServer | None:
+def lasting_server(paths: Paths) -> LastingServer | None:
     """Return the Prefect server that `make up` started here, while it lives."""
     try:
-        server = LastingServer(**json.loads(_note(places).read_text(encoding="utf-8")))
+        server = LastingServer(**json.loads(_note(paths).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     import psutil  # type: ignore[import-untyped, unused-ignore]
@@ -96,16 +96,16 @@ def lasting_server(places: Places) -> LastingServer | None:
     return server if is_it else None
 
 
-def remember(places: Places, server: LastingServer) -> None:
+def remember(paths: Paths, server: LastingServer) -> None:
     """Note the lasting server for the commands to come."""
-    _note(places).write_text(json.dumps(asdict(server)), encoding="utf-8")
+    _note(paths).write_text(json.dumps(asdict(server)), encoding="utf-8")
 
 
-def forget(places: Places) -> None:
+def forget(paths: Paths) -> None:
     """Take the note away."""
     with suppress(OSError):
-        _note(places).unlink()
+        _note(paths).unlink()
 
 
-def _note(places: Places) -> Path:
-    return prefect_home(places) / "lasting-server.json"
+def _note(paths: Paths) -> Path:
+    return prefect_home(paths) / "lasting-server.json"

@@ -125,7 +125,7 @@ def make_labels(run: Run, source: LabelSource, samples: Artifact | None, start: 
         "samples": samples,
         "data": run.data,
         "settings": config.labels.only(*source.settings),
-        "findings": NotDeciding(run.places.findings("judge", config.data.name)),
+        "findings": NotDeciding(run.paths.findings("judge", config.data.name)),
         "model_uri": NotDeciding(start.uri),
         "seed": config.seed,
         **({"judge": judge_source(run, base)} if "judge" in source.takes else {}),
@@ -183,7 +183,7 @@ def train_reward_model(run: Run, labels: Artifact, start: Artifact) -> Artifact:
         data=run.data,
         start=start,
         settings=run.config.reward_model,
-        findings=NotDeciding(run.places.findings("reward_model", run.config.data.name)),
+        findings=NotDeciding(run.paths.findings("reward_model", run.config.data.name)),
     )
 
 

@@ -11,7 +11,7 @@ from tasks.judges.identity import BASE, judge_digest, read_template
 from tasks.judges.load import JudgeSource
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.keys import NotDeciding
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 WORLD = "world"
 """The dataset whose reviews can be written here."""
@@ -41,15 +41,15 @@ def practise_judge(run: Run, base: Artifact) -> Artifact:
 
 def judge_source(run: Run, base: Artifact) -> JudgeSource:
     """Return the judge as an argument of stages, after its practice where it practises."""
-    judge, network, places = practise_judge(run, base), run.network, run.places
+    judge, network, paths = practise_judge(run, base), run.network, run.paths
     return JudgeSource(
         settings=run.config.judge,
         base=judge.path,
         base_digest=judge.digest,
         tokenizer=network["tokenizer"].path,
         model=run.config.model,
-        templates=places.data / TEMPLATES,
-        cache=places.store / "judge",
+        templates=paths.data / TEMPLATES,
+        cache=paths.store / "judge",
         context=network["context"],
     )
 
@@ -82,7 +82,7 @@ def judged_model(config: Config) -> str:
     return method.name if method.name != method.starts_from else "base"
 
 
-def check_judge_settings(config: Config, places: Places) -> None:
+def check_judge_settings(config: Config, paths: Paths) -> None:
     """Refuse before anything runs a template that is none, or a judge that cannot be meant.
 
     Raises:
@@ -90,7 +90,7 @@ def check_judge_settings(config: Config, places: Places) -> None:
     """
     settings = config.judge
     reviewer(settings.misread_verbs, slip_share=settings.slip_share)
-    folder = places.data / TEMPLATES
+    folder = paths.data / TEMPLATES
     if is_fed_by_judge(config):
         read_template(settings, folder=folder, mode="pointwise" if config.row.learns_from.reward == "judge" else None)
     if config.evaluate.judge:
@@ -107,7 +107,7 @@ def is_fed_by_judge(config: Config) -> bool:
     return config.row.learns_from.labels_by == "judge" or config.labels.source == "judge"
 
 
-def check_judge_server(config: Config, places: Places) -> list[str]:
+def check_judge_server(config: Config, paths: Paths) -> list[str]:
     """Ask the judge's server for its model, where the judge is one, and return notes for the user.
 
     Raises:
@@ -117,4 +117,4 @@ def check_judge_server(config: Config, places: Places) -> list[str]:
         return []
     from tasks.judges.check import check_server
 
-    return check_server(config.judge, cache=places.store / "judge")
+    return check_server(config.judge, cache=paths.store / "judge")

@@ -38,7 +38,7 @@ from tasks.data.dvc import DatasetVersion, bring_up_to_date
 from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 REFUSING = ("validation", "judge", "reward_model")
 """Whose findings a failed run keeps."""
@@ -48,13 +48,13 @@ REFUSING = ("validation", "judge", "reward_model")
 @untagged
 def pipeline(config: Config, root: Path, say: Callable[[str], None], command: str = "") -> dict[str, Any]:
     """Run one method from data to report, and return the report; `command` is how to run it again."""
-    places, started = Places(root), time.time()
-    data = versioned_data(places, config.data.name)
+    paths, started = Paths(root), time.time()
+    data = versioned_data(paths, config.data.name)
     for note in data.notes:
         say(note)
 
     # what killed runs left is set right before this one opens its own
-    ledger = Ledger.open(places, config.tracking)
+    ledger = Ledger.open(paths, config.tracking)
     close_killed(ledger)
     sweep_models(ledger)
     commit = git_commit(root)
@@ -69,14 +69,14 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
         pipeline_id=pipeline_id,
         command=command,
     )
-    run = Run(places=places, config=config, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
+    run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
     try:
         outcomes = run_stages(run, data)
         return conclude(run, data, outcomes, pipeline_id=pipeline_id, git_commit=commit)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to tell
             for stage in REFUSING:
-                for page in found_since(started, places.findings(stage, data.name)):
+                for page in found_since(started, paths.findings(stage, data.name)):
                     ledger.log_file(parent, page, folder=stage)
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
             ledger.fail_pipeline(parent, reason(error), status=status)
@@ -84,9 +84,9 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
 
 
 @task(name="data", persist_result=False)
-def versioned_data(places: Places, name: str) -> DatasetVersion:
+def versioned_data(paths: Paths, name: str) -> DatasetVersion:
     """Bring the dataset up to date with DVC."""
-    return bring_up_to_date(places, name)
+    return bring_up_to_date(paths, name)
 
 
 def found_since(moment: float, folder: Path) -> list[Path]:
@@ -139,7 +139,7 @@ def git_commit(root: Path) -> str:
     return f"{commit}-dirty" if dirty else commit
 
 
-def check(config: Config, places: Places) -> list[str]:
+def check(config: Config, paths: Paths) -> list[str]:
     """Refuse before anything runs what can be seen to be wrong, and return notes for the user.
 
     Raises:
@@ -147,7 +147,7 @@ def check(config: Config, places: Places) -> list[str]:
     """
     is_judged = is_fed_by_judge(config) or config.evaluate.judge
     if is_judged:
-        check_judge_settings(config, places)
+        check_judge_settings(config, paths)
     if config.model.base != TINY:
         from models.load import check_base
 
@@ -159,4 +159,4 @@ def check(config: Config, places: Places) -> list[str]:
     for name, tokens in lengths.items():
         if tokens >= config.model.context:
             raise RequestError(f"{name} must be less than model.context ({config.model.context}), got {tokens}")
-    return check_judge_server(config, places) if is_judged else []
+    return check_judge_server(config, paths) if is_judged else []

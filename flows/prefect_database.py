@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.environment import prefect_home
 from tasks.workspace.databases import WAIT, Database, check, schema_of
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 SETTINGS = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 """Where one of them names a database, that is not ours to judge."""
@@ -26,7 +26,7 @@ def prefect_database(home: Path) -> Database:
     )
 
 
-def check_database(places: Places) -> None:
+def check_database(paths: Paths) -> None:
     """Refuse to start a server on a database that cannot be used.
 
     A database that never served is made again in silence where it is empty or half-made: its first server was killed.
@@ -34,7 +34,7 @@ def check_database(places: Places) -> None:
     Raises:
         StorageError: it is empty, damaged, locked, read-only or of a newer version; with the command that sets it right.
     """
-    database = prefect_database(prefect_home(places))
+    database = prefect_database(prefect_home(paths))
     if any(name in os.environ for name in SETTINGS) or not database.file.exists():
         _served(database).unlink(missing_ok=True)
         return
@@ -45,9 +45,9 @@ def check_database(places: Places) -> None:
     check(database, every_page=database.file.stat().st_size <= READ_WHOLE)
 
 
-def has_answered(places: Places) -> None:
+def has_answered(paths: Paths) -> None:
     """Remember that a server came up on the database, so that it is whole."""
-    database = prefect_database(prefect_home(places))
+    database = prefect_database(prefect_home(paths))
     if database.file.exists():
         _served(database).touch()
 

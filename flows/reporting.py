@@ -76,7 +76,7 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
     )
     # the report on disk and in the ledger; latest.json names whole reports only
     picture = outcomes.audit.path / AUDIT_PICTURE if outcomes.audit else None
-    files = write_report(report, run.places.reports, curves=training_curves(outcomes), audit_picture=picture)
+    files = write_report(report, run.paths.reports, curves=training_curves(outcomes), audit_picture=picture)
     for file in files.values():
         if file.name != "latest.json":
             ledger.log_file(parent, file, folder="report")

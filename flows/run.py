@@ -18,7 +18,7 @@ from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make
 from tasks.workspace.keys import Contents, Inputs, sorted_inputs, stage_key
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.progress import StageLine
 
 if TYPE_CHECKING:  # it reads settings of the stages that run here
@@ -52,7 +52,7 @@ class Run:
     """Runs the stages of one pipeline in order and remembers what they gave.
 
     Attributes:
-        places: of the repository.
+        paths: of the repository.
         config: every setting of the pipeline.
         ledger: where child runs are opened.
         parent: run id of the pipeline.
@@ -62,7 +62,7 @@ class Run:
         line: of the stage that runs now, or ran last.
     """
 
-    places: Places
+    paths: Paths
     config: Config
     ledger: Ledger
     parent: str
@@ -133,8 +133,8 @@ class Run:
         key = stage_key(name, inputs, compute=compute)
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
-        whole, _ = find(self.places, name, key)
-        checkpoints = self.places.checkpoints / name / key
+        whole, _ = find(self.paths, name, key)
+        checkpoints = self.paths.checkpoints / name / key
         resume = {"checkpoints": checkpoints} if resumable else {}
 
         @task(
@@ -148,7 +148,7 @@ class Run:
         def stage_task() -> dict[str, Any]:
             return self._make(name, key, compute, inputs, {**inputs.arguments, **resume})
 
-        folder = self.places.stages / name / key
+        folder = self.paths.stages / name / key
         with self._telling(name, settings=inputs.settings, is_there=whole is not None) as line:
             state: State[dict[str, Any]] = stage_task(return_state=True)
             result = state.result()
@@ -172,7 +172,7 @@ class Run:
             total=max(number, planned),
         )
         if not is_there:
-            line.begin(about=earlier_seconds(self.places, name, settings=settings))
+            line.begin(about=earlier_seconds(self.paths, name, settings=settings))
         self.line = line
         try:
             yield line
@@ -200,7 +200,7 @@ class Run:
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
-            artifact, was_there = make(self.places, name, key, computing, **kept, forward=forward, say=self._say)
+            artifact, was_there = make(self.paths, name, key, computing, **kept, forward=forward, say=self._say)
         except BaseException as error:
             if live:
                 with suppress(Exception):  # the first error is the one to tell

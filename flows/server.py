@@ -22,7 +22,7 @@ from flows.prefect_database import check_database, has_answered, why_it_failed
 from posttrain.errors import RequestError, StorageError
 from tasks.workspace.disk import storage_errors
 from tasks.workspace.interrupts import uninterrupted
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 UVICORN = "-m uvicorn --factory flows.guard:create_app --log-level error --lifespan on --host 127.0.0.1 --port"
 LONGEST_START = 180.0
@@ -55,7 +55,7 @@ class Ephemeral:
 
 
 @contextmanager
-def starting_server(places: Places) -> Iterator[Ephemeral | None]:
+def starting_server(paths: Paths) -> Iterator[Ephemeral | None]:
     """Have a server that answers by the end of the block, whose imports meanwhile take as long as its start.
 
     It is the one that PREFECT_API_URL names, else an ephemeral one that ends with this process. Prefect would start one by
@@ -70,8 +70,8 @@ def starting_server(places: Places) -> Iterator[Ephemeral | None]:
         yield None
         _wait_until_it_answers(address, None, log="")
         return
-    with _one_at_a_time(places) as home, (home / "ephemeral.log").open("w+") as log:
-        check_database(places)
+    with _one_at_a_time(paths) as home, (home / "ephemeral.log").open("w+") as log:
+        check_database(paths)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -82,7 +82,7 @@ def starting_server(places: Places) -> Iterator[Ephemeral | None]:
             ours = Ephemeral(server, _end_with_us(server))
         yield ours
         _wait_until_it_answers(address, server, log=log.name)
-        has_answered(places)
+        has_answered(paths)
 
 
 def _start(port: int, log: IO[str], **settings: str) -> subprocess.Popen[bytes]:
@@ -105,9 +105,9 @@ def _start(port: int, log: IO[str], **settings: str) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _one_at_a_time(places: Places) -> Iterator[Path]:
+def _one_at_a_time(paths: Paths) -> Iterator[Path]:
     """Let one process at a time start a server: several would race in making a fresh database."""
-    home = prefect_home(places)
+    home = prefect_home(paths)
     home.mkdir(parents=True, exist_ok=True)
     with (home / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -157,26 +157,26 @@ def _wait_until_it_answers(address: str, server: subprocess.Popen[bytes] | None,
     raise StorageError(f"Prefect's server does not answer at {address}: {trouble}. See {log}, then run again")
 
 
-def up(places: Places, *, port: int = PORT) -> str:
+def up(paths: Paths, *, port: int = PORT) -> str:
     """Start the lasting server in the background, unless it runs.
 
     Raises:
         RequestError: another program listens at the port.
         StorageError: the server does not answer.
     """
-    with _one_at_a_time(places) as home:
-        running = lasting_server(places)
+    with _one_at_a_time(paths) as home:
+        running = lasting_server(paths)
         if running:
             return f"Prefect: {running.site}   (it was running already; make down ends it)"
         _require_free(port)
-        check_database(places)
+        check_database(paths)
         with (home / "server.log").open("w+") as log:
             site = f"http://127.0.0.1:{port}"
             server = _start(port, log, PREFECT_UI_API_URL=f"{site}/api")
             try:
                 _wait_until_it_answers(f"{site}/api", server, log=log.name)
-                has_answered(places)
-                remember(places, LastingServer(pid=server.pid, started=psutil.Process(server.pid).create_time(), site=site))
+                has_answered(paths)
+                remember(paths, LastingServer(pid=server.pid, started=psutil.Process(server.pid).create_time(), site=site))
                 server.returncode = 0  # it outlives this object, which would warn of that
             except BaseException:
                 end(server)
@@ -196,13 +196,13 @@ def _require_free(port: int) -> None:
             ) from None
 
 
-def down(places: Places) -> str:
+def down(paths: Paths) -> str:
     """Stop the lasting server, and wait until it has ended."""
-    running = lasting_server(places)
+    running = lasting_server(paths)
     if running:
         with suppress(psutil.NoSuchProcess):
             end(psutil.Process(running.pid))
-    forget(places)
+    forget(paths)
     return "Prefect's server is stopped" if running else "Prefect's server is not running"
 
 

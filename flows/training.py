@@ -71,7 +71,7 @@ def make_tokenizer(run: Run, data: DatasetVersion) -> Artifact:
 
 def validate(run: Run, data: DatasetVersion) -> Artifact:
     """Let through what is fit to train on, or stop."""
-    suites = run.places.data / "expectations"
+    suites = run.paths.data / "expectations"
     return run.stage(
         "validate",
         "tasks.validation.gate:pass_gate",
@@ -81,7 +81,7 @@ def validate(run: Run, data: DatasetVersion) -> Artifact:
         context=run.network["context"],
         settings=run.config.validation,
         expectations=Contents(suites, suites_digest(suites)),
-        findings=NotDeciding(run.places.findings("validation", data.name)),
+        findings=NotDeciding(run.paths.findings("validation", data.name)),
     )
 
 

@@ -9,20 +9,20 @@ from posttrain.settings.config import Config
 from tasks.base_model.tokenizer import make_tokenizer
 from tasks.data.dvc import bring_up_to_date
 from tasks.validation import gate
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 
-def validate_dataset(places: Places, config: Config, say: Callable[[str], None]) -> list[str]:
+def validate_dataset(paths: Paths, config: Config, say: Callable[[str], None]) -> list[str]:
     """Return a line a role, after checking with the tokens of the model in use.
 
     Raises:
         DataError: the gate is closed.
     """
-    data = bring_up_to_date(places, config.data.name)
+    data = bring_up_to_date(paths, config.data.name)
     for note in data.notes:
         say(note)
-    found = places.findings("validation", data.name)
-    with TemporaryDirectory(dir=places.store) as scratch:
+    found = paths.findings("validation", data.name)
+    with TemporaryDirectory(dir=paths.store) as scratch:
         tokenizer, checked = Path(scratch, "tokenizer"), Path(scratch, "checked")
         tokenizer.mkdir()
         checked.mkdir()
@@ -37,7 +37,7 @@ def validate_dataset(places: Places, config: Config, say: Callable[[str], None])
             tokenizer=tokenizer / "tokenizer",
             context=int(made.metrics["context"]),
             settings=config.validation,
-            expectations=places.data / "expectations",
+            expectations=paths.data / "expectations",
             findings=found,
         )
     return [*json.loads((found / "validation.json").read_text())["summary"], f"page: {found / 'validation.html'}"]

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from posttrain.errors import PosttrainError, RequestError
 from tasks.data.stages import make_world, split_dataset
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a stage; return its exit code."""
-    places = Places(Path.cwd())
+    paths = Paths(Path.cwd())
     try:
         match list(arguments):
             case ["world"]:
-                make_world(places)
+                make_world(paths)
             case ["split", name]:
-                split_dataset(places, name)
+                split_dataset(paths, name)
             case _:
                 raise RequestError(f"{' '.join(arguments)!r} is no data stage: say world, or split <name>")
     except PosttrainError as error:

@@ -13,22 +13,22 @@ from tasks.data.dataset_code import ENTRY, code_of
 from tasks.data.dvc_files import damaged
 from tasks.data.stages import read_records, split_dataset
 from tasks.workspace.disk import cannot_write, sync, try_unlink
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 _MODULE = re.compile(r"(posttrain|models|tasks|flows)/.+\.py")
 """A module of ours, of today or of any earlier version."""
 
 
-def split_code(places: Places) -> tuple[str, ...]:
+def split_code(paths: Paths) -> tuple[str, ...]:
     """Return the modules of ours that the split runs, as paths from the root.
 
     The one of the settings is among them because it holds the defaults that `params.yaml` leaves out; a change elsewhere in
     it repeats the stage, gives the same bytes, and so the same version.
     """
-    return code_of(places.root, split_dataset)
+    return code_of(paths.root, split_dataset)
 
 
-def stage_text(places: Places, name: str, roles: Sequence[str]) -> str:
+def stage_text(paths: Paths, name: str, roles: Sequence[str]) -> str:
     """Return the text of `data/<name>/dvc.yaml`."""
     lines = [
         "# Written by make import. The split repeats when the records, the section split of params.yaml or the code change.",
@@ -37,7 +37,7 @@ def stage_text(places: Places, name: str, roles: Sequence[str]) -> str:
         f"    cmd: {_command(name)}",
         "    wdir: ../..",
         "    deps:",
-        *(f"      - {dependency}" for dependency in (f"data/{name}/records.jsonl", *split_code(places))),
+        *(f"      - {dependency}" for dependency in (f"data/{name}/records.jsonl", *split_code(paths))),
         "    params:",
         "      - split",
         "    outs:",
@@ -46,26 +46,26 @@ def stage_text(places: Places, name: str, roles: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_stage_again(places: Places, name: str) -> None:
+def write_stage_again(paths: Paths, name: str) -> None:
     """Write a `dvc.yaml` that was lost, from the kinds of record that the dataset has.
 
     Raises:
         DataError: a line of the records is none.
         StorageError: the disk refused.
     """
-    folder = places.data / name
+    folder = paths.data / name
     kinds = {record.kind for record in read_records(folder / "records.jsonl")}  # type: ignore[attr-defined]
-    _write(folder / "dvc.yaml", stage_text(places, name, roles_of(kinds)))
+    _write(folder / "dvc.yaml", stage_text(paths, name, roles_of(kinds)))
 
 
-def follow_code(places: Places, file: Path, stage: Mapping[str, Any]) -> str | None:
+def follow_code(paths: Paths, file: Path, stage: Mapping[str, Any]) -> str | None:
     """Let a `dvc.yaml` of an earlier version of posttrain name today's modules; return the line to say, None where it does.
 
     Nothing else in the file changes: other stages, dependencies that are not modules of ours, comments and layout stay as they
     are. A stage with a command of the user's own is the user's.
 
     Args:
-        places: of the repository.
+        paths: of the repository.
         file: the dataset's `dvc.yaml`.
         stage: its stage `split`, as `read_stages` gives it.
 
@@ -79,11 +79,11 @@ def follow_code(places: Places, file: Path, stage: Mapping[str, Any]) -> str | N
         return None
     # What the stage must say: today's command within whatever the user added to it, and today's modules.
     command = ours.sub(lambda _: _command(name), stage["cmd"])
-    becomes, added = _following(stage["deps"], split_code(places))
+    becomes, added = _following(stage["deps"], split_code(paths))
     deps = [dep for dep in becomes if dep] + added
     if (command, deps) == (stage["cmd"], stage["deps"]):
         return None
-    shown = str(file.relative_to(places.root))
+    shown = str(file.relative_to(paths.root))
     differing = [dep for dep in stage["deps"] if dep not in deps] or added or ["its command"]
     why = f"was written for other modules of posttrain than today's ({differing[0]}"
     why += f" and {len(differing) - 1} more)" if differing[1:] else ")"
@@ -96,11 +96,11 @@ def follow_code(places: Places, file: Path, stage: Mapping[str, Any]) -> str | N
         text = stream.read()
     corrected = _corrected(text, command=command, becomes=becomes, added=added)
     if not _is_only_that(text, corrected, {"cmd": command, "deps": deps}):
-        raise damaged(places, file, f"it {why}, in a form that cannot be corrected here")
+        raise damaged(paths, file, f"it {why}, in a form that cannot be corrected here")
     _write(file, corrected)
     return (
         f"{shown} {why}; it names today's now, and the split runs again, "
-        "which makes the same data unless more than names and places has changed"
+        "which makes the same data unless more than names and paths has changed"
     )
 
 
@@ -133,7 +133,7 @@ def _corrected(text: str, *, command: str, becomes: Sequence[str | None], added:
         edits.append((deps.start_mark.index, deps.end_mark.index, f"[{words}]"))
     else:
         edits += _line_edits(text, deps.value, becomes=becomes, added=added)
-    for start, end, words in sorted(edits, reverse=True):  # from the end, so that the places of what comes before still hold
+    for start, end, words in sorted(edits, reverse=True):  # from the end, so that positions of what comes before still hold
         text = text[:start] + words + text[end:]
     return text
 

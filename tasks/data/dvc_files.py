@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 SCHEMA = "2.0"
 """Of dvc.lock, in DVC 2 and 3."""
@@ -13,88 +13,88 @@ WORLD = "world"
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
-def read_stages(places: Places, file: Path) -> dict[str, Any]:
+def read_stages(paths: Paths, file: Path) -> dict[str, Any]:
     """Return the stages of a dvc.yaml; {} where there is no such file.
 
     Raises:
         DataError: it is damaged.
     """
-    told = _mapping(places, file)
+    told = _mapping(paths, file)
     if told is None:
         return {}
     stages = told.get("stages")
     if not isinstance(stages, dict):
-        raise damaged(places, file, "it has no stages")
-    key = WORLD if file.parent == places.root else "split"
+        raise damaged(paths, file, "it has no stages")
+    key = WORLD if file.parent == paths.root else "split"
     stage = stages.get(key)
     if stage is None and key == WORLD:  # a project may do without the default world, and have stages of its own
         return stages
     if not isinstance(stage, dict) or not isinstance(stage.get("cmd"), str):
-        raise damaged(places, file, f"its stage {key} has no command")
+        raise damaged(paths, file, f"its stage {key} has no command")
     for field in ("deps", "outs"):
         names = stage.get(field)
         if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise damaged(places, file, f"its stage {key} has no list of {field}")
+            raise damaged(paths, file, f"its stage {key} has no list of {field}")
     if odd := [name for name in stage["outs"] if not name.endswith(".jsonl")]:
-        raise damaged(places, file, f"its stage {key} gives {odd[0]}, which is no .jsonl file")
+        raise damaged(paths, file, f"its stage {key} gives {odd[0]}, which is no .jsonl file")
     return stages
 
 
-def read_lock(places: Places, file: Path, key: str) -> dict[str, Any]:
+def read_lock(paths: Paths, file: Path, key: str) -> dict[str, Any]:
     """Return what a dvc.lock says of one stage; {} where there is no such file, or no such stage in it.
 
     Raises:
         DataError: it is damaged, or a newer DVC wrote it.
     """
-    told = _mapping(places, file)
+    told = _mapping(paths, file)
     if told is None:
         return {}
     if told.get("schema") != SCHEMA:
         of = f"of schema {told['schema']}, and the DVC installed here reads {SCHEMA}" if "schema" in told else "without a schema"
-        raise damaged(places, file, f"it is {of}")
+        raise damaged(paths, file, f"it is {of}")
     stages = told.get("stages")
     stage = stages.get(key, {}) if isinstance(stages, dict) else None
     if not isinstance(stage, dict) or (stage and not isinstance(stage.get("cmd"), str)):
-        raise damaged(places, file, "it has no stages" if not isinstance(stage, dict) else f"its stage {key} has no command")
+        raise damaged(paths, file, "it has no stages" if not isinstance(stage, dict) else f"its stage {key} has no command")
     params = stage.get("params", {})
     if not isinstance(params, dict) or not all(isinstance(section, dict) for section in params.values()):
-        raise damaged(places, file, f"the params of its stage {key} are cut off")
+        raise damaged(paths, file, f"the params of its stage {key} are cut off")
     for field in ("deps", "outs"):
         entries = stage.get(field, [])
         if not isinstance(entries, list) or not all(_has_version(entry) for entry in entries):
-            raise damaged(places, file, f"an entry among its {field} has no path or no md5")
+            raise damaged(paths, file, f"an entry among its {field} has no path or no md5")
     return stage
 
 
-def read_version(places: Places, file: Path) -> str | None:
+def read_version(paths: Paths, file: Path) -> str | None:
     """Return the md5 that a `.dvc` file names; None where there is no such file.
 
     Raises:
         DataError: it is damaged.
     """
-    told = _mapping(places, file)
+    told = _mapping(paths, file)
     if told is None:
         return None
     outs = told.get("outs")
     if not isinstance(outs, list) or len(outs) != 1 or not _has_version(outs[0]):
-        raise damaged(places, file, "it names no file with an md5")
+        raise damaged(paths, file, "it names no file with an md5")
     return str(outs[0]["md5"])
 
 
-def check_files(places: Places) -> None:
+def check_files(paths: Paths) -> None:
     """Read every file of DVC's that belongs to a dataset: DVC itself reads them all, whichever dataset it is asked for.
 
     Raises:
         DataError: one is damaged.
     """
-    for folder in (places.root, *sorted(path.parent for path in places.data.glob("*/dvc.yaml"))):
-        read_stages(places, folder / "dvc.yaml")
-        read_lock(places, folder / "dvc.lock", WORLD if folder == places.root else "split")
-        if folder != places.root:
-            read_version(places, folder / "records.jsonl.dvc")
+    for folder in (paths.root, *sorted(path.parent for path in paths.data.glob("*/dvc.yaml"))):
+        read_stages(paths, folder / "dvc.yaml")
+        read_lock(paths, folder / "dvc.lock", WORLD if folder == paths.root else "split")
+        if folder != paths.root:
+            read_version(paths, folder / "records.jsonl.dvc")
 
 
-def _mapping(places: Places, file: Path) -> dict[str, Any] | None:
+def _mapping(paths: Paths, file: Path) -> dict[str, Any] | None:
     import yaml
 
     try:  # by the loader in Python: the one in C dies of a file that nests too deeply, and takes the process with it
@@ -103,14 +103,14 @@ def _mapping(places: Places, file: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise DataError(
-            f"{_shown(places, file)} cannot be read: {error.strerror or error}. Correct its permissions: chmod u+r"
+            f"{_shown(paths, file)} cannot be read: {error.strerror or error}. Correct its permissions: chmod u+r"
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise damaged(places, file, " ".join(str(error).split()).replace(str(places.root) + "/", "")[:160]) from None
+        raise damaged(paths, file, " ".join(str(error).split()).replace(str(paths.root) + "/", "")[:160]) from None
     if told is None:
-        raise damaged(places, file, "it is empty")
+        raise damaged(paths, file, "it is empty")
     if not isinstance(told, dict):
-        raise damaged(places, file, "it is not a mapping")
+        raise damaged(paths, file, "it is not a mapping")
     return told
 
 
@@ -121,34 +121,34 @@ def _has_version(entry: Any) -> bool:
     return isinstance(path, str) and isinstance(md5, str) and _MD5.fullmatch(md5) is not None
 
 
-def damaged(places: Places, file: Path, why: str) -> DataError:
+def damaged(paths: Paths, file: Path, why: str) -> DataError:
     """Return the error that names the file, what is wrong with it, what is lost, and the command that sets it right."""
-    return DataError(f"{_shown(places, file)} is not what DVC writes ({why}). {_remedy(places, file)}")
+    return DataError(f"{_shown(paths, file)} is not what DVC writes ({why}). {_remedy(paths, file)}")
 
 
-def _remedy(places: Places, file: Path) -> str:
+def _remedy(paths: Paths, file: Path) -> str:
     """Return what is lost, what is not, and the command that sets it right; the damaged file stays beside the new one."""
-    shown, name = _shown(places, file), file.parent.name
-    if file == places.root / "dvc.yaml":
+    shown, name = _shown(paths, file), file.parent.name
+    if file == paths.root / "dvc.yaml":
         return "No data are lost: it only says how data/world is made. Take it from the repository again: git checkout dvc.yaml"
-    again = "make data" if file.parent == places.root else f"make data DATA={name}"
+    again = "make data" if file.parent == paths.root else f"make data DATA={name}"
     aside = f"mv {shown} {shown}.damaged && {again}"
     if file.name == "dvc.lock":
-        files = "data/world" if file.parent == places.root else f"data/{name}"
+        files = "data/world" if file.parent == paths.root else f"data/{name}"
         return (
             f"Lost is the note of which version of {files} lies here; the files themselves are not, and a hand edit is kept "
             f"beside what is made anew. Put it aside and make it again: {aside}"
         )
     records = file.with_name("records.jsonl")
     if file.name == "dvc.yaml":
-        return f"No data are lost: it only says how {_shown(places, records)} is split. Put it aside and make it again: {aside}"
+        return f"No data are lost: it only says how {_shown(paths, records)} is split. Put it aside and make it again: {aside}"
     if records.exists():
-        return f"Lost is the note of which version {_shown(places, records)} is; the records are here. Put it aside: {aside}"
+        return f"Lost is the note of which version {_shown(paths, records)} is; the records are here. Put it aside: {aside}"
     return (
-        f"Lost is the note of which version {_shown(places, records)} was, and that file is not here either. "
+        f"Lost is the note of which version {_shown(paths, records)} was, and that file is not here either. "
         f"Restore the note (git checkout {shown}), or import the data again: make import FORMAT=… FILE=… NAME={name}"
     )
 
 
-def _shown(places: Places, file: Path) -> str:
-    return str(file.relative_to(places.root)) if file.is_relative_to(places.root) else str(file)
+def _shown(paths: Paths, file: Path) -> str:
+    return str(file.relative_to(paths.root)) if file.is_relative_to(paths.root) else str(file)

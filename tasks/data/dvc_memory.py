@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace.disk import cannot_write, write_whole
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Memory:
     left: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, places: Places) -> "Memory":
+    def load(cls, paths: Paths) -> "Memory":
         """Return what is remembered; nothing where the file is missing or damaged."""
-        path = places.store / "dvc.json"
+        path = paths.store / "dvc.json"
         try:
             memory = cls(path, **json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -49,16 +49,16 @@ class Memory:
         except OSError as error:
             raise cannot_write(error, self.path) from None
 
-    def md5(self, places: Places, path: str) -> str | None:
+    def md5(self, paths: Paths, path: str) -> str | None:
         """Return the md5 of a file, read again only if its size, time or inode changed; None where there is none."""
         try:
-            found = (places.root / path).stat()
+            found = (paths.root / path).stat()
         except OSError:
             return None
         mark = [found.st_size, found.st_mtime_ns, found.st_ino]
         known = self.digests.get(path)
         if known is None or known[:3] != mark:
-            self.digests[path] = known = [*mark, md5_of(places.root / path)]
+            self.digests[path] = known = [*mark, md5_of(paths.root / path)]
         return str(known[3])
 
 

@@ -20,7 +20,7 @@ from tasks.data.rows import file_items, hub_items
 from tasks.data.stages import as_line
 from tasks.data.swap import prepared
 from tasks.workspace.disk import writing
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 RESERVED_NAMES = {
     "world": "the default world's",
@@ -49,7 +49,7 @@ class ImportReport:
 
 
 def import_file(
-    places: Places, *, format: str = "", file: str, name: str, columns: str = "", skip_bad: bool = False
+    paths: Paths, *, format: str = "", file: str, name: str, columns: str = "", skip_bad: bool = False
 ) -> ImportReport:
     """Read `file` as `format` and put it into `data/<name>/` under DVC's care, in place of an earlier dataset of that name.
 
@@ -57,7 +57,7 @@ def import_file(
     (`tasks/data/swap.py`): at every moment, also after a kill, one of them is there as a whole.
 
     Args:
-        places: of the repository.
+        paths: of the repository.
         format: a name in `posttrain.data.formats.table.FORMATS`; empty to find it out from the rows.
         file: path from the root, of what `tasks.data.rows` reads; for `hub`, `owner/name[:config[:split]]`.
         name: of the dataset.
@@ -71,18 +71,18 @@ def import_file(
     """
     started = time.perf_counter()
     _check_name(name)
-    split_code(places)  # where no code lies to split with, no row need be read
+    split_code(paths)  # where no code lies to split with, no row need be read
     form, mapping = format_named(format) if format else "", Columns.parsed(columns)
-    source = hub_items(file) if form == "hub" else file_items(places.root / Path(file).expanduser(), shown=file)
+    source = hub_items(file) if form == "hub" else file_items(paths.root / Path(file).expanduser(), shown=file)
     items = mapping.apply(source)
     if not form:
         form, items = recognised(items)
-    folder = places.data / name
+    folder = paths.data / name
     kinds: Counter[str] = Counter()
     notes: Counter[str] = Counter()
-    with importing(places, name) as told:
+    with importing(paths, name) as told:
         with (
-            BadRows(places.findings("import", name), form=form, skip=skip_bad) as bad,
+            BadRows(paths.findings("import", name), form=form, skip=skip_bad) as bad,
             writing(prepared(folder), ("records",)) as files,
         ):
             for record in read(form, items, notes=notes, on_bad=bad):
@@ -90,7 +90,7 @@ def import_file(
                 files["records"].write(as_line(record))
                 bad.good += 1
             bad.settle()
-        told += put_in_place(places, name, roles_of(kinds))
+        told += put_in_place(paths, name, roles_of(kinds))
     guessed = () if format else (f"no FORMAT was given: the rows are read as FORMAT={form}",)
     return ImportReport(
         name=name,

@@ -17,21 +17,21 @@ from posttrain.settings.data import PreparedSettings
 from posttrain.settings.merging import tree_of, written
 from posttrain.settings.renamed import current
 from tasks.workspace.disk import writing
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 WORLD_ROLES = ("corpus", "demonstrations", "questions", "held_out")
 
 
-def make_world(places: Places) -> None:
+def make_world(paths: Paths) -> None:
     """Write the default world, as `params.yaml` sets it, to `data/world/`."""
     from posttrain.data.world import generate
 
-    with writing(places.data / "world", WORLD_ROLES) as files:
-        for role, record in generate(settings_of(places).world):
+    with writing(paths.data / "world", WORLD_ROLES) as files:
+        for role, record in generate(settings_of(paths).world):
             files[role].write(as_line(record))
 
 
-def split_dataset(places: Places, name: str) -> None:
+def split_dataset(paths: Paths, name: str) -> None:
     """Write the role files of `data/<name>/records.jsonl`, which is read for the families first, then for the rows.
 
     Raises:
@@ -40,9 +40,9 @@ def split_dataset(places: Places, name: str) -> None:
     from posttrain.data.roles import in_roles, roles_of
     from posttrain.data.split import split
 
-    source = places.data / name / "records.jsonl"
+    source = paths.data / name / "records.jsonl"
     kinds: Counter[str] = Counter()
-    parts = split(_Counted(source, kinds), settings=settings_of(places).split)
+    parts = split(_Counted(source, kinds), settings=settings_of(paths).split)
     sides = zip(parts.is_held_out.tolist(), parts.is_asked.tolist(), strict=True)
     with writing(source.parent, roles_of(kinds)) as files:
         for record, (is_held_out, is_asked) in zip(read_records(source), sides, strict=True):
@@ -80,19 +80,19 @@ def as_line(record: Record) -> bytes:
     return record.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
-def settings_of(places: Places) -> PreparedSettings:
+def settings_of(paths: Paths) -> PreparedSettings:
     """Return the sections of `params.yaml` that data depend on.
 
     Raises:
         RequestError: it is not YAML, or a setting in it is unknown or out of range.
     """
-    params = params_of(places)
+    params = params_of(paths)
     sections = PreparedSettings.model_fields
     asked = written({name: params[name] for name in sections if name in params}, (), sections=sections)
     return tree_of(PreparedSettings, current(asked)[0])
 
 
-def params_of(places: Places) -> dict[str, object]:
+def params_of(paths: Paths) -> dict[str, object]:
     """Return `params.yaml` as a nested mapping; {} where there is none.
 
     Raises:
@@ -100,7 +100,7 @@ def params_of(places: Places) -> dict[str, object]:
     """
     import yaml
 
-    path = places.root / "params.yaml"
+    path = paths.root / "params.yaml"
     try:
         params = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:

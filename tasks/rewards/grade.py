@@ -27,7 +27,7 @@ from posttrain.printable import printable
 from posttrain.statistics.intervals import Interval
 from tasks.rewards.sources.grader import read_grader
 from tasks.workspace.disk import storage_errors
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 BATCH = 512
 """Completions in memory at once."""
@@ -59,11 +59,11 @@ class Report:
     disagreements: list[tuple[Line, Grade]] = field(default_factory=list)
 
 
-def grade_file(places: Places, *, grader: str, file: str, out: str = "", force: bool = False) -> Report:
+def grade_file(paths: Paths, *, grader: str, file: str, out: str = "", force: bool = False) -> Report:
     """Grade a file and write the audit table, a JSON object a line, which appears only once it is whole.
 
     Args:
-        places: of the repository.
+        paths: of the repository.
         grader: a built-in grader's name, or the path of a JSON file of settings.
         file: JSON lines.
         out: where the audit table goes; "" for `reports/grades/<name of the file>.jsonl`.
@@ -76,7 +76,7 @@ def grade_file(places: Places, *, grader: str, file: str, out: str = "", force: 
     """
     built = load_grader(grader)
     source = Path(file)
-    audit = _place_of(out, source, force=force) if out else places.reports / "grades" / f"{source.stem}.jsonl"
+    audit = _place_of(out, source, force=force) if out else paths.reports / "grades" / f"{source.stem}.jsonl"
     report = Report(grader=grader, file=source, audit=audit)
     lines = read_lines(source)
     batch = list(islice(lines, BATCH))

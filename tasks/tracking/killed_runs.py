@@ -10,7 +10,7 @@ from typing import Any
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import WITHOUT_A_WORD, ended
 from tasks.tracking.store import plain_errors
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process, living
 
 VERSION_TAG = "posttrain.version"
@@ -41,7 +41,7 @@ class KilledRun:
 @plain_errors
 def close_killed(ledger: Ledger) -> list[KilledRun]:
     """Mark as KILLED what a process of this machine left RUNNING when it ended without a word, with what to do now."""
-    at_work = living(ledger.places)
+    at_work = living(ledger.paths)
     closed = []
     for run in ledger.running(f"tags.`posttrain.host` = '{socket.gethostname()}'"):
         tags = run.data.tags
@@ -55,7 +55,7 @@ def close_killed(ledger: Ledger) -> list[KilledRun]:
 def _close(ledger: Ledger, run: Any) -> KilledRun:
     tags = run.data.tags
     command = tags.get("posttrain.command", "") if tags.get("posttrain.kind") == "pipeline" else ""
-    kept = ", ".join(["finished stages are kept", *_checkpoints(ledger.places)]) if command else ""
+    kept = ", ".join(["finished stages are kept", *_checkpoints(ledger.paths)]) if command else ""
     error = f"{WITHOUT_A_WORD}; {kept}" if kept else WITHOUT_A_WORD
     note = ended(tags.get("mlflow.note.content", ""), how="Killed", why=error, command=command)
     ledger.tag(run.info.run_id, {"posttrain.error": error, "mlflow.note.content": note})
@@ -106,10 +106,10 @@ def discard(ledger: Ledger, model: Any) -> None:
     ledger.client.delete_logged_model(model.model_id)
 
 
-def _checkpoints(places: Places) -> list[str]:
+def _checkpoints(paths: Paths) -> list[str]:
     """Return a phrase for each stage that has checkpoints to go on from."""
     found = []
-    for file in sorted(places.checkpoints.glob("*/*/step-*.pt")):
+    for file in sorted(paths.checkpoints.glob("*/*/step-*.pt")):
         with suppress(ValueError):
             found.append(f"checkpoint {int(file.stem.partition('-')[2])} of {file.parent.parent.name} is there")
     return found

@@ -23,7 +23,7 @@ from tasks.tracking.run_notes import description, ended, finished
 from tasks.tracking.server import UI_PORT
 from tasks.tracking.stage_files import curves_in, small_files
 from tasks.tracking.store import artifacts_folder, follow_a_move, make_sure_of, opening, plain_errors, require_server, store_uri
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process
 
 if TYPE_CHECKING:
@@ -43,20 +43,20 @@ class Ledger:
         client: for what has no method here.
         experiment_id: of the experiment `tracking.experiment`.
         uri: of the tracking store and registry.
-        places: where the repository lies.
+        paths: where the repository lies.
         is_local: the store is our SQLite file, so model folders can be linked and read in place.
     """
 
-    def __init__(self, client: "MlflowClient", *, experiment_id: str, uri: str, places: Places) -> None:
+    def __init__(self, client: "MlflowClient", *, experiment_id: str, uri: str, paths: Paths) -> None:
         self.client = client
         self.experiment_id = experiment_id
         self.uri = uri
-        self.places = places
+        self.paths = paths
         self.is_local = uri.startswith("sqlite:")
 
     @classmethod
     @plain_errors
-    def open(cls, places: Places, tracking: TrackingSettings) -> Self:
+    def open(cls, paths: Paths, tracking: TrackingSettings) -> Self:
         """Return the ledger, made or moved to where it lies now if need be; safe when several processes open it at once.
 
         Raises:
@@ -68,17 +68,17 @@ class Ledger:
         if tracking.uri and not tracking.uri.startswith("sqlite:"):
             require_server(tracking.uri)
             client = MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
-            return cls(client, experiment_id=_experiment(client, tracking, None), uri=tracking.uri, places=places)
-        uri = tracking.uri or store_uri(places)
-        with opening(places.ledger):
-            database, artifacts = places.ledger / "mlflow.db", artifacts_folder(places)
+            return cls(client, experiment_id=_experiment(client, tracking, None), uri=tracking.uri, paths=paths)
+        uri = tracking.uri or store_uri(paths)
+        with opening(paths.ledger):
+            database, artifacts = paths.ledger / "mlflow.db", artifacts_folder(paths)
             if not tracking.uri:
                 make_sure_of(database)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             if not tracking.uri:
                 follow_a_move(database, artifacts=artifacts)
             experiment_id = _experiment(client, tracking, str(artifacts))
-        return cls(client, experiment_id=experiment_id, uri=uri, places=places)
+        return cls(client, experiment_id=experiment_id, uri=uri, paths=paths)
 
     @plain_errors
     def start_pipeline(
@@ -207,7 +207,7 @@ class Ledger:
         new = {name: value for name, value in metrics.items() if value is not None and run.metrics.get(name) != value}
         pipeline_id = run.tags.get("posttrain.pipeline_id", "")
         note = run.tags.get("mlflow.note.content", "")
-        if (self.places.reports / f"{pipeline_id}.md").is_file():
+        if (self.paths.reports / f"{pipeline_id}.md").is_file():
             note = finished(note, pipeline_id)
         self._log(
             run_id,

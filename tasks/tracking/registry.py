@@ -104,7 +104,7 @@ def local_path(ledger: Ledger, uri: str, *, say: Callable[[str], None] = lambda 
         if trouble and not _repaired(ledger, version, source=source, say=say):
             raise _lost(version, uri=f"models:/{name}/{number}", trouble=trouble)
         return source
-    target = ledger.places.store / "models" / name / number
+    target = ledger.paths.store / "models" / name / number
     if target.exists() and trouble_of(target, wanted):
         say(f"models:/{name}/{number}: the copy in {target} is damaged, so it is fetched again")
         shutil.rmtree(target)
@@ -135,7 +135,7 @@ def _repaired(ledger: Ledger, version: Any, *, source: Path, say: Callable[[str]
     wanted, key = version.tags.get(WEIGHTS_TAG, ""), version.tags.get(STAGE_KEY_TAG, "")
     if not (wanted and key):
         return False
-    for facts in ledger.places.stages.glob(f"*/{key}/stage.json"):
+    for facts in ledger.paths.stages.glob(f"*/{key}/stage.json"):
         for folder in (one.parent for one in facts.parent.glob("*/config.json")):
             if digest_of_files(folder) == wanted:
                 _repair(version, source=source, folder=folder, say=say)

@@ -4,15 +4,15 @@ import os
 import sys
 
 from tasks.tracking.store import artifacts_folder, store_uri
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 UI_PORT = 5000
 
 
-def server_command(places: Places, port: int = UI_PORT) -> list[str]:
+def server_command(paths: Paths, port: int = UI_PORT) -> list[str]:
     """Return the command that serves the UI of the local store on this machine only; run it with `server_environment`."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(places)]
-    command += ["--artifacts-destination", str(artifacts_folder(places))]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(paths)]
+    command += ["--artifacts-destination", str(artifacts_folder(paths))]
     own = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]  # MLflow's own list takes any name that starts with "10."
     command += ["--allowed-hosts", ",".join(own), "--cors-allowed-origins", ",".join(f"http://{name}" for name in own)]
     return [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -20,7 +20,7 @@ from posttrain.errors import RequestError, StorageError
 from tasks.workspace.databases import Database, check, explained, short
 from tasks.workspace.disk import storage_trouble
 from tasks.workspace.interrupts import uninterrupted
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -79,8 +79,8 @@ def _told(error: Exception, arguments: Sequence[object]) -> StorageError:
 
 
 def _database_of(argument: object) -> Database | None:
-    """Return the SQLite file behind a function's argument: a ledger, a stage's run in it, or the places of the repository."""
-    if isinstance(argument, Places):
+    """Return the SQLite file behind a function's argument: a ledger, a stage's run in it, or the paths of the repository."""
+    if isinstance(argument, Paths):
         return ledger_database(argument.ledger / "mlflow.db")
     owner = getattr(argument, "_ledger", argument)
     uri = getattr(owner, "uri", "")
@@ -99,14 +99,14 @@ def ledger_database(file: Path) -> Database:
     )
 
 
-def store_uri(places: Places) -> str:
+def store_uri(paths: Paths) -> str:
     """Return the address of the local store, for MLflow's own tools."""
-    return f"sqlite:///{places.ledger.resolve() / 'mlflow.db'}"
+    return f"sqlite:///{paths.ledger.resolve() / 'mlflow.db'}"
 
 
-def artifacts_folder(places: Places) -> Path:
+def artifacts_folder(paths: Paths) -> Path:
     """Return where the local store keeps artifacts: absolute, links resolved."""
-    return places.ledger.resolve() / "artifacts"
+    return paths.ledger.resolve() / "artifacts"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace.disk import storage_errors, sync
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
 Log = Callable[[int, Mapping[str, float]], None]
@@ -62,12 +62,12 @@ class Artifact:
         return f"stage:{self.stage}/{self.key}"
 
 
-def find(places: Places, stage: str, key: str) -> tuple[Artifact | None, str]:
+def find(paths: Paths, stage: str, key: str) -> tuple[Artifact | None, str]:
     """Return the finished artifact whose files all match their digests, or None and one line that says what is wrong.
 
     The line is empty where there simply is no artifact yet.
     """
-    folder = places.stages / stage / key
+    folder = paths.stages / stage / key
     if not folder.is_dir():
         return None, ""
     try:
@@ -91,11 +91,11 @@ def find(places: Places, stage: str, key: str) -> tuple[Artifact | None, str]:
     return artifact, ""
 
 
-def earlier_seconds(places: Places, stage: str, *, settings: Mapping[str, Any]) -> float | None:
+def earlier_seconds(paths: Paths, stage: str, *, settings: Mapping[str, Any]) -> float | None:
     """Return what the stage took before, with the settings that differ least from these, the last time; None for a new one."""
     found = []
     now = json.loads(json.dumps(dict(settings), default=str))
-    for file in (places.stages / stage).glob("*/stage.json"):
+    for file in (paths.stages / stage).glob("*/stage.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             told = json.loads(file.read_text(encoding="utf-8"))
             then = told["settings"]
@@ -105,7 +105,7 @@ def earlier_seconds(places: Places, stage: str, *, settings: Mapping[str, Any]) 
 
 
 def make(
-    places: Places,
+    paths: Paths,
     stage: str,
     key: str,
     compute: Callable[[Path, Log], Outcome],
@@ -118,7 +118,7 @@ def make(
     """Return the artifact and whether it was there already; compute it where it is missing or damaged.
 
     Args:
-        places: where artifacts lie.
+        paths: where artifacts lie.
         stage: its name.
         key: as `stage_key` gives it.
         compute: writes the stage's files into the folder it is given, logs curves, and returns what it has to say.
@@ -130,20 +130,20 @@ def make(
     Raises:
         StorageError: the disk is full or read-only; what was finished before is untouched.
     """
-    with storage_errors(f"stage {stage}", places.stages):
-        (places.stages / stage).mkdir(parents=True, exist_ok=True)
-        with _lock(places.stages / stage / f"{key}.lock", lambda: say(f"{stage}: waiting for the run that is making it")):
-            artifact, trouble = find(places, stage, key)
+    with storage_errors(f"stage {stage}", paths.stages):
+        (paths.stages / stage).mkdir(parents=True, exist_ok=True)
+        with _lock(paths.stages / stage / f"{key}.lock", lambda: say(f"{stage}: waiting for the run that is making it")):
+            artifact, trouble = find(paths, stage, key)
             if artifact:
                 return artifact, True
             if trouble:
                 say(trouble)
-            _sweep(places.stages / stage, key)
-            return _compute(places, stage, key, compute, settings=settings, inputs=inputs, forward=forward), False
+            _sweep(paths.stages / stage, key)
+            return _compute(paths, stage, key, compute, settings=settings, inputs=inputs, forward=forward), False
 
 
 def _compute(
-    places: Places,
+    paths: Paths,
     stage: str,
     key: str,
     compute: Callable[[Path, Log], Outcome],
@@ -152,7 +152,7 @@ def _compute(
     inputs: Mapping[str, str],
     forward: Log | None,
 ) -> Artifact:
-    final = places.stages / stage / key
+    final = paths.stages / stage / key
     part = final.with_name(f"{key}.part-{os.getpid()}")
     part.mkdir()
     started = time.perf_counter()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks.workspace.disk import cannot_write
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 
 def import_lock(name: str) -> str:
@@ -15,14 +15,14 @@ def import_lock(name: str) -> str:
 
 
 @contextmanager
-def exclusive(places: Places, lock: str, *, wait: bool = True) -> Iterator[bool]:
+def exclusive(paths: Paths, lock: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold `<store>/<lock>.lock`, waiting while another process does; the system releases it when a process dies.
 
     DVC's processes inherit it. So one that goes on after its parent was killed keeps it until it has ended, and what comes next
     does not meet it half-way.
 
     Args:
-        places: of the repository.
+        paths: of the repository.
         lock: its name.
         wait: False: do not wait.
 
@@ -30,10 +30,10 @@ def exclusive(places: Places, lock: str, *, wait: bool = True) -> Iterator[bool]
         Whether the lock is held; always, where it is waited for.
     """
     try:
-        places.store.mkdir(parents=True, exist_ok=True)
-        handle = (places.store / f"{lock}.lock").open("w")
+        paths.store.mkdir(parents=True, exist_ok=True)
+        handle = (paths.store / f"{lock}.lock").open("w")
     except OSError as error:
-        raise cannot_write(error, places.store) from None
+        raise cannot_write(error, paths.store) from None
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Every path is derived from `root`, so a test or a moved repository only changes that one."""
 
     root: Path

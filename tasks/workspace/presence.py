@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,16 @@ class Note:
         return Process.from_name(self.file.stem, host=str(self.facts.get("host", "")))
 
 
-def folder_of(places: Places) -> Path:
+def folder_of(paths: Paths) -> Path:
     """Return where the notes lie."""
-    return places.store / "running"
+    return paths.store / "running"
 
 
 @contextmanager
-def present(places: Places, **facts: Any) -> Iterator[Note]:
+def present(paths: Paths, **facts: Any) -> Iterator[Note]:
     """Keep a note of this process until the block ends, however it ends but by a kill."""
     process = Process.current()
-    folder = folder_of(places)
+    folder = folder_of(paths)
     folder.mkdir(parents=True, exist_ok=True)
     note = Note(folder / f"{process.name}.json")
     # under another name until it is locked: a note that is not locked is that of a dead process
@@ -112,10 +112,10 @@ def present(places: Places, **facts: Any) -> Iterator[Note]:
             note.file.unlink(missing_ok=True)
 
 
-def left_behind(places: Places) -> list[Note]:
+def left_behind(paths: Paths) -> list[Note]:
     """Return the notes of processes of this machine that have ended without a word; none costs a look into one folder."""
     found = []
-    for file in sorted(folder_of(places).glob("*.json")):
+    for file in sorted(folder_of(paths).glob("*.json")):
         with suppress(OSError), file.open(encoding="utf-8") as opened:
             note = Note(file, _facts(opened))
             process = note.process
@@ -124,10 +124,10 @@ def left_behind(places: Places) -> list[Note]:
     return found
 
 
-def living(places: Places) -> set[str]:
+def living(paths: Paths) -> set[str]:
     """Return the names of the processes that have a note and may be at work."""
-    dead = {note.file for note in left_behind(places)}
-    return {file.stem for file in folder_of(places).glob("*.json") if file not in dead}
+    dead = {note.file for note in left_behind(paths)}
+    return {file.stem for file in folder_of(paths).glob("*.json") if file not in dead}
 
 
 def forget(note: Note) -> None:

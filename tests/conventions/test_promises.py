@@ -79,8 +79,8 @@ def test_nothing_reports_home(name, value):
 
 
 def test_declarations_left_out_of_stage_keys_exist():
-    places = [ROOT / Path(*name.split(".")) for name in DECLARATIONS]
-    assert all(place.is_dir() or place.with_suffix(".py").is_file() for place in places), (
+    paths = [ROOT / Path(*name.split(".")) for name in DECLARATIONS]
+    assert all(place.is_dir() or place.with_suffix(".py").is_file() for place in paths), (
         "tasks/workspace/keys.py leaves a module out of the source digest that is not there"
     )
 

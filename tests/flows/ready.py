@@ -90,14 +90,14 @@ class Ready:
         if not self._address:
             from flows.environment import prepare
             from flows.server import starting_server
-            from tasks.workspace.paths import Places
+            from tasks.workspace.paths import Paths
 
             before = dict(os.environ)
             try:
                 for name in [name for name in os.environ if name.startswith("PREFECT_")]:
                     del os.environ[name]
-                prepare(Places(self.folder), is_tiny=True)
-                with starting_server(Places(self.folder)) as self._server:
+                prepare(Paths(self.folder), is_tiny=True)
+                with starting_server(Paths(self.folder)) as self._server:
                     pass
                 self._address = os.environ["PREFECT_API_URL"]
             finally:

@@ -16,7 +16,7 @@ import pytest
 from flows import aftermath as subject
 from flows.aftermath import settle, untagged
 from posttrain.errors import StorageError
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process, folder_of
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
@@ -27,67 +27,67 @@ WHY = "the process ended without a word (kill -9, out of memory, or a power cut)
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def paths(tmp_path, monkeypatch):
     """A repository's root; what is set in the environment is undone."""
     before = dict(os.environ)
     for name in ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").touch()
-    yield Places(tmp_path)
+    yield Paths(tmp_path)
     os.environ.clear()
     os.environ.update(before)
 
 
-def note_of_a_dead_process(places, **facts):
+def note_of_a_dead_process(paths, **facts):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    folder_of(places).mkdir(parents=True, exist_ok=True)
+    folder_of(paths).mkdir(parents=True, exist_ok=True)
     process = Process.current()
-    file = folder_of(places) / f"{gone.pid}-{process.started}-{process.boot}.json"
+    file = folder_of(paths) / f"{gone.pid}-{process.started}-{process.boot}.json"
     file.write_text(json.dumps({"host": socket.gethostname(), **facts}))
     return file
 
 
-def test_where_nothing_was_killed_no_library_is_loaded(places):
+def test_where_nothing_was_killed_no_library_is_loaded(paths):
     script = (
-        "import sys; from pathlib import Path; from tasks.workspace.paths import Places; from flows.aftermath import settle\n"
-        "settle(Places(Path.cwd()), print); print(sorted({'prefect', 'mlflow', 'torch'} & set(sys.modules)))"
+        "import sys; from pathlib import Path; from tasks.workspace.paths import Paths; from flows.aftermath import settle\n"
+        "settle(Paths(Path.cwd()), print); print(sorted({'prefect', 'mlflow', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=places.root, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True
+        [sys.executable, "-c", script], cwd=paths.root, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True
     )
     assert done.stdout == b"[]\n", done.stderr
 
 
-def test_a_process_that_was_killed_before_it_had_anything_open_is_forgotten(places):
-    file = note_of_a_dead_process(places)
-    settle(places, pytest.fail)
+def test_a_process_that_was_killed_before_it_had_anything_open_is_forgotten(paths):
+    file = note_of_a_dead_process(paths)
+    settle(paths, pytest.fail)
     assert not file.exists()
 
 
 @pytest.mark.parametrize("error", [StorageError("MLflow's database is damaged. Do this"), ConnectionError("no answer")])
-def test_what_cannot_be_marked_now_is_told_and_left_for_the_next_command(places, monkeypatch, error):
+def test_what_cannot_be_marked_now_is_told_and_left_for_the_next_command(paths, monkeypatch, error):
     def fails(*_):
         raise error
 
-    file = note_of_a_dead_process(places)
+    file = note_of_a_dead_process(paths)
     said = []
     with monkeypatch.context() as patch:
         patch.setattr(subject, "_in_prefect", fails)
-        settle(places, said.append)
+        settle(paths, said.append)
     assert file.exists()
     (line,) = said
     assert line.startswith("note: a run that was killed cannot be marked yet: ") and str(error) in line
-    settle(places, pytest.fail)
+    settle(paths, pytest.fail)
     assert not file.exists()
 
 
-def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(places, monkeypatch):
+def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(paths, monkeypatch):
     from flows import __main__ as verbs
 
     order = []
-    note_of_a_dead_process(places)
+    note_of_a_dead_process(paths)
     monkeypatch.setattr(subject, "settle", lambda *_: order.append("settle"))
     for verb in verbs.VERBS:
         if verb != "pipeline":
@@ -96,7 +96,7 @@ def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(places, monke
             assert order[-2:] == ["settle", verb]
 
 
-def test_a_flow_is_tagged_and_its_tasks_are_not(places):
+def test_a_flow_is_tagged_and_its_tasks_are_not(paths):
     from prefect import tags
     from prefect.context import TagsContext
 
@@ -113,13 +113,13 @@ RUN = """
 import sys, time
 from pathlib import Path
 from flows.environment import prepare
-from tasks.workspace.paths import Places
-places = Places(Path.cwd())
-prepare(places, is_tiny=True)
+from tasks.workspace.paths import Paths
+paths = Paths(Path.cwd())
+prepare(paths, is_tiny=True)
 from posttrain.settings.config import Config
 from flows.aftermath import accountable, untagged
 from flows.server import starting_server
-with starting_server(places):
+with starting_server(paths):
     from prefect import flow, task
     from tasks.tracking.ledger import Ledger
 config = Config(method="sft")
@@ -132,7 +132,7 @@ def stage():
 @flow(name="pipeline")
 @untagged
 def pipeline(command):
-    ledger = Ledger.open(places, config.tracking)
+    ledger = Ledger.open(paths, config.tracking)
     facts = dict(dataset="world", data_md5="d", files_md5={}, git_commit="g", flow_run_id="f", pipeline_id="p1")
     run_id = ledger.start_pipeline(config, command=command, **facts)
     Path("reports").mkdir(exist_ok=True)
@@ -140,45 +140,45 @@ def pipeline(command):
     ledger.start_stage(run_id, "sft", key="k", settings={})
     stage()
 
-with accountable(places, config, ["method=sft", "seed=3"]) as command:
+with accountable(paths, config, ["method=sft", "seed=3"]) as command:
     pipeline(command)
 """
 
 
-def states(places):
-    with closing(sqlite3.connect(places.store / "prefect" / "prefect.db", timeout=30)) as opened:
+def states(paths):
+    with closing(sqlite3.connect(paths.store / "prefect" / "prefect.db", timeout=30)) as opened:
         found = [opened.execute(f"SELECT state_type FROM {table}").fetchall() for table in ("flow_run", "task_run")]
-    with closing(sqlite3.connect(places.ledger / "mlflow.db", timeout=30)) as opened:
+    with closing(sqlite3.connect(paths.ledger / "mlflow.db", timeout=30)) as opened:
         return [*found, opened.execute("SELECT status FROM runs").fetchall()]
 
 
 @pytest.mark.slow
-def test_a_killed_pipeline_is_marked_in_mlflow_and_in_prefect_by_whatever_comes_next(places):
+def test_a_killed_pipeline_is_marked_in_mlflow_and_in_prefect_by_whatever_comes_next(paths):
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, "300"],
-        cwd=places.root,
+        cwd=paths.root,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 240
-    while not (places.root / "at work").exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (paths.root / "at work").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(3)  # Prefect tells its server of a task in batches
     said = []
-    settle(places, said.append)
-    assert said == [] and states(places)[2] == [("RUNNING",)] * 2, "it lives"
+    settle(paths, said.append)
+    assert said == [] and states(paths)[2] == [("RUNNING",)] * 2, "it lives"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert states(places) == [[("RUNNING",)], [("RUNNING",)], [("RUNNING",)] * 2]
+    assert states(paths) == [[("RUNNING",)], [("RUNNING",)], [("RUNNING",)] * 2]
 
-    settle(places, said.append)
+    settle(paths, said.append)
     assert said == [
         f'sft world seed 0 ended before: {WHY}; finished stages are kept. To go on: make pipeline METHOD=sft SET="seed=3"'
     ]
-    assert states(places) == [[("CRASHED",)], [("CRASHED",)], [("KILLED",)] * 2]
-    assert list((places.root / "reports").iterdir()) == [], "half a report"
-    assert list(folder_of(places).iterdir()) == []
+    assert states(paths) == [[("CRASHED",)], [("CRASHED",)], [("KILLED",)] * 2]
+    assert list((paths.root / "reports").iterdir()) == [], "half a report"
+    assert list(folder_of(paths).iterdir()) == []
     assert "PREFECT_API_URL" not in os.environ, "the server was there for the moment"
-    settle(places, pytest.fail)
+    settle(paths, pytest.fail)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.environment import prepare
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 FREED = """
 import ctypes, sys
@@ -47,6 +47,6 @@ def test_one_thread_is_enough_for_the_tiny_base_unless_somebody_says_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_tiny: bool, given: str | None, threads: str | None
 ) -> None:
     monkeypatch.setattr(os, "environ", {} if given is None else {"OMP_NUM_THREADS": given})
-    prepare(Places(tmp_path), is_tiny=is_tiny)
+    prepare(Paths(tmp_path), is_tiny=is_tiny)
     assert os.environ.get("OMP_NUM_THREADS") == threads
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

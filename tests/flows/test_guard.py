@@ -15,7 +15,7 @@ from flows.environment import lasting_server, prepare
 from flows.guard import guarded, why_foreign
 from flows.server import down, up
 from tasks.tracking.server import server_command, server_environment
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,20 +122,20 @@ def ask(port, path, *, method="GET", body=None, **headers):
 
 
 @contextmanager
-def lasting(places):
-    up(places, port=free_port())
+def lasting(paths):
+    up(paths, port=free_port())
     try:
-        yield int(lasting_server(places).site.rpartition(":")[2])
+        yield int(lasting_server(paths).site.rpartition(":")[2])
     finally:
-        down(places)
+        down(paths)
 
 
 PIPELINE = """
 import os
 from pathlib import Path
 from flows.server import starting_server
-from tasks.workspace.paths import Places
-with starting_server(Places(Path.cwd())):
+from tasks.workspace.paths import Paths
+with starting_server(Paths(Path.cwd())):
     pass
 print(os.environ["PREFECT_API_URL"], flush=True)
 input()
@@ -143,11 +143,11 @@ input()
 
 
 @contextmanager
-def ephemeral(places):
+def ephemeral(paths):
     """Start the server of a pipeline, from a process that ends with it."""
     process = subprocess.Popen(
         [sys.executable, "-c", PIPELINE],
-        cwd=places.root,
+        cwd=paths.root,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -158,14 +158,14 @@ def ephemeral(places):
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def paths(tmp_path, monkeypatch):
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     os.environ["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] = "false"  # not even if somebody's environment opens it
     os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] = "*"
-    prepare(Places(tmp_path), is_tiny=True)
-    yield Places(tmp_path)
+    prepare(Paths(tmp_path), is_tiny=True)
+    yield Paths(tmp_path)
     os.environ.clear()
     os.environ.update(before)
 
@@ -176,8 +176,8 @@ AS_JSON = {"Content_Type": "application/json"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", [lasting, ephemeral])
-def test_prefect_answers_its_own_page_and_no_foreign_one(places, server):
-    with server(places) as port:
+def test_prefect_answers_its_own_page_and_no_foreign_one(paths, server):
+    with server(paths) as port:
         own, rebound = f"http://127.0.0.1:{port}", {"Host": f"evil.example:{port}"}
 
         # a foreign page reads nothing, and writes nothing, whatever name it came by
@@ -246,15 +246,15 @@ CREATE = "/api/2.0/mlflow/experiments/create"
 
 
 @pytest.fixture
-def mlflow_port(places, monkeypatch):
+def mlflow_port(paths, monkeypatch):
     """A real MLflow server, started as `make ui` does by somebody whose environment would open it."""
     monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
     monkeypatch.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
-    (places.ledger).mkdir(parents=True)
+    (paths.ledger).mkdir(parents=True)
     port = free_port()
     process = subprocess.Popen(
-        server_command(places, port),
+        server_command(paths, port),
         env=server_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ from flows.__main__ import configuration, main
 from posttrain.errors import ContractError, DataError, RequestError, StorageError
 from posttrain.methods import METHODS
 from posttrain.settings.config import Config
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "data", "validate", "ui")
@@ -130,12 +130,12 @@ def test_a_wrong_setting_in_params_is_refused_like_one_on_the_command_line(refus
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "{}\n"])
 def test_empty_params_are_the_defaults(root, text):
     (root / "params.yaml").write_text(text)
-    assert configuration(Places(root), []) == Config()
+    assert configuration(Paths(root), []) == Config()
 
 
 def test_settings_come_from_params_and_the_command_line_wins(root):
     (root / "params.yaml").write_text("dpo:\n  beta: 0.7\n  learning_rate: 1e-5\nworld:\n  seed: 3\n")
-    config = configuration(Places(root), ["dpo.beta=0.2", "method=sft"])
+    config = configuration(Paths(root), ["dpo.beta=0.2", "method=sft"])
     assert (config.dpo.beta, config.dpo.learning_rate, config.world.seed, config.method) == (0.2, 1e-5, 3, "sft")
 
 
@@ -200,7 +200,7 @@ def test_a_verb_takes_no_words_but_its_own(refused, verb, word, sentence):
     ],
 )
 def test_exit_codes(refused, monkeypatch, error, code, told):
-    def verb(places, words):
+    def verb(paths, words):
         raise error
 
     monkeypatch.setitem(subject.VERBS, "data", verb)
@@ -209,13 +209,13 @@ def test_exit_codes(refused, monkeypatch, error, code, told):
 
 def test_a_verb_gets_its_words_and_the_place_where_it_was_started(root, monkeypatch):
     called = []
-    monkeypatch.setitem(subject.VERBS, "data", lambda places, words: called.append((places, words)))
+    monkeypatch.setitem(subject.VERBS, "data", lambda paths, words: called.append((paths, words)))
     assert main(["data", "seed=1", "method=sft"]) == 0
-    assert called == [(Places(root), ["seed=1", "method=sft"])]
+    assert called == [(Paths(root), ["seed=1", "method=sft"])]
 
 
 def test_a_bug_is_not_hidden_behind_a_sentence(root, monkeypatch):
-    def verb(places, words):
+    def verb(paths, words):
         raise ZeroDivisionError
 
     monkeypatch.setitem(subject.VERBS, "data", verb)
@@ -267,7 +267,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_starts(root, 
 
 
 def test_the_disks_check_leaves_no_file_behind(root):
-    subject.check_disk(Places(root))
+    subject.check_disk(Paths(root))
     assert not [path for path in root.rglob("*") if path.is_file() and path.name != "params.yaml"]
 
 

@@ -14,7 +14,7 @@ from posttrain.errors import RequestError, StorageError
 from posttrain.settings.config import Config, merge
 from tasks.workspace.artifacts import Artifact, Outcome, earlier_seconds
 from tasks.workspace.keys import Contents, Inputs, NotDeciding, sorted_inputs, stage_key
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 
 class FullLedger:
@@ -46,7 +46,7 @@ def stage(tmp_path, monkeypatch):
         module.compute = compute
         monkeypatch.setitem(sys.modules, module.__name__, module)
         ledger = FullLedger()
-        run = Run(places=Places(tmp_path), config=Config(), ledger=ledger, parent="parent", say=print)
+        run = Run(paths=Paths(tmp_path), config=Config(), ledger=ledger, parent="parent", say=print)
         with pytest.raises(BaseException) as told:
             run._make("base", "k" * 64, f"{module.__name__}:compute", Inputs(), {})
         return told.value, ledger.told
@@ -103,7 +103,7 @@ def told(tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, module.__name__, module)
         to_come = plan(merge({}, ["method=ppo"]), tmp_path)
         pipeline = Run(
-            places=Places(tmp_path), config=Config(), ledger=QuietLedger(), parent="parent", say=say or print, plan=to_come
+            paths=Paths(tmp_path), config=Config(), ledger=QuietLedger(), parent="parent", say=say or print, plan=to_come
         )
         for name in names:
             pipeline.stage(name, f"{module.__name__}:compute", seed=NotDeciding(0))
@@ -149,23 +149,23 @@ def test_more_stages_than_were_planned_are_counted_too(told):
 
 
 def test_a_stage_is_estimated_by_the_one_that_is_most_like_it(tmp_path):
-    places = Places(tmp_path)
+    paths = Paths(tmp_path)
 
     def ran(key, settings, seconds, moment):
-        folder = places.stages / "sft" / key
+        folder = paths.stages / "sft" / key
         folder.mkdir(parents=True)
         (folder / "stage.json").write_text(json.dumps({"seconds": seconds, "settings": settings}))
         os.utime(folder / "stage.json", (moment, moment))
 
-    assert earlier_seconds(places, "sft", settings={"sft.epochs": 4}) is None
+    assert earlier_seconds(paths, "sft", settings={"sft.epochs": 4}) is None
     ran("a", {"sft.epochs": 4, "seed": 0}, 40.0, moment=1)
     ran("b", {"sft.epochs": 4, "seed": 1}, 41.0, moment=2)
     ran("c", {"sft.epochs": 1, "seed": 2}, 10.0, moment=3)
-    (places.stages / "sft" / "d").mkdir()
-    (places.stages / "sft" / "d" / "stage.json").write_text("[1")
-    assert earlier_seconds(places, "sft", settings={"sft.epochs": 4, "seed": 9}) == 41.0, "of two alike the newest"
-    assert earlier_seconds(places, "sft", settings={"sft.epochs": 4, "seed": 0}) == 40.0
-    assert earlier_seconds(places, "sft", settings={"sft.epochs": 1, "seed": 9}) == 10.0
+    (paths.stages / "sft" / "d").mkdir()
+    (paths.stages / "sft" / "d" / "stage.json").write_text("[1")
+    assert earlier_seconds(paths, "sft", settings={"sft.epochs": 4, "seed": 9}) == 41.0, "of two alike the newest"
+    assert earlier_seconds(paths, "sft", settings={"sft.epochs": 4, "seed": 0}) == 40.0
+    assert earlier_seconds(paths, "sft", settings={"sft.epochs": 1, "seed": 9}) == 10.0
 
 
 def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
     key = stage_key("judge", sorted_inputs("judge", how, device="cpu"), compute=compute)
     made = Artifact("judge", key, str(tmp_path), 2.0, metrics={}, costs={"trained_tokens": 7.0}, digest="d")
     done = [Done(name="judge", artifact=made, cached=False, run_id="r")]
-    run = Run(places=Places(tmp_path), config=Config(), ledger=None, parent="parent", say=print, done=done)
+    run = Run(paths=Paths(tmp_path), config=Config(), ledger=None, parent="parent", say=print, done=done)
     monkeypatch.setattr("flows.run.device_type", lambda: "cpu")
     assert run.stage("judge", compute, **how) is made
     assert [stage.name for stage in run.done] == ["judge"] and run.artifact("judge") is made and run.has_run("judge")
@@ -189,7 +189,7 @@ def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
 
 
 def test_a_stage_that_has_not_run_has_given_nothing(tmp_path):
-    run = Run(places=Places(tmp_path), config=Config(), ledger=None, parent="parent", say=print)
+    run = Run(paths=Paths(tmp_path), config=Config(), ledger=None, parent="parent", say=print)
     with pytest.raises(LookupError, match=r"^stage validate has not run yet$"):
         _ = run.data
     assert not run.has_run("validate")

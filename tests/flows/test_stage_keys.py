@@ -19,7 +19,7 @@ from tasks.rewards.interface import RewardSource
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.jsonl import write_rows
 from tasks.workspace.keys import Contents, NotDeciding, closure, sorted_inputs, stage_key
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = {
@@ -38,13 +38,13 @@ class Recorded(Run):
     """A run that computes nothing: every stage gives an artifact at once, and what it was called with is kept."""
 
     def __init__(self, root: Path, words: list[str]) -> None:
-        super().__init__(Places(root), merge({}, words), ledger=Any, parent="p", say=print)  # type: ignore[arg-type]
+        super().__init__(Paths(root), merge({}, words), ledger=Any, parent="p", say=print)  # type: ignore[arg-type]
         self.asked: list[tuple[str, str, dict[str, str], dict[str, Any]]] = []
 
     def stage(self, name, compute, /, *, read=None, resumable=False, **arguments):
         self.asked.append((name, compute, dict(read or {}), arguments))
         sorted_inputs(name, arguments, device="cpu")
-        folder = self.places.data / "mine" if name == "validate" else self.places.root / name
+        folder = self.paths.data / "mine" if name == "validate" else self.paths.root / name
         made = Artifact(name, f"key of {name}", str(folder), 1.0, {"context": 64.0}, {}, f"digest of {name}")
         self.done.append(Done(name=name, artifact=made, cached=True, run_id="r"))
         return made

@@ -5,12 +5,12 @@ import shutil
 import pytest
 
 from tasks.data import dvc as versions
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tests.tasks.datasets import ROOT, WORLD
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def paths(tmp_path, monkeypatch):
     """A project without git: the code a stage imports, settings, and a stub of the world."""
     for room in ("posttrain", "tasks"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -21,7 +21,7 @@ def places(tmp_path, monkeypatch):
     (tmp_path / ".dvc" / "config").write_text(versions.CONFIG + "    no_scm = true\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return Places(tmp_path)
+    return Paths(tmp_path)
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ def generate(settings):
 """
 
 
-def gsm8k(places, count=20, *, file="g.jsonl", start=0):
+def gsm8k(paths, count=20, *, file="g.jsonl", start=0):
     rows = [
         {"question": " ".join(f"w{number}x{word}" for word in range(6)), "answer": f"So {number}.\n#### {number}"}
         for number in range(start, start + count)
     ]
-    (places.root / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (paths.root / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 
 
@@ -35,11 +35,11 @@ def state(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def dvc(places, *arguments):
-    return subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=places.root, check=True, capture_output=True, text=True)
+def dvc(paths, *arguments):
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=paths.root, check=True, capture_output=True, text=True)
 
 
-def importing_of(places, text, *, form="trl", mode="w"):
-    path = places.root / "in.jsonl"
+def importing_of(paths, text, *, form="trl", mode="w"):
+    path = paths.root / "in.jsonl"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return import_file(places, format=form, file="in.jsonl", name="mine")
+    return import_file(paths, format=form, file="in.jsonl", name="mine")

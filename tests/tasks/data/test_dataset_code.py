@@ -14,7 +14,7 @@ split_dataset.__module__ = ENTRY
 COMMAND = ENTRY.replace(".", "/")
 LOADS = """
 import json, torch
-import tasks.places_of as places
+import tasks.places_of as paths
 from posttrain.shape.split import Split
 if True:
     from tasks import conditional

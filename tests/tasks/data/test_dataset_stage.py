@@ -22,43 +22,43 @@ UNUSED = f"{generate.__module__.replace('.', '/')}.py"
 """A module of ours that the split has no need of."""
 NOTE = (
     f"data/mine/dvc.yaml was written for other modules of posttrain than today's ({OLD}); it names today's now, and the split "
-    "runs again, which makes the same data unless more than names and places has changed"
+    "runs again, which makes the same data unless more than names and paths has changed"
 )
 
 
 @pytest.fixture
-def mine(places, monkeypatch):
+def mine(paths, monkeypatch):
     """Have a dataset that was imported and is up to date."""
     monkeypatch.setattr(versions, "run_dvc", stub)
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    bring_up_to_date(places, "mine")
-    return places
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    bring_up_to_date(paths, "mine")
+    return paths
 
 
-def move_split(places):
+def move_split(paths):
     """Move a module into a folder of its subject, as a new version of posttrain does."""
-    (places.root / NEW).parent.mkdir()
-    (places.root / NEW).with_name("__init__.py").write_text('"""Where things went."""\n')
-    (places.root / OLD).rename(places.root / NEW)
-    for file in (places.root / "tasks").rglob("*.py"):
+    (paths.root / NEW).parent.mkdir()
+    (paths.root / NEW).with_name("__init__.py").write_text('"""Where things went."""\n')
+    (paths.root / OLD).rename(paths.root / NEW)
+    for file in (paths.root / "tasks").rglob("*.py"):
         file.write_text(file.read_text().replace(f"from {split.__module__} import", "from posttrain.moved.split import"))
 
 
-def of_mine(places):
-    return places.data / "mine" / "dvc.yaml"
+def of_mine(paths):
+    return paths.data / "mine" / "dvc.yaml"
 
 
-def split_stage(places):
-    return yaml.safe_load(of_mine(places).read_text())["stages"]["split"]
+def split_stage(paths):
+    return yaml.safe_load(of_mine(paths).read_text())["stages"]["split"]
 
 
-def rewritten(places, *changes):
+def rewritten(paths, *changes):
     """Change the dataset's dvc.yaml as its user or an earlier version did; return the text."""
-    text = of_mine(places).read_text()
+    text = of_mine(paths).read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    of_mine(places).write_bytes(text.encode())
+    of_mine(paths).write_bytes(text.encode())
     return text
 
 
@@ -220,16 +220,16 @@ def test_whenever_it_is_killed_the_next_command_completes_it(mine, tmp_path_fact
 
 
 @pytest.mark.slow
-def test_with_the_real_dvc_datasets_of_before_the_move_come_up_to_date(places):
+def test_with_the_real_dvc_datasets_of_before_the_move_come_up_to_date(paths):
     for name, start in (("mine", 0), ("other", 100)):
-        import_file(places, format="gsm8k", file=gsm8k(places, start=start), name=name)
-    version = {name: bring_up_to_date(places, name) for name in ("mine", "other")}
-    move_split(places)
+        import_file(paths, format="gsm8k", file=gsm8k(paths, start=start), name=name)
+    version = {name: bring_up_to_date(paths, name) for name in ("mine", "other")}
+    move_split(paths)
     for name in ("mine", "other"):  # while DVC meets the other one as it was
-        after = bring_up_to_date(places, name)
+        after = bring_up_to_date(paths, name)
         assert (after.md5, after.files) == (version[name].md5, version[name].files)
         assert f"than today's ({OLD}); it names today's now, " in after.notes[0]
-        assert bring_up_to_date(places, name).notes == ()
-        assert "up to date" in dvc(places, "status", f"data/{name}/dvc.yaml").stdout
-    import_file(places, format="gsm8k", file=gsm8k(places, start=200), name="third")  # its copy of the project has the folders
-    assert bring_up_to_date(places, "third").notes == ()
+        assert bring_up_to_date(paths, name).notes == ()
+        assert "up to date" in dvc(paths, "status", f"data/{name}/dvc.yaml").stdout
+    import_file(paths, format="gsm8k", file=gsm8k(paths, start=200), name="third")  # its copy of the project has the folders
+    assert bring_up_to_date(paths, "third").notes == ()

@@ -27,28 +27,28 @@ DAMAGES = {
 
 
 @pytest.fixture
-def quick(places, monkeypatch):
+def quick(paths, monkeypatch):
     monkeypatch.setattr(versions, "run_dvc", stub)
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    bring_up_to_date(places, "mine")
-    return places
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    bring_up_to_date(paths, "mine")
+    return paths
 
 
-def refused(places, name="mine"):
+def refused(paths, name="mine"):
     """Return the refusal, which is one line that names no folder of this machine."""
     with pytest.raises(DataError) as caught:
-        bring_up_to_date(places, name)
+        bring_up_to_date(paths, name)
     said = str(caught.value)
-    assert "\n" not in said and str(places.root) not in said and len(said) < 900
+    assert "\n" not in said and str(paths.root) not in said and len(said) < 900
     return said
 
 
-def follow(places, said, *, again):
+def follow(paths, said, *, again):
     """Do what the refusal says."""
     command = said.rpartition(": ")[2]
     first, _, second = command.partition(" && ")
     assert second == again
-    subprocess.run(first, shell=True, check=True, cwd=places.root)
+    subprocess.run(first, shell=True, check=True, cwd=paths.root)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -134,66 +134,66 @@ def test_a_damaged_file_of_another_dataset_is_named_before_dvc_stumbles_over_it(
     import_file(quick, format="gsm8k", file=gsm8k(quick), name="third")  # an import needs none of them
 
 
-def test_the_worlds_own_files_are_told_too(places):
-    (places.root / "dvc.lock").write_text("")
-    said = refused(places, "world")
+def test_the_worlds_own_files_are_told_too(paths):
+    (paths.root / "dvc.lock").write_text("")
+    said = refused(paths, "world")
     assert said.startswith(
         "dvc.lock is not what DVC writes (it is empty). Lost is the note of which version of data/world lies here"
     )
-    follow(places, said, again="make data")
-    assert bring_up_to_date(places, "world").notes == ()
-    whole = (places.root / "dvc.yaml").read_text()
-    (places.root / "dvc.yaml").write_text(whole[: whole.index("    outs:")])
-    assert refused(places, "world") == (
+    follow(paths, said, again="make data")
+    assert bring_up_to_date(paths, "world").notes == ()
+    whole = (paths.root / "dvc.yaml").read_text()
+    (paths.root / "dvc.yaml").write_text(whole[: whole.index("    outs:")])
+    assert refused(paths, "world") == (
         "dvc.yaml is not what DVC writes (its stage world has no list of outs). No data are lost: it only says how data/world is "
         "made. Take it from the repository again: git checkout dvc.yaml"
     )
 
 
 @pytest.mark.slow
-def test_with_the_real_dvc_the_commands_work_as_well(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    version = bring_up_to_date(places, "mine")
+def test_with_the_real_dvc_the_commands_work_as_well(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    version = bring_up_to_date(paths, "mine")
     for file in ("dvc.lock", "dvc.yaml", "records.jsonl.dvc"):
-        (places.data / "mine" / file).write_text("")
-        follow(places, refused(places), again="make data DATA=mine")
-    again = bring_up_to_date(places, "mine")
+        (paths.data / "mine" / file).write_text("")
+        follow(paths, refused(paths), again="make data DATA=mine")
+    again = bring_up_to_date(paths, "mine")
     assert again.files == version.files
     md5 = md5_of(again.folder / "records.jsonl")
     assert again.notes == (f"data/mine/records.jsonl had no .dvc file; it is now version {md5[:8]} of it",)
-    assert "up to date" in dvc(places, "status", "data/mine/dvc.yaml").stdout
+    assert "up to date" in dvc(paths, "status", "data/mine/dvc.yaml").stdout
 
 
 @pytest.mark.slow
-def test_without_a_cache_data_are_made_again_and_lost_records_are_told(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    version = bring_up_to_date(places, "mine")
-    shutil.rmtree(places.root / ".dvc" / "cache")
+def test_without_a_cache_data_are_made_again_and_lost_records_are_told(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    version = bring_up_to_date(paths, "mine")
+    shutil.rmtree(paths.root / ".dvc" / "cache")
     (version.folder / "held_out.jsonl").unlink()
-    assert bring_up_to_date(places, "mine") == version  # what can be made is made
-    shutil.rmtree(places.root / ".dvc" / "cache")
+    assert bring_up_to_date(paths, "mine") == version  # what can be made is made
+    shutil.rmtree(paths.root / ".dvc" / "cache")
     (version.folder / "records.jsonl").unlink()
-    said = refused(places)
+    said = refused(paths)
     assert said.startswith(
         "data/mine/records.jsonl is not here in the version that data/mine/records.jsonl.dvc names, and neither DVC's cache nor "
         "its remote has it. Lost are these records; what was split from them is as it was. "
         "Run dvc push where the records are and dvc pull here, or import the data again: make import FORMAT=… FILE=… NAME=mine."
     )
-    import_file(places, format="gsm8k", file="g.jsonl", name="mine")
-    assert bring_up_to_date(places, "mine") == version
+    import_file(paths, format="gsm8k", file="g.jsonl", name="mine")
+    assert bring_up_to_date(paths, "mine") == version
 
 
 @pytest.mark.slow
-def test_records_edited_by_hand_become_the_version_and_records_that_git_moved_follow(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    first = bring_up_to_date(places, "mine")
+def test_records_edited_by_hand_become_the_version_and_records_that_git_moved_follow(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    first = bring_up_to_date(paths, "mine")
     notes = {name: (first.folder / name).read_bytes() for name in ("records.jsonl.dvc", "dvc.lock")}
     records = first.folder / "records.jsonl"
     records.write_text(records.read_text().replace("So 1.", "Hence 1."))
-    second = bring_up_to_date(places, "mine")
+    second = bring_up_to_date(paths, "mine")
     assert second.notes == (f"data/mine/records.jsonl was edited by hand; the edit is now version {md5_of(records)[:8]} of it",)
-    assert second.md5 != first.md5 and bring_up_to_date(places, "mine").notes == ()
+    assert second.md5 != first.md5 and bring_up_to_date(paths, "mine").notes == ()
     for name, content in notes.items():  # what `git checkout` of the first commit does
         (first.folder / name).write_bytes(content)
-    assert bring_up_to_date(places, "mine") == first
+    assert bring_up_to_date(paths, "mine") == first
     assert lines(records)[1]["completion"].startswith("So 1.")

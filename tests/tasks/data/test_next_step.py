@@ -16,13 +16,13 @@ WORDS = [f"{one} {two} apples" for one in ("red", "green", "blue", "white", "bla
 
 
 @pytest.fixture
-def imported(places, monkeypatch):
+def imported(paths, monkeypatch):
     monkeypatch.setattr(versions, "run_dvc", stub)
 
     def of(form, rows):
-        (places.root / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        import_file(places, format=form, file="in.jsonl", name="mine")
-        return bring_up_to_date(places, "mine")
+        (paths.root / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        import_file(paths, format=form, file="in.jsonl", name="mine")
+        return bring_up_to_date(paths, "mine")
 
     return of
 

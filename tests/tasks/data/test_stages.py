@@ -23,14 +23,14 @@ from tasks.data.stages import make_world, read_records, split_dataset
 from tests.tasks.datasets import ROOT, gsm8k, importing_of, lines, state
 
 
-def test_an_import_replaces_an_earlier_one_and_its_roles(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    bring_up_to_date(places, "mine")
+def test_an_import_replaces_an_earlier_one_and_its_roles(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    bring_up_to_date(paths, "mine")
     rows = [{"prompt": f"{word} it is", "chosen": "x", "rejected": "y"} for word in ("red", "green", "blue")]
-    importing_of(places, json.dumps(rows))
-    version = bring_up_to_date(places, "mine")
+    importing_of(paths, json.dumps(rows))
+    version = bring_up_to_date(paths, "mine")
     assert set(version.files) == {"corpus", "demonstrations", "questions", "preferences", "held_out", "held_out_preferences"}
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
     assert not (version.folder / "preferences.jsonl").exists()
 
 
@@ -80,11 +80,11 @@ def test_an_import_replaces_an_earlier_one_and_its_roles(places):
         ),
     ],
 )
-def test_a_broken_file_is_refused_and_nothing_is_left(places, no_dvc, content, message):
+def test_a_broken_file_is_refused_and_nothing_is_left(paths, no_dvc, content, message):
     with pytest.raises(DataError) as caught:
-        importing_of(places, content)
+        importing_of(paths, content)
     assert str(caught.value) == message
-    assert not (places.data / "mine").exists()
+    assert not (paths.data / "mine").exists()
 
 
 @pytest.mark.parametrize(
@@ -97,59 +97,59 @@ def test_a_broken_file_is_refused_and_nothing_is_left(places, no_dvc, content, m
         gzip.compress(b'{"text": "a"}\r\n{"text": "b"}\r\n', mtime=0),
     ],
 )
-def test_lines_arrays_marks_and_gzip_are_read(places, no_dvc, content):
-    importing_of(places, content)
-    assert [row["text"] for row in lines(places.data / "mine" / "records.jsonl")] == ["a", "b"]
+def test_lines_arrays_marks_and_gzip_are_read(paths, no_dvc, content):
+    importing_of(paths, content)
+    assert [row["text"] for row in lines(paths.data / "mine" / "records.jsonl")] == ["a", "b"]
 
 
-def test_an_array_too_large_to_hold_is_refused(places, no_dvc, monkeypatch):
+def test_an_array_too_large_to_hold_is_refused(paths, no_dvc, monkeypatch):
     monkeypatch.setattr(rows, "LARGEST_ARRAY", 10)
     with pytest.raises(
         DataError, match=r"^in\.jsonl is a JSON array of more than 0 MB, which is read whole\. Write it as JSON lines"
     ):
-        importing_of(places, '[{"text": "a"}]')
+        importing_of(paths, '[{"text": "a"}]')
 
 
-def test_a_file_that_is_not_there_and_a_folder(places):
+def test_a_file_that_is_not_there_and_a_folder(paths):
     with pytest.raises(RequestError, match=r"^there is no file none\.jsonl\. Give its path from "):
-        import_file(places, format="trl", file="none.jsonl", name="mine")
+        import_file(paths, format="trl", file="none.jsonl", name="mine")
     with pytest.raises(
         RequestError, match=r"^tasks is a folder that datasets did not save \(save_to_disk\)\. Name one of the files"
     ):
-        import_file(places, format="trl", file="tasks", name="mine")
+        import_file(paths, format="trl", file="tasks", name="mine")
 
 
 @pytest.mark.parametrize("name", ["world", "expectations", "../up", ".hidden", "a b", ""])
-def test_names_that_cannot_be_used(places, name):
+def test_names_that_cannot_be_used(paths, name):
     with pytest.raises(RequestError):
-        import_file(places, format="gsm8k", file=gsm8k(places), name=name)
-    assert not places.data.exists()
+        import_file(paths, format="gsm8k", file=gsm8k(paths), name=name)
+    assert not paths.data.exists()
 
 
-def test_an_unknown_format_is_refused_first(places):
+def test_an_unknown_format_is_refused_first(paths):
     with pytest.raises(RequestError, match="there is no format gsm8; did you mean gsm8k"):
-        import_file(places, format="gsm8", file="none", name="mine")
+        import_file(paths, format="gsm8", file="none", name="mine")
 
 
 def no_space(*_):
     raise OSError(errno.ENOSPC, "No space left on device", "data/mine/records.jsonl")
 
 
-def test_a_full_disk_leaves_the_earlier_dataset(places, no_dvc, monkeypatch):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    before = state(places.data / "mine")
+def test_a_full_disk_leaves_the_earlier_dataset(paths, no_dvc, monkeypatch):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    before = state(paths.data / "mine")
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(StorageError) as caught:
-        importing_of(places, '{"text": "a"}')
+        importing_of(paths, '{"text": "a"}')
     assert str(caught.value) == (
         "cannot write data/mine/records.jsonl: No space left on device. What was there before is unchanged; "
         "free some space or correct the permissions, then repeat the command"
     )
-    assert state(places.data / "mine") == before
-    assert not (places.data / "mine" / ".incoming").exists()
+    assert state(paths.data / "mine") == before
+    assert not (paths.data / "mine" / ".incoming").exists()
 
 
-def test_dvc_that_cannot_write_is_a_storage_error(places, monkeypatch):
+def test_dvc_that_cannot_write_is_a_storage_error(paths, monkeypatch):
     def full(*_, **__):
         return subprocess.CompletedProcess(
             [], 255, stdout="Running stage 'x'\nERROR: unexpected error - [Errno 28] No space left on device\n"
@@ -159,7 +159,7 @@ def test_dvc_that_cannot_write_is_a_storage_error(places, monkeypatch):
     with pytest.raises(
         StorageError, match=r"^dvc repro did not finish: unexpected error - \[Errno 28\] No space left on device$"
     ):
-        bring_up_to_date(places, "world")
+        bring_up_to_date(paths, "world")
 
 
 def hub(monkeypatch, rows):
@@ -177,51 +177,51 @@ def hub(monkeypatch, rows):
     return asked
 
 
-def test_the_hub_is_streamed(places, no_dvc, monkeypatch):
+def test_the_hub_is_streamed(paths, no_dvc, monkeypatch):
     asked = hub(monkeypatch, [{"question": "q", "answer": "#### 7"}])
-    report = import_file(places, format="hub", file="openai/gsm8k:main:test", name="mine")
+    report = import_file(paths, format="hub", file="openai/gsm8k:main:test", name="mine")
     assert asked == [(("openai/gsm8k", "main"), {"split": "test", "streaming": True})]
     assert lines(report.path)[0]["answer"] == "7"
 
 
-def test_a_hub_out_of_reach_is_told(places, no_dvc, monkeypatch):
+def test_a_hub_out_of_reach_is_told(paths, no_dvc, monkeypatch):
     hub(monkeypatch, ConnectionError("Couldn't reach 'a/b' on the Hub\nmore"))
     with pytest.raises(RequestError) as caught:
-        import_file(places, format="hub", file="a/b", name="mine")
+        import_file(paths, format="hub", file="a/b", name="mine")
     assert str(caught.value).startswith(
         "a/b cannot be read from the Hugging Face hub: Couldn't reach 'a/b' on the Hub. Check the name"
     )
-    assert not (places.data / "mine").exists()
+    assert not (paths.data / "mine").exists()
 
 
-def test_stages_report_on_stderr(places, capsys):
+def test_stages_report_on_stderr(paths, capsys):
     assert main(["spilt", "x"]) == 2
     assert capsys.readouterr().err == "'spilt x' is no data stage: say world, or split <name>\n"
     assert main(["split", "nothing"]) == 2
     assert "Import the data (make import) or fetch it (dvc pull)" in capsys.readouterr().err
 
 
-def test_a_broken_record_is_told_by_line(places, tmp_path):
+def test_a_broken_record_is_told_by_line(paths, tmp_path):
     (tmp_path / "r.jsonl").write_text('{"kind":"text","id":"a","text":"t"}\n{"kind":"text","id":"b"}\n')
     with pytest.raises(DataError, match=r"r\.jsonl line 2: text: field required\. Correct or drop the line, or import again"):
         list(read_records(tmp_path / "r.jsonl"))
 
 
-def test_a_split_that_fails_leaves_the_earlier_files(places, no_dvc, monkeypatch):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    split_dataset(places, "mine")
-    before = state(places.data / "mine")
+def test_a_split_that_fails_leaves_the_earlier_files(paths, no_dvc, monkeypatch):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    split_dataset(paths, "mine")
+    before = state(paths.data / "mine")
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(StorageError):
-        split_dataset(places, "mine")
-    assert state(places.data / "mine") == before
+        split_dataset(paths, "mine")
+    assert state(paths.data / "mine") == before
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a\n", "a: \xe9"])
-def test_params_that_are_not_yaml_are_told(places, text):
-    (places.root / "params.yaml").write_bytes(text.encode("latin1"))
+def test_params_that_are_not_yaml_are_told(paths, text):
+    (paths.root / "params.yaml").write_bytes(text.encode("latin1"))
     with pytest.raises(RequestError, match=r"^params\.yaml "):
-        make_world(places)
+        make_world(paths)
 
 
 MODULES = """
@@ -237,45 +237,43 @@ sys.exit(code)
 """
 
 
-def imported(places, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", MODULES, *arguments], cwd=places.root, check=True, capture_output=True, text=True
-    )
+def imported(paths, *arguments):
+    done = subprocess.run([sys.executable, "-c", MODULES, *arguments], cwd=paths.root, check=True, capture_output=True, text=True)
     files, heavy = done.stdout.splitlines()
     assert heavy == "heavy:"
     return {file for file in files.split() if not file.endswith("__init__.py")}
 
 
-def test_every_module_that_a_stage_imports_is_a_dependency_of_it(places, no_dvc):
+def test_every_module_that_a_stage_imports_is_a_dependency_of_it(paths, no_dvc):
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert imported(places, "world") == set(stages["world"]["deps"]) == set(code_of(places.root, make_world))
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    assert imported(places, "split", "mine") == set(split_code(places))
-    stage = yaml.safe_load((places.data / "mine" / "dvc.yaml").read_text())["stages"]["split"]
-    assert stage["deps"] == ["data/mine/records.jsonl", *split_code(places)]
+    assert imported(paths, "world") == set(stages["world"]["deps"]) == set(code_of(paths.root, make_world))
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    assert imported(paths, "split", "mine") == set(split_code(paths))
+    stage = yaml.safe_load((paths.data / "mine" / "dvc.yaml").read_text())["stages"]["split"]
+    assert stage["deps"] == ["data/mine/records.jsonl", *split_code(paths)]
 
 
-def test_every_line_written_is_a_record(places, no_dvc):
+def test_every_line_written_is_a_record(paths, no_dvc):
     rows = [{"prompt": f"{word} it is", "chosen": "x", "rejected": "y"} for word in ("red", "green", "blue")]
-    importing_of(places, json.dumps(rows))
-    split_dataset(places, "mine")
-    for path in (places.data / "mine").glob("*.jsonl"):
+    importing_of(paths, json.dumps(rows))
+    split_dataset(paths, "mine")
+    for path in (paths.data / "mine").glob("*.jsonl"):
         for line in path.read_text().splitlines():
             ANY_RECORD.validate_json(line)
 
 
-def test_dvc_is_told_whether_there_is_git(places, monkeypatch):
+def test_dvc_is_told_whether_there_is_git(paths, monkeypatch):
     calls = []
     monkeypatch.setattr(versions, "run_dvc", lambda _, *arguments: calls.append(arguments))
-    config = places.root / ".dvc" / "config"
-    versions.ensure_repository(places)
+    config = paths.root / ".dvc" / "config"
+    versions.ensure_repository(paths)
     assert calls == []
     config.write_text(versions.CONFIG)  # a download of the repository, without its .git
-    versions.ensure_repository(places)
+    versions.ensure_repository(paths)
     assert calls == [("config", "--local", "core.no_scm", "true")]
     config.with_name("config.local").write_text("[core]\n    no_scm = true\n")
-    versions.ensure_repository(places)
+    versions.ensure_repository(paths)
     assert len(calls) == 1
-    (places.root / ".git").mkdir()
-    versions.ensure_repository(places)
+    (paths.root / ".git").mkdir()
+    versions.ensure_repository(paths)
     assert calls[1:] == [("config", "--local", "--unset", "core.no_scm")]

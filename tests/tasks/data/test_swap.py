@@ -44,17 +44,17 @@ def quick_dvc(monkeypatch):
 
 
 @pytest.fixture
-def imported(places, quick_dvc):
+def imported(paths, quick_dvc):
     """Have a dataset of demonstrations, and a file of preferences that is to replace it."""
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    bring_up_to_date(places, "mine")
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    bring_up_to_date(paths, "mine")
     rows = [{"prompt": f"{word} it is", "chosen": "x", "rejected": "y"} for word in ("red", "green", "blue", "white")]
-    (places.root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return places
+    (paths.root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return paths
 
 
-def replace_it(places):
-    return import_file(places, format="trl", file="pairs.jsonl", name="mine")
+def replace_it(paths):
+    return import_file(paths, format="trl", file="pairs.jsonl", name="mine")
 
 
 class Failing:
@@ -122,29 +122,29 @@ def killed(action, at):
 class Beginning:
     """The data and the store of a project as they are now, to begin each try from."""
 
-    def __init__(self, places, aside):
-        self.places, self.aside = places, aside
-        for folder in (places.data, places.store):
+    def __init__(self, paths, aside):
+        self.paths, self.aside = paths, aside
+        for folder in (paths.data, paths.store):
             if folder.exists():
                 shutil.copytree(folder, aside / folder.name)
 
     def again(self):
-        for folder in (self.places.data, self.places.store):
+        for folder in (self.paths.data, self.paths.store):
             shutil.rmtree(folder, ignore_errors=True)
             if (self.aside / folder.name).exists():
                 shutil.copytree(self.aside / folder.name, folder)
 
     def whole(self, action):
         """Return the files that stand where nothing goes wrong."""
-        action(self.places)
-        bring_up_to_date(self.places, "mine")
-        return state(self.places.data / "mine")
+        action(self.paths)
+        bring_up_to_date(self.paths, "mine")
+        return state(self.paths.data / "mine")
 
     def kills(self, action, *, every=1):
         """Kill `action` before one step after the other, until it comes to its end; the caller looks at what each kill left."""
         for at in range(1, FAR, every):
             self.again()
-            is_killed = killed(lambda: action(self.places), at)
+            is_killed = killed(lambda: action(self.paths), at)
             yield at
             if not is_killed:
                 return
@@ -185,9 +185,9 @@ def test_an_import_that_fails_after_a_kill_loses_nothing_either(imported, beginn
     assert len(seen) > 10 and set(seen) == {True, False}
 
 
-def test_a_kill_of_a_first_import_leaves_nothing_or_all(places, quick_dvc, tmp_path):
-    gsm8k(places)
-    beginning = Beginning(places, tmp_path / "beginning")
+def test_a_kill_of_a_first_import_leaves_nothing_or_all(paths, quick_dvc, tmp_path):
+    gsm8k(paths)
+    beginning = Beginning(paths, tmp_path / "beginning")
 
     def first(project):
         import_file(project, format="gsm8k", file="g.jsonl", name="mine")
@@ -195,9 +195,9 @@ def test_a_kill_of_a_first_import_leaves_nothing_or_all(places, quick_dvc, tmp_p
     new = beginning.whole(first)
     seen = []
     for _ in beginning.kills(first, every=2):
-        settle_imports(places)
-        seen.append((places.data / "mine").exists())
-        assert not seen[-1] or state(places.data / "mine") == new
+        settle_imports(paths)
+        seen.append((paths.data / "mine").exists())
+        assert not seen[-1] or state(paths.data / "mine") == new
     assert set(seen) == {True, False}
 
 
@@ -253,16 +253,16 @@ def test_a_disk_that_takes_no_more_leaves_the_earlier_dataset(imported, most):
     assert not incoming(imported.data / "mine").exists()
 
 
-def test_a_refused_split_leaves_the_earlier_dataset_and_says_so(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    before, version = state(places.data / "mine"), bring_up_to_date(places, "mine")
+def test_a_refused_split_leaves_the_earlier_dataset_and_says_so(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    before, version = state(paths.data / "mine"), bring_up_to_date(paths, "mine")
     with pytest.raises(DataError) as caught:
-        import_file(places, format="gsm8k", file=gsm8k(places, count=1), name="mine")
+        import_file(paths, format="gsm8k", file=gsm8k(paths, count=1), name="mine")
     assert str(caught.value).startswith(
         "mine was not imported; data/mine is as it was before: nothing can be held out: the dataset's 1 records with a prompt"
     )
-    assert state(places.data / "mine") == before
-    assert bring_up_to_date(places, "mine") == version
+    assert state(paths.data / "mine") == before
+    assert bring_up_to_date(paths, "mine") == version
 
 
 def test_an_interrupted_import_leaves_the_earlier_dataset(imported, monkeypatch):
@@ -387,7 +387,7 @@ import os, subprocess, sys
 from pathlib import Path
 from tasks.data import dvc
 from tasks.data.importing import import_file
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 real = subprocess.run
 def run(command, **options):
     if sys.argv[1] not in command:
@@ -396,39 +396,39 @@ def run(command, **options):
     subprocess.Popen(command, **started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.kill(os.getpid(), 9)
 dvc.subprocess.run = run
-places = Places(Path.cwd())
+paths = Paths(Path.cwd())
 if sys.argv[2] == "import":
-    import_file(places, format="gsm8k", file="next.jsonl", name="mine")
+    import_file(paths, format="gsm8k", file="next.jsonl", name="mine")
 else:
-    dvc.bring_up_to_date(places, "mine")
+    dvc.bring_up_to_date(paths, "mine")
 """
 """Die when the DVC command named first was started, and leave it running."""
 
 
 @pytest.mark.slow
-def test_dvc_that_outlives_a_killed_import_is_waited_for(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    version, before = bring_up_to_date(places, "mine"), state(places.data / "mine")
-    gsm8k(places, file="next.jsonl", start=100)
-    died = subprocess.run([sys.executable, "-c", KILLED, "repro", "import"], cwd=places.root, check=False)
+def test_dvc_that_outlives_a_killed_import_is_waited_for(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    version, before = bring_up_to_date(paths, "mine"), state(paths.data / "mine")
+    gsm8k(paths, file="next.jsonl", start=100)
+    died = subprocess.run([sys.executable, "-c", KILLED, "repro", "import"], cwd=paths.root, check=False)
     assert died.returncode == -signal.SIGKILL
-    assert settle_imports(places) == ()  # DVC is at work in the preparation, so that is not ours to take away
-    assert bring_up_to_date(places, "mine") == version
-    assert state(places.data / "mine") == before
-    report = import_file(places, format="gsm8k", file="next.jsonl", name="mine")
+    assert settle_imports(paths) == ()  # DVC is at work in the preparation, so that is not ours to take away
+    assert bring_up_to_date(paths, "mine") == version
+    assert state(paths.data / "mine") == before
+    report = import_file(paths, format="gsm8k", file="next.jsonl", name="mine")
     assert report.notes == ("an import of mine was stopped before its end; data/mine is as it was before",)
     assert lines(report.path)[0]["prompt"].startswith("w100x0 ")
-    assert bring_up_to_date(places, "mine").notes == ()
-    assert "Data and pipelines are up to date" in dvc(places, "status", "data/mine/dvc.yaml").stdout
+    assert bring_up_to_date(paths, "mine").notes == ()
+    assert "Data and pipelines are up to date" in dvc(paths, "status", "data/mine/dvc.yaml").stdout
 
 
 @pytest.mark.slow
-def test_dvc_that_outlives_a_killed_make_data_is_waited_for(places):
-    import_file(places, format="gsm8k", file=gsm8k(places), name="mine")
-    first = bring_up_to_date(places, "mine")
-    (places.root / "params.yaml").write_text("split: {seed: 1}\n")
-    died = subprocess.run([sys.executable, "-c", KILLED, "repro", "data"], cwd=places.root, check=False)
+def test_dvc_that_outlives_a_killed_make_data_is_waited_for(paths):
+    import_file(paths, format="gsm8k", file=gsm8k(paths), name="mine")
+    first = bring_up_to_date(paths, "mine")
+    (paths.root / "params.yaml").write_text("split: {seed: 1}\n")
+    died = subprocess.run([sys.executable, "-c", KILLED, "repro", "data"], cwd=paths.root, check=False)
     assert died.returncode == -signal.SIGKILL
-    second = bring_up_to_date(places, "mine")
+    second = bring_up_to_date(paths, "mine")
     assert second.notes == () and second.md5 != first.md5
     assert {role: md5_of(second.folder / f"{role}.jsonl") for role in second.files} == second.files

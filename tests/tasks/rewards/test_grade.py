@@ -19,7 +19,7 @@ from posttrain.errors import PosttrainError
 from posttrain.printable import printable
 from tasks.rewards import grade as subject
 from tasks.rewards.grade import grade_file, print_report
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[3]
 LINES = [
@@ -58,7 +58,7 @@ def refused(capsys, *words):
 
 
 def test_a_file_is_graded(root):
-    report = grade_file(Places(root), grader="answer", file=str(write(root / "samples.jsonl", LINES)))
+    report = grade_file(Paths(root), grader="answer", file=str(write(root / "samples.jsonl", LINES)))
     tally = report.tally
     assert (tally.count, tally.right, tally.unextracted, tally.labelled, tally.agreeing) == (4, 2, 1, 3, 2)
     assert report.audit == root / "reports" / "grades" / "samples.jsonl"
@@ -85,7 +85,7 @@ def test_a_file_is_graded(root):
 
 
 def test_what_is_printed(root):
-    text = told(grade_file(Places(root), grader="answer", file=str(write(root / "samples.jsonl", LINES))))
+    text = told(grade_file(Paths(root), grader="answer", file=str(write(root / "samples.jsonl", LINES))))
     for part in ("completions", "0.500 [0.150–0.850]", "2   50.0 [15.0–85.0] %", "66.7 % (1 disagreements)", "0.400"):
         assert part in text, text
     assert "line 3: label wrong, grader right: '14' against 14: the same number" in text
@@ -93,18 +93,18 @@ def test_what_is_printed(root):
 
 
 def test_without_labels_nothing_is_said_of_agreement(root):
-    text = told(grade_file(Places(root), grader="answer", file=str(write(root / "samples.jsonl", LINES[3:]))))
+    text = told(grade_file(Paths(root), grader="answer", file=str(write(root / "samples.jsonl", LINES[3:]))))
     assert "labelled" not in text and "kappa" not in text
 
 
 def test_kappa_that_is_undefined_is_said(root):
-    text = told(grade_file(Places(root), grader="answer", file=str(write(root / "samples.jsonl", LINES[:1]))))
+    text = told(grade_file(Paths(root), grader="answer", file=str(write(root / "samples.jsonl", LINES[:1]))))
     assert "undefined: grader or labels say the same of every line" in text
 
 
 def test_only_the_first_disagreements_are_printed(root):
     lines = [{"completion": "Answer: 1", "answers": ["1"], "label": False}] * 9
-    text = told(grade_file(Places(root), grader="answer", file=str(write(root / "samples.jsonl", lines))))
+    text = told(grade_file(Paths(root), grader="answer", file=str(write(root / "samples.jsonl", lines))))
     assert text.count("label wrong, grader right") == 5
 
 
@@ -112,7 +112,7 @@ def test_a_grader_in_a_file_and_an_audit_table_elsewhere(root):
     spec = root / "grader.json"
     spec.write_text(json.dumps({"type": "answer", "partial_credit": 0.1}))
     out = root / "deep" / "audit.jsonl"
-    report = grade_file(Places(root), grader=str(spec), file=str(write(root / "samples.jsonl", LINES)), out=str(out))
+    report = grade_file(Paths(root), grader=str(spec), file=str(write(root / "samples.jsonl", LINES)), out=str(out))
     assert (report.audit, report.tally.partial, out.is_file()) == (out, 1, True)
     assert not (root / "reports").exists()
 
@@ -120,7 +120,7 @@ def test_a_grader_in_a_file_and_an_audit_table_elsewhere(root):
 def test_many_batches_are_one_file(root, monkeypatch):
     monkeypatch.setattr(subject, "BATCH", 3)
     lines = [{"completion": f"Answer: {number}", "answers": ["7"]} for number in range(20)]
-    report = grade_file(Places(root), grader="answer", file=str(write(root / "samples.jsonl", lines)))
+    report = grade_file(Paths(root), grader="answer", file=str(write(root / "samples.jsonl", lines)))
     rows = [json.loads(line) for line in report.audit.read_text().splitlines()]
     assert [row["line"] for row in rows] == list(range(1, 21))
     assert (report.tally.count, report.tally.right) == (20, 1)
@@ -129,7 +129,7 @@ def test_many_batches_are_one_file(root, monkeypatch):
 def test_blank_lines_and_a_byte_order_mark_are_passed_over(root):
     path = root / "samples.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(LINES[0]).encode() + b"\n\n  \n" + json.dumps(LINES[1]).encode())
-    report = grade_file(Places(root), grader="answer", file=str(path))
+    report = grade_file(Paths(root), grader="answer", file=str(path))
     assert report.tally.count == 2
     assert json.loads(report.audit.read_text().splitlines()[1])["line"] == 4
 
@@ -329,7 +329,7 @@ def test_neither_a_files_name_nor_what_is_in_it_commands_the_terminal(root):
     name = "a[red]\x1b[2J\u202e.jsonl"
     lines = [{"completion": "Answer: \x1b[31m5\x1b[0m [bold]\ud800", "answers": ["7\r\x1b[1A"], "label": True}]
     write(root / name, lines)
-    text = told(grade_file(Places(root), grader="answer", file=name))
+    text = told(grade_file(Paths(root), grader="answer", file=name))
     assert "\x1b" not in text and "\r" not in text and "\u202e" not in text
     assert "a[red]\\x1b[2J\\u202e.jsonl by answer" in text and text.encode()
 
@@ -360,7 +360,7 @@ def test_no_file_brings_a_traceback(rows, junk, is_cut):
         path = Path(scratch, "x.jsonl")
         path.write_bytes(body + junk if is_cut else body)
         try:
-            report = grade_file(Places(Path(scratch)), grader="answer", file=str(path))
+            report = grade_file(Paths(Path(scratch)), grader="answer", file=str(path))
         except PosttrainError as error:
             assert printable(str(error)).encode()
         else:

@@ -53,8 +53,8 @@ def test_only_what_a_dead_process_of_this_machine_left_is_closed(ledger: Ledger,
 def test_a_process_that_holds_its_note_is_at_work_whatever_its_id_says(ledger: Ledger, dead: Process) -> None:
     """It is in another container, where ids are others."""
     run_id = give_to(ledger, start(ledger), dead)
-    folder_of(ledger.places).mkdir(parents=True)
-    note = folder_of(ledger.places) / f"{dead.name}.json"
+    folder_of(ledger.paths).mkdir(parents=True)
+    note = folder_of(ledger.paths) / f"{dead.name}.json"
     note.write_text(json.dumps({"host": dead.host}))
     with note.open() as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
@@ -65,7 +65,7 @@ def test_a_process_that_holds_its_note_is_at_work_whatever_its_id_says(ledger: L
 def test_the_page_of_a_killed_run_begins_with_what_happened_and_what_to_do(ledger: Ledger, dead: Process) -> None:
     run_id = give_to(ledger, start(ledger), dead)
     stage = give_to(ledger, ledger.start_stage(run_id, "ppo", key=KEY, settings={}).run_id, dead)
-    checkpoint = ledger.places.checkpoints / "ppo" / KEY / "step-00000010.pt"
+    checkpoint = ledger.paths.checkpoints / "ppo" / KEY / "step-00000010.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     closed = {run.run_id: run for run in close_killed(ledger)}
@@ -110,6 +110,6 @@ def test_models_without_a_version_go_with_their_files(ledger: Ledger) -> None:
     found = {model.model_id: model for model in ledger.client.search_logged_models([ledger.experiment_id])}
     assert found.keys() == {wanted, whole, unfinished}
     assert found[unfinished].status == "READY", "its version stands"
-    models = ledger.places.ledger / "artifacts" / "models"
+    models = ledger.paths.ledger / "artifacts" / "models"
     assert {folder.name for folder in models.iterdir()} == found.keys()
     assert sweep_models(ledger) == []

@@ -21,7 +21,7 @@ from tasks.tracking import store as ledger_store
 from tasks.tracking.ledger import Ledger, StageRun
 from tasks.tracking.registry import register
 from tasks.tracking.server import server_command, server_environment
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -39,14 +39,14 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made once")
-    Ledger.open(Places(root), LOCAL)
+    Ledger.open(Paths(root), LOCAL)
     return root
 
 
 @pytest.fixture
 def ledger(made_once: Path, tmp_path: Path) -> Ledger:
     shutil.copytree(made_once, tmp_path / "copy")
-    return Ledger.open(Places(tmp_path / "copy"), LOCAL)
+    return Ledger.open(Paths(tmp_path / "copy"), LOCAL)
 
 
 def start(ledger: Ledger, method: str = "dpo", **changes: str) -> str:
@@ -201,8 +201,8 @@ def test_failures_say_why(ledger: Ledger) -> None:
 
 def test_a_report_is_named_once_it_is_there(ledger: Ledger) -> None:
     without, with_one = start(ledger, pipeline_id="p1"), start(ledger, pipeline_id="p2")
-    ledger.places.reports.mkdir()
-    (ledger.places.reports / "p2.md").touch()
+    ledger.paths.reports.mkdir()
+    (ledger.paths.reports / "p2.md").touch()
     pages = {}
     for run_id in (without, with_one):
         assert "reports/" not in ledger.client.get_run(run_id).data.tags["mlflow.note.content"]
@@ -242,7 +242,7 @@ def test_a_run_is_compared_with_the_newest_of_each_other_method_on_the_same_data
 
 
 def test_the_server_listens_to_this_machine_only(tmp_path: Path) -> None:
-    command = server_command(Places(tmp_path), 5001)
+    command = server_command(Paths(tmp_path), 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1" and command[command.index("--workers") + 1] == "1"
     assert server_environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
@@ -252,9 +252,9 @@ def test_a_moved_store_serves_its_files(ledger: Ledger, tmp_path: Path) -> None:
     artifacts = Path(ledger.client.get_run(run_id).info.artifact_uri)
     artifacts.mkdir(parents=True)  # not by the client, which remembers where a run's files are as long as its process lives
     (artifacts / "a.txt").write_text("hello")
-    old = str(ledger.places.root)
-    ledger.places.root.rename(tmp_path / "moved to ü")
-    moved = Ledger.open(Places(tmp_path / "moved to ü"), LOCAL)
+    old = str(ledger.paths.root)
+    ledger.paths.root.rename(tmp_path / "moved to ü")
+    moved = Ledger.open(Paths(tmp_path / "moved to ü"), LOCAL)
     assert moved.experiment_id == ledger.experiment_id
     assert Path(moved.client.download_artifacts(run_id, "a.txt")).read_text() == "hello"
     moved.client.log_text(run_id, "still", "b.txt")
@@ -295,9 +295,9 @@ import sys
 from pathlib import Path
 from posttrain.settings.config import Config
 from posttrain.settings.evaluation import TrackingSettings
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.tracking.ledger import Ledger
-ledger = Ledger.open(Places(Path(sys.argv[1])), TrackingSettings())
+ledger = Ledger.open(Paths(Path(sys.argv[1])), TrackingSettings())
 facts = dict(dataset="world", data_md5="d", files_md5={}, git_commit="g", flow_run_id="f", pipeline_id="p")
 print(ledger.start_pipeline(Config(), **facts))
 """
@@ -314,7 +314,7 @@ def test_two_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     ]
     answers = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
-    ledger = Ledger.open(Places(tmp_path), LOCAL)
+    ledger = Ledger.open(Paths(tmp_path), LOCAL)
     runs = {run.info.run_id for run in ledger.client.search_runs([ledger.experiment_id])}
     assert runs == {out.strip() for out, _ in answers}
     assert not (tmp_path / "mlflow" / "store" / "mlflow.new").exists()
@@ -324,28 +324,28 @@ def test_what_a_killed_creation_left_does_not_matter(tmp_path: Path) -> None:
     folder = tmp_path / "mlflow" / "store"
     folder.mkdir(parents=True)
     (folder / "mlflow.new").write_bytes(b"half a database")
-    assert Ledger.open(Places(tmp_path), LOCAL).experiment_id == "1"
+    assert Ledger.open(Paths(tmp_path), LOCAL).experiment_id == "1"
 
 
 def test_refusals(tmp_path: Path, ledger: Ledger) -> None:
     with pytest.raises(
         RequestError, match=r"^tracking.uri must be a running MLflow server, but http://127.0.0.1:9 does not answer"
     ):
-        Ledger.open(Places(tmp_path), TrackingSettings(uri="http://127.0.0.1:9"))
+        Ledger.open(Paths(tmp_path), TrackingSettings(uri="http://127.0.0.1:9"))
     with pytest.raises(RequestError, match=r"^tracking.uri must start with http://, https:// or sqlite:///, got databricks$"):
-        Ledger.open(Places(tmp_path), TrackingSettings(uri="databricks"))
+        Ledger.open(Paths(tmp_path), TrackingSettings(uri="databricks"))
     with pytest.raises(StorageError, match=r"a#b/mlflow/store must not have #, \? or % in its path: MLflow cannot open it"):
-        Ledger.open(Places(tmp_path / "a#b"), LOCAL)
+        Ledger.open(Paths(tmp_path / "a#b"), LOCAL)
     ledger.client.delete_experiment(ledger.experiment_id)
     with pytest.raises(RequestError, match=r"^tracking.experiment posttrain was deleted in MLflow\. Restore it there, or set"):
-        Ledger.open(ledger.places, LOCAL)
+        Ledger.open(ledger.paths, LOCAL)
 
 
 def test_what_the_store_refuses_is_told_once_and_mlflow_logs_no_traceback(
     ledger: Ledger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_id = start(ledger)
-    with closing(sqlite3.connect(ledger.places.ledger / "mlflow.db")) as store:
+    with closing(sqlite3.connect(ledger.paths.ledger / "mlflow.db")) as store:
         store.execute("DROP TABLE tags")
     with pytest.raises(StorageError) as told:
         ledger.finish_pipeline(run_id, metrics={}, tags={"posttrain.cached": "true"})
@@ -396,7 +396,7 @@ def server(ledger: Ledger) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        server_command(ledger.places, port),
+        server_command(ledger.paths, port),
         env=server_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -415,7 +415,7 @@ def server(ledger: Ledger) -> Iterator[str]:
 @pytest.mark.slow
 def test_the_same_ledger_through_a_server(ledger: Ledger, server: str, tmp_path: Path) -> None:
     local = start(ledger)
-    remote = Ledger.open(Places(tmp_path / "elsewhere"), TrackingSettings(uri=server))
+    remote = Ledger.open(Paths(tmp_path / "elsewhere"), TrackingSettings(uri=server))
     run_id = start(remote)
     stage = StageRun(remote, run_id)
     stage.log(0, {"loss": 1.0})
@@ -425,7 +425,7 @@ def test_the_same_ledger_through_a_server(ledger: Ledger, server: str, tmp_path:
     assert remote.compare_url([run_id]).startswith(f"{server}/#/compare-runs?runs=")
 
     # an experiment that the server makes keeps its artifacts behind the server, so models travel
-    remote = Ledger.open(Places(tmp_path / "elsewhere"), TrackingSettings(uri=server, experiment="remote"))
+    remote = Ledger.open(Paths(tmp_path / "elsewhere"), TrackingSettings(uri=server, experiment="remote"))
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")

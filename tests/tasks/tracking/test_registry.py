@@ -17,7 +17,7 @@ from tasks.rewards.sources.table import reward_source
 from tasks.tracking import store as ledger_store
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import RegisteredModel, local_path, register, weights_digest
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -35,14 +35,14 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made once")
-    Ledger.open(Places(root), TrackingSettings())
+    Ledger.open(Paths(root), TrackingSettings())
     return root
 
 
 @pytest.fixture
 def ledger(made_once: Path, tmp_path: Path) -> Ledger:
     shutil.copytree(made_once, tmp_path / "repo")
-    return Ledger.open(Places(tmp_path / "repo"), TrackingSettings())
+    return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 
 def start(ledger: Ledger) -> str:
@@ -135,7 +135,7 @@ def test_registering_again_repairs_a_damaged_version(ledger: Ledger, tmp_path: P
 
 def stage_of(ledger: Ledger, weights: bytes = b"weights") -> Path:
     """Make the artifact of the stage that KEY names, and return its model."""
-    stage = ledger.places.stages / "sft" / KEY["posttrain.stage_key"]
+    stage = ledger.paths.stages / "sft" / KEY["posttrain.stage_key"]
     folder = model_folder(stage / "model", weights)
     files = {f"model/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
     (stage / "stage.json").write_text(json.dumps({"files": files}))
@@ -188,7 +188,7 @@ def nothing_stays(ledger: Ledger) -> None:
     """Neither half a model, nor a name without a version, nor a file."""
     assert ledger.client.search_logged_models([ledger.experiment_id]) == []
     assert ledger.client.search_registered_models() == []
-    assert not [path for path in (ledger.places.ledger / "artifacts").rglob("*") if path.is_file()]
+    assert not [path for path in (ledger.paths.ledger / "artifacts").rglob("*") if path.is_file()]
 
 
 def full(*_: object, **__: object) -> None:
@@ -311,13 +311,13 @@ def test_a_moved_registry_serves_plain_mlflow_and_transformers(ledger: Ledger, t
     made.save_pretrained(tmp_path / "repo" / "artifact" / "model")
     put(ledger, tmp_path / "repo" / "artifact" / "model", start(ledger))
     moved = (tmp_path / "repo").rename(tmp_path / "moved away")
-    reopened = Ledger.open(Places(moved), TrackingSettings())
+    reopened = Ledger.open(Paths(moved), TrackingSettings())
     expected = local_path(reopened, "models:/posttrain-world/1")
     assert expected.is_relative_to(moved)
     answer = subprocess.run(
         [sys.executable, "-c", PLAIN_TOOLS],
         cwd=tmp_path,
-        env={**os.environ, "MLFLOW_TRACKING_URI": ledger_store.store_uri(Places(moved)), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "MLFLOW_TRACKING_URI": ledger_store.store_uri(Paths(moved)), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
     )

@@ -18,7 +18,7 @@ from posttrain.errors import DataError, StorageError
 from tasks.workspace import artifacts as subject
 from tasks.workspace.artifacts import Outcome, file_digest, find, make
 from tasks.workspace.disk import storage_errors, storage_trouble
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[3]
 KEY = "a" * 64
@@ -27,8 +27,8 @@ REMEDY = "Everything finished before is still there; make room (or make it writa
 
 
 @pytest.fixture
-def places(tmp_path):
-    return Places(tmp_path)
+def paths(tmp_path):
+    return Paths(tmp_path)
 
 
 def write(text="weights", **told):
@@ -46,35 +46,35 @@ def never(out, log):
     raise AssertionError("computed although a whole result was there")
 
 
-def made(places, compute=None, *, key=KEY, stage="sft", **named):
-    return make(places, stage, key, compute or write(), settings={"sft.epochs": 1}, inputs={"data": "d"}, **named)
+def made(paths, compute=None, *, key=KEY, stage="sft", **named):
+    return make(paths, stage, key, compute or write(), settings={"sft.epochs": 1}, inputs={"data": "d"}, **named)
 
 
-def parts(places, stage="sft"):
-    return sorted(path.name for path in (places.stages / stage).glob("*.part-*"))
+def parts(paths, stage="sft"):
+    return sorted(path.name for path in (paths.stages / stage).glob("*.part-*"))
 
 
 # --- making and finding -----------------------------------------------------------------------------------------------
 
 
-def test_a_result_is_made_once(places):
-    artifact, was_there = made(places, write(metrics={"loss": 1.0}, costs={"labels": 3}))
+def test_a_result_is_made_once(paths):
+    artifact, was_there = made(paths, write(metrics={"loss": 1.0}, costs={"labels": 3}))
     assert not was_there
-    assert (artifact.stage, artifact.key, artifact.path) == ("sft", KEY, places.stages / "sft" / KEY)
+    assert (artifact.stage, artifact.key, artifact.path) == ("sft", KEY, paths.stages / "sft" / KEY)
     assert artifact.metrics == {"loss": 1.0}
     assert artifact.costs["labels"] == 3 and artifact.costs["peak_rss_mb"] > 1
     assert (artifact.path / "model" / "weights.bin").read_text() == "weights"
-    again, was_there = made(places, never)
+    again, was_there = made(paths, never)
     assert was_there and again == artifact
-    assert find(places, "sft", KEY) == (artifact, "")
+    assert find(paths, "sft", KEY) == (artifact, "")
 
 
-def test_what_was_never_made_is_missing_without_a_word(places):
-    assert find(places, "sft", KEY) == (None, "")
+def test_what_was_never_made_is_missing_without_a_word(paths):
+    assert find(paths, "sft", KEY) == (None, "")
 
 
-def test_what_is_told_of_a_stage(places):
-    artifact, _ = made(places)
+def test_what_is_told_of_a_stage(paths):
+    artifact, _ = made(paths)
     told = json.loads((artifact.path / "stage.json").read_text())
     assert told["settings"] == {"sft.epochs": 1} and told["inputs"] == {"data": "d"}
     assert set(told["versions"]) == {"torch", "transformers", "trl"}
@@ -84,27 +84,27 @@ def test_what_is_told_of_a_stage(places):
     }
 
 
-def test_every_point_is_kept_and_handed_on(places):
+def test_every_point_is_kept_and_handed_on(paths):
     points = []
-    artifact, _ = made(places, forward=lambda step, metrics: points.append((step, metrics)))
+    artifact, _ = made(paths, forward=lambda step, metrics: points.append((step, metrics)))
     assert points == [(1, {"loss": 2.0}), (2, {"loss": 1.0})]
     assert (artifact.path / "curves.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n'
 
 
-def test_a_stage_without_a_curve_has_no_file_for_it(places):
-    artifact, _ = made(places, lambda out, log: Outcome())
+def test_a_stage_without_a_curve_has_no_file_for_it(paths):
+    artifact, _ = made(paths, lambda out, log: Outcome())
     assert [path.name for path in artifact.path.iterdir()] == ["stage.json"]
 
 
-def test_equal_files_have_equal_digests_and_other_files_others(places):
+def test_equal_files_have_equal_digests_and_other_files_others(paths):
     def slower(out, log):
         outcome = write()(out, log)
         log(3, {"seconds": 9.0})
         return outcome
 
-    first, _ = made(places)
-    curve, _ = made(places, slower, key=OTHER)
-    other, _ = made(places, write("other weights"), key="c" * 64)
+    first, _ = made(paths)
+    curve, _ = made(paths, slower, key=OTHER)
+    other, _ = made(paths, write("other weights"), key="c" * 64)
     assert first.digest == curve.digest, "a curve holds times, and no later stage reads it"
     assert first.digest != other.digest
 
@@ -122,45 +122,45 @@ def test_equal_files_have_equal_digests_and_other_files_others(places):
         (lambda at: (at / "stage.json").unlink(), "the cached result {} has no readable stage.json"),
     ],
 )
-def test_what_is_damaged_is_made_again_and_said_in_one_line(places, damage, what):
+def test_what_is_damaged_is_made_again_and_said_in_one_line(paths, damage, what):
     line = f"sft: {what.format('a' * 12)}, so it is made again"
-    before, _ = made(places)
+    before, _ = made(paths)
     damage(before.path)
-    assert find(places, "sft", KEY) == (None, line)
+    assert find(paths, "sft", KEY) == (None, line)
     said = []
-    after, was_there = made(places, say=said.append)
+    after, was_there = made(paths, say=said.append)
     assert (was_there, said) == (False, [line])
     assert replace(after, seconds=0, costs={}) == replace(before, seconds=0, costs={})
-    assert find(places, "sft", KEY) == (after, "")
+    assert find(paths, "sft", KEY) == (after, "")
 
 
-def test_a_failing_stage_leaves_nothing_and_says_what_it_said(places):
+def test_a_failing_stage_leaves_nothing_and_says_what_it_said(paths):
     def failing(out, log):
         (out / "half").write_text("half")
         raise DataError("the data are wrong")
 
     with pytest.raises(DataError, match=r"^the data are wrong$"):
-        made(places, failing)
-    assert find(places, "sft", KEY) == (None, "") and parts(places) == []
-    assert made(places)[1] is False
+        made(paths, failing)
+    assert find(paths, "sft", KEY) == (None, "") and parts(paths) == []
+    assert made(paths)[1] is False
 
 
-def test_a_failing_stage_leaves_a_damaged_result_as_it_was(places):
-    artifact, _ = made(places)
+def test_a_failing_stage_leaves_a_damaged_result_as_it_was(paths):
+    artifact, _ = made(paths)
     (artifact.path / "model" / "weights.bin").write_text("damaged")
 
     def interrupted(out, log):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made(places, interrupted)
-    assert (artifact.path / "model" / "weights.bin").read_text() == "damaged" and parts(places) == []
+        made(paths, interrupted)
+    assert (artifact.path / "model" / "weights.bin").read_text() == "damaged" and parts(paths) == []
 
 
-def test_stages_and_keys_do_not_meet(places):
-    first, _ = made(places, write("one"))
-    second, was_there = made(places, write("two"), key=OTHER)
-    third, _ = made(places, write("three"), stage="dpo")
+def test_stages_and_keys_do_not_meet(paths):
+    first, _ = made(paths, write("one"))
+    second, was_there = made(paths, write("two"), key=OTHER)
+    third, _ = made(paths, write("three"), stage="dpo")
     assert not was_there
     assert [(one.path / "model" / "weights.bin").read_text() for one in (first, second, third)] == ["one", "two", "three"]
 
@@ -170,7 +170,7 @@ def test_stages_and_keys_do_not_meet(places):
 CHILD = """
 import sys
 from pathlib import Path
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.artifacts import Outcome, make
 
 def say(line):
@@ -185,7 +185,7 @@ def compute(out, log):
     (out / "weights.bin").write_text("whole")
     return Outcome()
 
-artifact, was_there = make(Places(Path(sys.argv[1])), "sft", "a" * 64, compute, settings={}, inputs={}, say=say)
+artifact, was_there = make(Paths(Path(sys.argv[1])), "sft", "a" * 64, compute, settings={}, inputs={}, say=say)
 say("found" if was_there else "made")
 """
 
@@ -207,29 +207,29 @@ def child(tmp_path):
         process.communicate()
 
 
-def test_kill_nine_leaves_no_result_and_the_next_run_makes_it_and_sweeps(places, child):
+def test_kill_nine_leaves_no_result_and_the_next_run_makes_it_and_sweeps(paths, child):
     process = child()
     assert process.stdout.readline() == "computing\n"
-    assert parts(places) == [f"{KEY}.part-{process.pid}"]
+    assert parts(paths) == [f"{KEY}.part-{process.pid}"]
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert find(places, "sft", KEY) == (None, "")
-    assert parts(places) == [f"{KEY}.part-{process.pid}"]
-    artifact, was_there = made(places)
-    assert not was_there and parts(places) == []
+    assert find(paths, "sft", KEY) == (None, "")
+    assert parts(paths) == [f"{KEY}.part-{process.pid}"]
+    artifact, was_there = made(paths)
+    assert not was_there and parts(paths) == []
     assert (artifact.path / "model" / "weights.bin").read_text() == "weights"
 
 
-def test_the_remains_of_a_killed_run_are_swept_when_another_result_is_made(places, child):
+def test_the_remains_of_a_killed_run_are_swept_when_another_result_is_made(paths, child):
     process = child()
     assert process.stdout.readline() == "computing\n"
     process.kill()
     process.wait()
-    made(places, key=OTHER)
-    assert parts(places) == []
+    made(paths, key=OTHER)
+    assert parts(paths) == []
 
 
-def test_two_processes_make_a_result_once(places, child, tmp_path):
+def test_two_processes_make_a_result_once(paths, child, tmp_path):
     first, second = child(), None
     assert first.stdout.readline() == "computing\n"
     second = child()
@@ -237,11 +237,11 @@ def test_two_processes_make_a_result_once(places, child, tmp_path):
     assert first.communicate("\n")[0] == "made\n"
     assert second.communicate("\n")[0] == "found\n"
     assert (tmp_path / "counter").read_text() == "computed\n"
-    artifact, _ = find(places, "sft", KEY)
-    assert (artifact.path / "weights.bin").read_text() == "whole" and parts(places) == []
+    artifact, _ = find(paths, "sft", KEY)
+    assert (artifact.path / "weights.bin").read_text() == "whole" and parts(paths) == []
 
 
-def test_who_waits_for_a_run_that_dies_makes_the_result(places, child, tmp_path):
+def test_who_waits_for_a_run_that_dies_makes_the_result(paths, child, tmp_path):
     first = child()
     assert first.stdout.readline() == "computing\n"
     second = child()
@@ -249,18 +249,18 @@ def test_who_waits_for_a_run_that_dies_makes_the_result(places, child, tmp_path)
     first.kill()
     assert second.communicate("\n")[0] == "computing\nmade\n"
     assert (tmp_path / "counter").read_text() == "computed\n" * 2
-    assert find(places, "sft", KEY)[0] and parts(places) == []
+    assert find(paths, "sft", KEY)[0] and parts(paths) == []
 
 
-def test_what_another_process_is_making_is_not_swept(places, child):
+def test_what_another_process_is_making_is_not_swept(paths, child):
     process = child()
     assert process.stdout.readline() == "computing\n"
-    made(places, key=OTHER)
-    assert parts(places) == [f"{KEY}.part-{process.pid}"]
+    made(paths, key=OTHER)
+    assert parts(paths) == [f"{KEY}.part-{process.pid}"]
     assert process.communicate("\n")[0] == "made\n"
 
 
-def test_what_another_thread_is_making_is_not_swept(places):
+def test_what_another_thread_is_making_is_not_swept(paths):
     """Two pipelines of one process (a comparison) make different results of one stage at once."""
     begun, go = threading.Event(), threading.Event()
     results = []
@@ -270,18 +270,18 @@ def test_what_another_thread_is_making_is_not_swept(places):
         assert go.wait(60)
         return write("slow")(out, log)
 
-    thread = threading.Thread(target=lambda: results.append(made(places, slow)))
+    thread = threading.Thread(target=lambda: results.append(made(paths, slow)))
     thread.start()
     assert begun.wait(60)
-    made(places, write("quick"), key=OTHER)
+    made(paths, write("quick"), key=OTHER)
     go.set()
     thread.join(60)
     assert (results[0][0].path / "model" / "weights.bin").read_text() == "slow"
 
 
-def test_a_folder_of_a_strange_name_disturbs_nobody(places):
-    (places.stages / "sft" / "notes.part-of-mine").mkdir(parents=True)
-    assert made(places)[1] is False
+def test_a_folder_of_a_strange_name_disturbs_nobody(paths):
+    (paths.stages / "sft" / "notes.part-of-mine").mkdir(parents=True)
+    assert made(paths)[1] is False
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------
@@ -304,33 +304,33 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_told_and_takes_nothing_away(small_disk):
-    places = Places(small_disk)
-    kept, _ = made(places, key=OTHER)
+    paths = Paths(small_disk)
+    kept, _ = made(paths, key=OTHER)
     with pytest.raises(StorageError) as caught:
-        made(places, write("w" * 400_000))
-    assert str(caught.value) == f"stage sft: the disk is full ({places.stages}). {REMEDY}"
-    assert find(places, "sft", OTHER) == (kept, "")
-    assert find(places, "sft", KEY) == (None, "") and parts(places) == []
-    assert made(places, write("small enough"))[1] is False
+        made(paths, write("w" * 400_000))
+    assert str(caught.value) == f"stage sft: the disk is full ({paths.stages}). {REMEDY}"
+    assert find(paths, "sft", OTHER) == (kept, "")
+    assert find(paths, "sft", KEY) == (None, "") and parts(paths) == []
+    assert made(paths, write("small enough"))[1] is False
 
 
 def test_a_read_only_disk_is_told_and_results_on_it_are_still_found(small_disk):
-    places = Places(small_disk)
-    kept, _ = made(places)
+    paths = Paths(small_disk)
+    kept, _ = made(paths)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError) as caught:
-        made(places, key=OTHER)
-    assert str(caught.value) == f"stage sft: the disk is read-only ({places.stages}). {REMEDY}"
-    assert find(places, "sft", KEY) == (kept, "")
+        made(paths, key=OTHER)
+    assert str(caught.value) == f"stage sft: the disk is read-only ({paths.stages}). {REMEDY}"
+    assert find(paths, "sft", KEY) == (kept, "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_told(places):
-    places.stages.mkdir(parents=True)
-    places.stages.chmod(0o555)
+def test_a_folder_that_may_not_be_written_is_told(paths):
+    paths.stages.mkdir(parents=True)
+    paths.stages.chmod(0o555)
     with pytest.raises(StorageError) as caught:
-        made(places)
-    assert str(caught.value) == f"stage sft: the disk may not be written ({places.stages}). {REMEDY}"
+        made(paths)
+    assert str(caught.value) == f"stage sft: the disk may not be written ({paths.stages}). {REMEDY}"
 
 
 @pytest.mark.parametrize(
@@ -342,22 +342,22 @@ def test_a_folder_that_may_not_be_written_is_told(places):
         (errno.EACCES, "may not be written"),
     ],
 )
-def test_what_the_disk_refuses_is_told_wherever_it_happens(places, number, trouble):
-    kept, _ = made(places, key=OTHER)
+def test_what_the_disk_refuses_is_told_wherever_it_happens(paths, number, trouble):
+    kept, _ = made(paths, key=OTHER)
 
     def refused(out, log):
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(StorageError) as caught:
-        made(places, refused)
-    assert str(caught.value) == f"stage sft: the disk {trouble} ({places.stages}). {REMEDY}"
-    assert find(places, "sft", OTHER) == (kept, "") and find(places, "sft", KEY) == (None, "")
-    assert parts(places) == []
+        made(paths, refused)
+    assert str(caught.value) == f"stage sft: the disk {trouble} ({paths.stages}). {REMEDY}"
+    assert find(paths, "sft", OTHER) == (kept, "") and find(paths, "sft", KEY) == (None, "")
+    assert parts(paths) == []
 
 
-def test_a_disk_that_fills_while_the_result_is_described_takes_nothing_away(places, monkeypatch):
+def test_a_disk_that_fills_while_the_result_is_described_takes_nothing_away(paths, monkeypatch):
     """The files are written, and only bringing them to the disk fails."""
-    kept, _ = made(places)
+    kept, _ = made(paths)
     (kept.path / "model" / "weights.bin").write_text("damaged")
 
     def full(path):
@@ -365,8 +365,8 @@ def test_a_disk_that_fills_while_the_result_is_described_takes_nothing_away(plac
 
     monkeypatch.setattr(subject, "sync", full)
     with pytest.raises(StorageError):
-        made(places)
-    assert (kept.path / "model" / "weights.bin").read_text() == "damaged" and parts(places) == []
+        made(paths)
+    assert (kept.path / "model" / "weights.bin").read_text() == "damaged" and parts(paths) == []
 
 
 def test_a_full_disk_is_recognised_behind_a_librarys_own_error():
@@ -386,7 +386,7 @@ def test_a_full_disk_is_recognised_behind_a_librarys_own_error():
     assert storage_trouble(circle) is None
 
 
-def test_our_own_errors_keep_their_words_whatever_caused_them(places):
+def test_our_own_errors_keep_their_words_whatever_caused_them(paths):
     """A model folder that may not be read is a wrong request, not a disk that may not be written."""
 
     def unreadable(out, log):
@@ -396,7 +396,7 @@ def test_our_own_errors_keep_their_words_whatever_caused_them(places):
             raise DataError("model.base=/x: it cannot be loaded") from None
 
     with pytest.raises(DataError, match=r"^model\.base=/x: it cannot be loaded$"):
-        made(places, unreadable)
+        made(paths, unreadable)
 
 
 def test_other_errors_pass_as_they_are(tmp_path):

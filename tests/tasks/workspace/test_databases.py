@@ -24,7 +24,7 @@ from tasks.judges.cache import ReplyCache
 from tasks.tracking.ledger import Ledger
 from tasks.workspace import databases as subject
 from tasks.workspace.databases import Database, check, explained, holder_of, migrations
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -38,29 +38,29 @@ class Store:
 
     Attributes:
         name: of the parameter.
-        places: of the repository it is in.
+        paths: of the repository it is in.
         file: where its database lies.
         lost: what its sentence says is lost.
     """
 
     name: str
-    places: Places
+    paths: Paths
     file: Path
     lost: str
 
     def open(self) -> None:
         if self.name == "mlflow":
-            Ledger.open(self.places, TrackingSettings())
+            Ledger.open(self.paths, TrackingSettings())
         elif self.name == "prefect":
-            check_database(self.places)
+            check_database(self.paths)
         else:
-            ReplyCache(self.places.store).close()
+            ReplyCache(self.paths.store).close()
 
 
 @pytest.fixture(scope="module")
 def mlflow_made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made once")
-    Ledger.open(Places(root), TrackingSettings())
+    Ledger.open(Paths(root), TrackingSettings())
     return root
 
 
@@ -85,18 +85,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         shutil.copytree(mlflow_made_once, root)
     root.mkdir(exist_ok=True)
     monkeypatch.chdir(root)
-    places = Places(root)
+    paths = Paths(root)
     files = {
-        "mlflow": places.ledger / "mlflow.db",
-        "prefect": places.store / "prefect" / "prefect.db",
-        "judge": places.store / "judge.sqlite",
+        "mlflow": paths.ledger / "mlflow.db",
+        "prefect": paths.store / "prefect" / "prefect.db",
+        "judge": paths.store / "judge.sqlite",
     }
     lost = {
         "mlflow": "the history of runs, and the names of registered models",
         "prefect": "Prefect's history of runs, and its schedules",
         "judge": "the answers in it, which the judge is asked for again",
     }
-    store = Store(request.param, places, files[request.param], lost[request.param])
+    store = Store(request.param, paths, files[request.param], lost[request.param])
     if store.name == "prefect":  # its head alone: a server takes seconds to make the rest
         head = next(name for name in migrations(PREFECT_SCHEMA) if name not in migrations(PREFECT_SCHEMA).values())
         rows = ", ".join(f"('{number:0200}')" for number in range(500))
@@ -107,9 +107,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             "CREATE TABLE flow_run (name TEXT)",
             f"INSERT INTO flow_run VALUES {rows}",
         )
-        has_answered(places)
+        has_answered(paths)
     if store.name == "judge":
-        cache = ReplyCache(places.store)
+        cache = ReplyCache(paths.store)
         cache.put({str(number): {"text": "A" * 200} for number in range(500)})
         cache.close()
     if store.name != "mlflow":  # whose library would keep the file open that is put aside
@@ -122,7 +122,7 @@ def refusal(store: Store) -> str:
         store.open()
     sentence = str(told.value)
     assert "\n" not in sentence and "Traceback" not in sentence
-    assert str(store.file.relative_to(store.places.root)) in sentence, "it names the file"
+    assert str(store.file.relative_to(store.paths.root)) in sentence, "it names the file"
     return sentence
 
 
@@ -131,7 +131,7 @@ def follow(store: Store, sentence: str) -> None:
     content = store.file.read_bytes()
     command = re.search(r"(mkdir .*?/); then", sentence)
     assert command, sentence
-    subprocess.run(command[1], shell=True, check=True, cwd=store.places.root)
+    subprocess.run(command[1], shell=True, check=True, cwd=store.paths.root)
     (kept,) = store.file.parent.glob(f"damaged-*/{store.file.name}")
     assert kept.read_bytes() == content
     store.open()
@@ -320,7 +320,7 @@ def test_what_a_first_server_left_that_was_killed_is_made_again(home: Path, stat
     file.touch()
     if statements:
         sqlite(file, *statements)
-    check_database(Places(home.parents[1]))
+    check_database(Paths(home.parents[1]))
     assert not file.exists()
     why_it_failed(home)
 
@@ -328,18 +328,18 @@ def test_what_a_first_server_left_that_was_killed_is_made_again(home: Path, stat
 def test_noise_where_no_server_ever_answered_is_told_and_kept(home: Path) -> None:
     (home / "prefect.db").write_bytes(os.urandom(2_000))
     with pytest.raises(StorageError, match="is no SQLite database"):
-        check_database(Places(home.parents[1]))
+        check_database(Paths(home.parents[1]))
     assert (home / "prefect.db").exists()
 
 
 def test_a_database_that_is_named_elsewhere_is_not_ours_to_judge(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "prefect.db").write_bytes(os.urandom(2_000))
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql+asyncpg://somewhere/prefect")
-    check_database(Places(home.parents[1]))
+    check_database(Paths(home.parents[1]))
 
 
 def test_a_database_that_was_put_aside_is_made_again_without_a_word(home: Path) -> None:
-    has_answered(Places(home.parents[1]))
-    check_database(Places(home.parents[1]))
+    has_answered(Paths(home.parents[1]))
+    check_database(Paths(home.parents[1]))
     (home / "prefect.db").touch()  # the new server is killed at once
-    check_database(Places(home.parents[1]))
+    check_database(Paths(home.parents[1]))

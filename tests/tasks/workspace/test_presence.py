@@ -13,32 +13,32 @@ from pathlib import Path
 import pytest
 
 from tasks.workspace import presence as subject
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Note, Process, folder_of, forget, left_behind, living, present, words_of
 
 REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def places(tmp_path):
-    return Places(tmp_path)
+def paths(tmp_path):
+    return Paths(tmp_path)
 
 
 WORK = """
 import sys, time
 from pathlib import Path
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 from tasks.workspace.presence import present
-with present(Places(Path(sys.argv[1])), command="make pipeline METHOD=dpo") as note:
+with present(Paths(Path(sys.argv[1])), command="make pipeline METHOD=dpo") as note:
     print(note.file.stem, flush=True)
     sys.stdin.read()
 """
 
 
-def at_work(places):
+def at_work(paths):
     """Start another process that keeps a note until its input ends; return it and its name."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORK, str(places.root)],
+        [sys.executable, "-c", WORK, str(paths.root)],
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -47,45 +47,45 @@ def at_work(places):
     return process, process.stdout.readline().strip()
 
 
-def test_a_killed_process_leaves_its_note_and_one_that_ends_does_not(places):
-    assert left_behind(places) == []
-    killed, name = at_work(places)
-    ending, other = at_work(places)
-    assert left_behind(places) == [], "both live"
-    assert living(places) == {name, other}
+def test_a_killed_process_leaves_its_note_and_one_that_ends_does_not(paths):
+    assert left_behind(paths) == []
+    killed, name = at_work(paths)
+    ending, other = at_work(paths)
+    assert left_behind(paths) == [], "both live"
+    assert living(paths) == {name, other}
     killed.kill()
     killed.communicate()
     ending.communicate()
-    (note,) = left_behind(places)
-    assert note.file == folder_of(places) / f"{name}.json"
+    (note,) = left_behind(paths)
+    assert note.file == folder_of(paths) / f"{name}.json"
     assert note.facts == {"host": socket.gethostname(), "command": "make pipeline METHOD=dpo"}
-    assert living(places) == set()
+    assert living(paths) == set()
     forget(note)
-    assert left_behind(places) == []
+    assert left_behind(paths) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_nobody_hears_is_a_kill(places, number):
-    process, name = at_work(places)
+def test_a_signal_that_nobody_hears_is_a_kill(paths, number):
+    process, name = at_work(paths)
     process.send_signal(number)
     process.communicate()
-    assert [note.file.stem for note in left_behind(places)] == [name]
+    assert [note.file.stem for note in left_behind(paths)] == [name]
 
 
-def test_this_process_lives_while_it_works(places):
-    with present(places) as note:
-        assert left_behind(places) == []
+def test_this_process_lives_while_it_works(paths):
+    with present(paths) as note:
+        assert left_behind(paths) == []
         assert note.process == Process.current()
         note.add(more="x" * 500)
         note.add(more="y")
         assert json.loads(note.file.read_text()) == {"host": socket.gethostname(), "more": "y"}
-        assert left_behind(places) == [], "what is added keeps the lock"
+        assert left_behind(paths) == [], "what is added keeps the lock"
     assert not note.file.exists()
 
 
-def abandoned(places, process, **facts):
-    folder_of(places).mkdir(parents=True, exist_ok=True)
-    file = folder_of(places) / f"{process.name}.json"
+def abandoned(paths, process, **facts):
+    folder_of(paths).mkdir(parents=True, exist_ok=True)
+    file = folder_of(paths) / f"{process.name}.json"
     file.write_text(json.dumps({"host": process.host, **facts}))
     return file
 
@@ -96,44 +96,44 @@ def gone():
     return replace(Process.current(), pid=process.pid)
 
 
-def test_a_lock_alone_keeps_a_process_alive(places):
+def test_a_lock_alone_keeps_a_process_alive(paths):
     """A process of another container has an id that means nothing here; the kernel knows its lock all the same."""
-    file = abandoned(places, gone())
+    file = abandoned(paths, gone())
     with file.open() as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
-        assert left_behind(places) == []
-    assert len(left_behind(places)) == 1
+        assert left_behind(paths) == []
+    assert len(left_behind(paths)) == 1
 
 
-def test_a_living_process_alone_keeps_it_alive(places):
+def test_a_living_process_alone_keeps_it_alive(paths):
     """A disk that knows no locks."""
-    abandoned(places, Process.current())
-    assert left_behind(places) == []
+    abandoned(paths, Process.current())
+    assert left_behind(paths) == []
 
 
-def test_an_id_that_is_somebody_elses_by_now_is_dead(places):
-    abandoned(places, replace(Process.current(), started=Process.current().started - 1))
-    assert len(left_behind(places)) == 1
+def test_an_id_that_is_somebody_elses_by_now_is_dead(paths):
+    abandoned(paths, replace(Process.current(), started=Process.current().started - 1))
+    assert len(left_behind(paths)) == 1
 
 
-def test_what_another_machine_runs_is_left_alone(places):
-    abandoned(places, replace(gone(), host=f"not-{socket.gethostname()}", boot="ffffffff"))
-    assert left_behind(places) == []
+def test_what_another_machine_runs_is_left_alone(paths):
+    abandoned(paths, replace(gone(), host=f"not-{socket.gethostname()}", boot="ffffffff"))
+    assert left_behind(paths) == []
 
 
-def test_a_machine_that_was_started_again_or_renamed_is_this_one(places):
-    abandoned(places, replace(Process.current(), boot="ffffffff"))
-    assert len(left_behind(places)) == 1, "everything from before its start is dead"
-    abandoned(places, replace(gone(), host="its-old-name"))
-    assert len(left_behind(places)) == 2, "it has not been started again since"
+def test_a_machine_that_was_started_again_or_renamed_is_this_one(paths):
+    abandoned(paths, replace(Process.current(), boot="ffffffff"))
+    assert len(left_behind(paths)) == 1, "everything from before its start is dead"
+    abandoned(paths, replace(gone(), host="its-old-name"))
+    assert len(left_behind(paths)) == 2, "it has not been started again since"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\x00"])
-def test_a_note_that_was_not_finished_counts_all_the_same(places, text):
-    folder_of(places).mkdir(parents=True)
-    file = folder_of(places) / f"{gone().name}.json"
+def test_a_note_that_was_not_finished_counts_all_the_same(paths, text):
+    folder_of(paths).mkdir(parents=True)
+    file = folder_of(paths) / f"{gone().name}.json"
     file.write_text(text)
-    assert [note.file for note in left_behind(places)] == [file]
+    assert [note.file for note in left_behind(paths)] == [file]
 
 
 def test_a_dead_process_that_nobody_has_waited_for_is_dead():
@@ -169,5 +169,5 @@ def test_words_become_the_command_that_one_types(words, command):
     assert words_of(words) == command
 
 
-def test_a_note_has_a_process_only_if_its_name_is_one(places):
-    assert Note(folder_of(places) / "mine.json").process is None
+def test_a_note_has_a_process_only_if_its_name_is_one(paths):
+    assert Note(folder_of(paths) / "mine.json").process is None

@@ -5,24 +5,24 @@ import json
 import pytest
 
 from tasks.workspace.artifacts import Outcome, find, make
-from tasks.workspace.paths import Places
+from tasks.workspace.paths import Paths
 
 KEY, OTHER = "a" * 64, "b" * 64
 
 
 @pytest.fixture
-def places(tmp_path):
-    return Places(tmp_path)
+def paths(tmp_path):
+    return Paths(tmp_path)
 
 
-def made(places):
+def made(paths):
     def compute(out, log):
         (out / "model").mkdir()
         (out / "model" / "weights.bin").write_text("weights")
         log(1, {"loss": 2.0})
         return Outcome(metrics={"accuracy": 0.5})
 
-    return make(places, "sft", KEY, compute, settings={"sft.epochs": 1}, inputs={"data": "d"})
+    return make(paths, "sft", KEY, compute, settings={"sft.epochs": 1}, inputs={"data": "d"})
 
 
 @pytest.mark.parametrize(
@@ -39,20 +39,20 @@ def made(places):
         lambda told: {name: value for name, value in told.items() if name != "settings"},
     ],
 )
-def test_records_that_do_not_hold_together_are_made_again(places, change):
-    artifact, _ = made(places)
+def test_records_that_do_not_hold_together_are_made_again(paths, change):
+    artifact, _ = made(paths)
     file = artifact.path / "stage.json"
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
-    assert find(places, "sft", KEY) == (
+    assert find(paths, "sft", KEY) == (
         None,
         f"sft: the cached result {KEY[:12]} has no readable stage.json, so it is made again",
     )
-    assert made(places)[1] is False
+    assert made(paths)[1] is False
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff" * 50, b'{"stage": "sft", "ke'])
-def test_records_that_are_garbled_or_cut_are_made_again(places, content):
-    artifact, _ = made(places)
+def test_records_that_are_garbled_or_cut_are_made_again(paths, content):
+    artifact, _ = made(paths)
     (artifact.path / "stage.json").write_bytes(content)
-    assert find(places, "sft", KEY)[0] is None
-    assert made(places)[1] is False
+    assert find(paths, "sft", KEY)[0] is None
+    assert made(paths)[1] is False

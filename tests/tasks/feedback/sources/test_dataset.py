@@ -93,7 +93,7 @@ def test_ratings_that_make_no_pair_are_refused(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_transcripts_in_the_form_of_anthropics_hh_become_labels(places, no_dvc, tmp_path, tiny_world):
+def test_transcripts_in_the_form_of_anthropics_hh_become_labels(paths, no_dvc, tmp_path, tiny_world):
     """Imported, split and validated as the pipeline does it; a third of the prompts come with a second pair."""
     fruits = ["apples", "pears", "plums", "figs", "dates", "limes", "grapes", "melons", "cherries", "quinces", "olives", "mangos"]
     rows = []
@@ -104,15 +104,15 @@ def test_transcripts_in_the_form_of_anthropics_hh_become_labels(places, no_dvc, 
         rows.append({"chosen": f"{shared} In the sun.", "rejected": f"{shared} No idea about {fruit}."})
         if number % 3 == 0:
             rows.append({"chosen": f"{shared} In the sun.", "rejected": f"{shared} Nowhere."})
-    (places.root / "hh.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    import_file(places, format="hh", file="hh.jsonl", name="mine")
-    split_dataset(places, "mine")
+    (paths.root / "hh.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_file(paths, format="hh", file="hh.jsonl", name="mine")
+    split_dataset(paths, "mine")
     checked, out = tmp_path / "checked", tmp_path / "labels"
     checked.mkdir(), out.mkdir()
     pass_gate(
         checked,
         log,
-        data=places.data / "mine",
+        data=paths.data / "mine",
         dataset="mine",
         tokenizer=tiny_world.tokenizer,
         context=512,
