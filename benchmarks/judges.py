@@ -66,12 +66,12 @@ class Bench:
 
     def practised(self, steps: int, seed: int) -> tuple[Path, float]:
         """Return the judge's artifact and the seconds that its practice took."""
-        from tasks.judges.practice import practise_judging
+        from tasks.judges.practice import practise_judge
 
         if steps == 0:
             return self._base, 0.0
         out = self._folder(f"judge-{steps}-{seed}")
-        outcome = practise_judging(
+        outcome = practise_judge(
             out,
             _ignore,
             data=self._data,

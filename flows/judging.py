@@ -31,7 +31,7 @@ def practise_judge(run: Run, base: Artifact) -> Artifact:
         return base
     return run.stage(
         "judge",
-        "tasks.judges.practice:practise_judging",
+        "tasks.judges.practice:practise_judge",
         **run.network,
         data=run.data,
         base=base,

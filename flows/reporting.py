@@ -42,7 +42,7 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
     if final != baseline:
         check_answers(results[final], results[baseline], name=final, start=baseline)
     figures = {name: model_figures(result, verdicts.get(name)) for name, result in results.items()}
-    gain = gain_of(figures, compared_with=baseline)
+    gain = gain_of(figures, baseline=baseline)
     metrics = pipeline_metrics(run, results[final], gain, verdicts.get(final))
     tags = {
         "posttrain.method": config.method,
@@ -63,7 +63,7 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
         stages=[stage.as_row() for stage in run.done],
         metrics=metrics,
         models=figures,
-        compared_with=baseline,
+        baseline=baseline,
         model={"uri": registered.uri, "name": registered.name, "version": registered.version, "path": registered.path},
         mlflow={
             "run_id": parent,

@@ -26,7 +26,7 @@ def sample(
 ) -> Sampled:
     """Draw a response to each prompt from the policy's own distribution: no top-k, no top-p, no penalties.
 
-    A row's tokens depend on its own prompt and chances alone, up to rounding, whatever it is batched with. Rows that have
+    A row's tokens depend on its own prompt and uniforms alone, up to rounding, whatever it is batched with. Rows that have
     ended leave the batch.
 
     Args:

@@ -100,20 +100,20 @@ ROWS = (
 )
 
 
-def gain_of(models: Mapping[str, Mapping[str, Any]], *, compared_with: str) -> Gain | None:
+def gain_of(models: Mapping[str, Mapping[str, Any]], *, baseline: str) -> Gain | None:
     """Return the last model's gain over the one that it started from; None without answers to check against.
 
     SFT is what the others are compared with, so its own gain, over the base, is what the base lacks.
 
     Args:
-        models: as in `build_report`, each with `accuracy_gain` over `compared_with` where there is one.
-        compared_with: one of them.
+        models: as in `build_report`, each with `accuracy_gain` over `baseline` where there is one.
+        baseline: one of them.
     """
     *before, final = models
-    is_reference = final == compared_with
+    is_reference = final == baseline
     if is_reference and not before:
         return None
-    over = before[-1] if is_reference else compared_with
+    over = before[-1] if is_reference else baseline
     found = models[over if is_reference else final].get("accuracy_gain")
     if found is None:
         return None
@@ -134,7 +134,7 @@ def build_report(
     stages: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, float | None],
     models: Mapping[str, Mapping[str, Any]],
-    compared_with: str,
+    baseline: str,
     model: Mapping[str, Any],
     mlflow: Mapping[str, Any],
     notes: Sequence[str] = (),
@@ -154,8 +154,8 @@ def build_report(
         stages: in order, each {name, key, cached, seconds, run_id}; seconds is what computing it cost, now or once.
         metrics: those of `PARENT_METRICS`; None where undefined.
         models: in order `base`, `sft` where there is one, then the method's: each {accuracy, accuracy_sampled,
-            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}, and `accuracy_gain` over `compared_with`.
-        compared_with: the model that win rate and KL are taken against: the one that the method started from.
+            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}, and `accuracy_gain` over `baseline`.
+        baseline: the model that win rate and KL are taken against: the one that the method started from.
         model: {uri, name, version, path} of the registered version.
         mlflow: {run_id, experiment_id, compare_url}.
         notes: what a reader must know to read the numbers right, such as who labelled.
@@ -173,7 +173,7 @@ def build_report(
             f"missing: {', '.join(missing)}. "
             "Give None where one is undefined"
         )
-    gain = gain_of(models, compared_with=compared_with)
+    gain = gain_of(models, baseline=baseline)
     return {
         "pipeline_id": pipeline_id,
         "method": method,
@@ -185,7 +185,7 @@ def build_report(
         "stages": [dict(stage) for stage in stages],
         "metrics": dict(metrics),
         "models": {name: dict(values) for name, values in models.items()},
-        "compared_with": compared_with,
+        "baseline": baseline,
         "gain": None if gain is None else asdict(gain),
         "model": dict(model),
         "champion": dict(NO_PROMOTION),
@@ -202,7 +202,7 @@ def result_rows(report: Mapping[str, Any]) -> list[list[str]]:
     A metric that no model has gets no row.
     """
     models = report["models"].values()
-    start = {"sft": "SFT"}.get(report["compared_with"], report["compared_with"])
+    start = {"sft": "SFT"}.get(report["baseline"], report["baseline"])
     rows = [
         [row.label.format(start=start), *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS
     ]

@@ -33,7 +33,7 @@ FIGURES = (
 
 def start_name(report: Mapping[str, Any]) -> str:
     """Return what people call the model that win rates and changes are taken against."""
-    name = str(report["compared_with"])
+    name = str(report["baseline"])
     return START_NAMES.get(name, name)
 
 
@@ -52,7 +52,7 @@ def unchecked_headline(report: Mapping[str, Any]) -> str:
 
     Under METHOD=sft the model is itself the start, and the base is what it is held against.
     """
-    models, start = report["models"], report["compared_with"]
+    models, start = report["models"], report["baseline"]
     final = list(models)[-1]
     told = []
     if final != start:

@@ -11,11 +11,11 @@ from posttrain.ops.masks import unflattened
 from posttrain.rl.contracts import check_sampler
 from posttrain.rl.processes import shared
 from posttrain.rl.rewards import Rewards
-from posttrain.rl.rollout import Episodes, Sampled, chances, joined, questions_of_update
+from posttrain.rl.rollout import Episodes, Sampled, joined, questions_of_update, uniforms
 from posttrain.settings.ppo import PPOSettings
 
 Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]
-"""Takes questions (numbers) and the chances of their tokens, (episodes, longest); returns prompts (ids) and responses."""
+"""Takes questions (numbers) and the uniforms of their tokens, (episodes, longest); returns prompts (ids) and responses."""
 Score = Callable[[Sequence[int], Sequence[Sequence[int]]], Rewards]
 """Takes questions and responses (ids); returns their rewards."""
 ReferenceLogprobs = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -73,7 +73,7 @@ class Collector:
             questions=self.questions,
             seed=self.seed,
         )
-        chance = chances(update, episodes=settings.episodes, longest=settings.max_new_tokens, seed=self.seed)
+        chance = uniforms(update, episodes=settings.episodes, longest=settings.max_new_tokens, seed=self.seed)
         share = settings.episodes // processes
         mine = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
         with self.accelerator.autocast():

@@ -148,6 +148,6 @@ def drawn_tokens(logits: Tensor, chance: Tensor, *, temperature: float) -> tuple
     return ids.squeeze(-1), logprob.gather(-1, ids).squeeze(-1)
 
 
-def chances(update: int, *, episodes: int, longest: int, seed: int) -> Tensor:
+def uniforms(update: int, *, episodes: int, longest: int, seed: int) -> Tensor:
     """Return the chance that decides each token of an update, (episodes, longest), uniform in [0, 1)."""
     return torch.rand(episodes, longest, generator=derived_generator(seed, "tokens", update))

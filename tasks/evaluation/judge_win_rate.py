@@ -14,7 +14,7 @@ from posttrain.records import Question
 from posttrain.statistics.intervals import win_rate
 from tasks.feedback.pairs import gold_of
 from tasks.judges.load import JudgeSource
-from tasks.judges.pairs import Answered, asked
+from tasks.judges.pairs import Answered, ask_judge
 from tasks.judges.summary import price_of, refusal, write_summary
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import PROBLEMS, read_rows, write_rows
@@ -57,7 +57,9 @@ def compare(
     rows = list(zip(read_rows(results / PROBLEMS), read_rows(start_results / PROBLEMS), strict=True))
     pairs = {ours["id"]: _pair(ours, theirs, model_uri, start_uri) for ours, theirs in rows if _text(ours) != _text(theirs)}
     with closing(judge.open()) as opened:
-        answered = {one.judged.question: one for one in asked(opened, list(pairs.values()), template, settings)} if pairs else {}
+        answered = (
+            {one.judged.question: one for one in ask_judge(opened, list(pairs.values()), template, settings)} if pairs else {}
+        )
     told = _compared([ours["id"] for ours, _ in rows], pairs, answered)
     write_rows(out / COMPARISONS, told)
     wins = [row["win"] for row in told if row["win"] is not None]

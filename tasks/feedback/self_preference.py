@@ -14,7 +14,7 @@ from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import gold_of
 from tasks.judges.interface import Written
 from tasks.judges.load import JudgeSource
-from tasks.judges.pairs import asked, labels_of
+from tasks.judges.pairs import ask_judge, labels_of
 from tasks.judges.summary import price_of
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows, write_rows
@@ -51,7 +51,7 @@ def measure(
         with quiet_libraries():
             written = opened.write([one.prompt for one in answered], max_new_tokens=max_new_tokens, seed=seed)
         pairs = _pairs(answered, written, chosen, judge=opened.name, model_uri=model_uri, random=random)
-        labels = labels_of(asked(opened, pairs, template, judge.settings), judge=opened.name, template=template)
+        labels = labels_of(ask_judge(opened, pairs, template, judge.settings), judge=opened.name, template=template)
         found = label_figures(labels, model=opened.name) if labels else {"labels": 0.0}
     write_rows(out / LABELS, (label.model_dump(mode="json") for label in labels))
     own = {name: value for name, value in found.items() if name == "labels" or name.startswith("own")}

@@ -23,7 +23,7 @@ class Answered:
     judged: JudgedPair
 
 
-def asked(judge: Judge, pairs: Sequence[Pair], template: Template, settings: JudgeSettings) -> list[Answered]:
+def ask_judge(judge: Judge, pairs: Sequence[Pair], template: Template, settings: JudgeSettings) -> list[Answered]:
     """Return the pairs with the judge's opinions; those that the budget did not reach are left out."""
     inquiries = [_inquiries(pair, template, reasoning=settings.reasoning) for pair in pairs]
     together = [one for both in inquiries for one in both]

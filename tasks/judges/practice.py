@@ -27,7 +27,7 @@ TAKEN = (("held_out", Question), ("questions", Question), ("demonstrations", Dem
 """Roles of the data of which no story is reviewed."""
 
 
-def practise_judging(
+def practise_judge(
     out: Path,
     log: Log,
     *,

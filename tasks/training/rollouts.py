@@ -74,7 +74,7 @@ class Asker:
         Args:
             network: of which the policy is.
             asked: numbers of questions.
-            chance: (questions, longest), decides each token (`posttrain.rl.rollout.chances`).
+            chance: (questions, longest), decides each token (`posttrain.rl.rollout.uniforms`).
         """
         prompts = [self._ids[question] for question in asked]
         return prompts, sample(

@@ -97,7 +97,7 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
     run(house, "pipeline", "method=reft")
     told = report(house)
     assert ran(house) == ["ppo", "evaluate-reft", "audit"]
-    assert (list(told["models"]), told["compared_with"]) == (["base", "sft", "reft"], "sft")
+    assert (list(told["models"]), told["baseline"]) == (["base", "sft", "reft"], "sft")
     assert set(told["metrics"]) >= set(PARENT_METRICS)
     client = MlflowClient(tracking_uri=f"sqlite:///{house}/mlflow/store/mlflow.db")
     child = next(stage["run_id"] for stage in told["stages"] if stage["name"] == "ppo")
@@ -113,7 +113,7 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
     out = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:score")
     told = report(house)
     assert ran(house) == ["ppo", "evaluate-base", "evaluate-ppo", "audit"]
-    assert (list(told["models"]), told["compared_with"]) == (["base", "ppo"], "base")
+    assert (list(told["models"]), told["baseline"]) == (["base", "ppo"], "base")
     assert "win rate vs base" in out
     told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:breaks", code=3)
     assert "contract: the reward python:my_rewards:breaks raised KeyError: 'no such field'; the first response" in told

@@ -171,7 +171,7 @@ def test_a_stage_is_estimated_by_the_one_that_is_most_like_it(tmp_path):
 def test_a_stage_that_two_others_ask_for_is_told_once(tmp_path, monkeypatch):
     """The judge's practice is read by the labels and by the comparison with its own responses."""
     how = {"seed": 0, "base": Contents(tmp_path, "b")}
-    compute = "tasks.judges.practice:practise_judging"
+    compute = "tasks.judges.practice:practise_judge"
     key = stage_key("judge", sorted_inputs("judge", how, device="cpu"), compute=compute)
     made = Artifact("judge", key, str(tmp_path), 2.0, metrics={}, costs={"trained_tokens": 7.0}, digest="d")
     done = [Done(name="judge", artifact=made, cached=False, run_id="r")]

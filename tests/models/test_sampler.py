@@ -100,7 +100,7 @@ def test_a_row_is_the_same_whatever_it_is_batched_with(order, batch_size, kept):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_what_is_drawn_has_the_networks_own_probabilities(temperature):
-    """A grid of first chances, times a few second ones: shares of first tokens, and of second tokens after each."""
+    """A grid of first uniforms, times a few second ones: shares of first tokens, and of second tokens after each."""
     model, prompt, grid = llama(), [3, 4, 5], 1_000
     first = ((torch.arange(grid) + 0.5) / grid).repeat_interleave(20)
     second = ((torch.arange(20) + 0.5) / 20).repeat(grid)

@@ -13,7 +13,7 @@ from posttrain.settings.judge import JudgeSettings
 from tasks.feedback.labels import LABELS
 from tasks.feedback.pairs import draw_pairs
 from tasks.judges.load import JudgeSource
-from tasks.judges.pairs import asked, labels_of
+from tasks.judges.pairs import ask_judge, labels_of
 from tasks.judges.summary import SUMMARY, compute_of, price_of, refusal, write_summary
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
 from tasks.workspace.jsonl import write_rows
@@ -51,7 +51,7 @@ def label(
     template, how = judge.template(), judge.settings
     pairs = draw_pairs(samples, settings, model_uri=model_uri, seed=seed)[: settings.budget or None]
     with closing(judge.open()) as opened:
-        answered = asked(opened, pairs, template, how)
+        answered = ask_judge(opened, pairs, template, how)
     if not answered:
         raise RequestError(f"judge.budget={how.budget}: it does not buy the answers that one label takes. Raise it")
     figures = figures_of([one.judged for one in answered])

@@ -50,7 +50,7 @@ def facts(**changes: Any) -> dict[str, Any]:
                 "kl": 3.414,
             },
         },
-        "compared_with": "sft",
+        "baseline": "sft",
         "model": {"uri": "models:/posttrain-world/1", "name": "posttrain-world", "version": "1", "path": "/store/m-1"},
         "mlflow": {"run_id": "r0", "experiment_id": "1", "compare_url": "http://127.0.0.1:5000/#/compare-runs?runs=x"},
         "notes": ["labels came from simulated annotators"],
@@ -73,7 +73,7 @@ def test_results_in_words() -> None:
 
 
 def test_a_method_without_sft_is_compared_with_its_base() -> None:
-    labels = [row[0] for row in result_rows(build_report(**facts(compared_with="base")))]
+    labels = [row[0] for row in result_rows(build_report(**facts(baseline="base")))]
     assert "win rate vs base (%)" in labels
     assert "KL from base (nats)" in labels
 
@@ -135,7 +135,7 @@ def test_without_answers_there_is_no_gain_and_no_verdict() -> None:
         "dpo has no figure of quality: the held-out questions have neither answers nor completions to compare with."
     )
     assert "gain" not in result_rows(report)[0][0]
-    assert gain_of({"base": models["base"]}, compared_with="base") is None, "nothing was trained"
+    assert gain_of({"base": models["base"]}, baseline="base") is None, "nothing was trained"
 
 
 def test_markdown_has_every_part() -> None:

@@ -36,7 +36,7 @@ def report(models: dict[str, Any], *, method: str = "dpo") -> dict[str, Any]:
         stages=[],
         metrics=dict.fromkeys(PARENT_METRICS),
         models=models,
-        compared_with="sft",
+        baseline="sft",
         model={"uri": "models:/m/1", "name": "m", "version": "1", "path": "/m"},
         mlflow={"run_id": "r", "experiment_id": "1", "compare_url": "u"},
     )

@@ -7,16 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain.rl.rollout import Sampled, chances, derived_generator, drawn_tokens, joined, questions_of_update
+from posttrain.rl.rollout import Sampled, derived_generator, drawn_tokens, joined, questions_of_update, uniforms
 
 # 1/4, 1/2, 1/4: a chance below 1/4 is token 0, below 3/4 token 1, else token 2
 QUARTERS = torch.tensor([0.25, 0.5, 0.25]).log()
 ALMOST_1 = 1 - 2**-24
 
 
-def drawn(logits, chances, temperature=1.0):
-    chance = torch.tensor(chances)
-    return drawn_tokens(logits.expand(len(chances), -1), chance, temperature=temperature)
+def drawn(logits, uniforms, temperature=1.0):
+    chance = torch.tensor(uniforms)
+    return drawn_tokens(logits.expand(len(uniforms), -1), chance, temperature=temperature)
 
 
 def test_the_distribution_function_is_inverted_by_hand():
@@ -113,9 +113,9 @@ def test_chance_depends_on_seed_and_use_alone():
 
 
 def test_chances_of_updates_are_uniform_and_unlike_each_other():
-    one, other = (chances(update, episodes=400, longest=50, seed=3) for update in (0, 1))
+    one, other = (uniforms(update, episodes=400, longest=50, seed=3) for update in (0, 1))
     assert one.shape == (400, 50) and not torch.equal(one, other)
-    assert torch.equal(one, chances(0, episodes=400, longest=50, seed=3))
+    assert torch.equal(one, uniforms(0, episodes=400, longest=50, seed=3))
     assert (one >= 0).all() and (one < 1).all()
     # 20,000 uniform numbers in 10 bins: chi-square with 9 degrees of freedom is above 33.7 once in 10,000
     counts = torch.histc(one, bins=10, min=0, max=1)

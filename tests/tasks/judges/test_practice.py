@@ -18,7 +18,7 @@ from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings, TinySettings
 from tasks.feedback.sources import judge as ai
 from tasks.judges import practice as subject
-from tasks.judges.practice import practise_judging
+from tasks.judges.practice import practise_judge
 from tasks.workspace.jsonl import read_records, write_rows
 from tests.posttrain.data.test_world import family_of
 from tests.tasks.judge_sources import judge_of
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 def practised(out, tiny_world, *, steps=3, seed=0, tokenizer=None, log=lambda step, figures: None):
     out.mkdir()
-    return practise_judging(
+    return practise_judge(
         out,
         log,
         data=tiny_world.data,

@@ -36,7 +36,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "stages": [{"name": "dpo", "key": "b" * 64, "cached": True, "seconds": 31.25, "run_id": "r2"}],
         "metrics": dict.fromkeys(PARENT_METRICS),
         "models": values,
-        "compared_with": "sft",
+        "baseline": "sft",
         "model": {"uri": "models:/posttrain-world/1", "name": "posttrain-world", "version": "1", "path": "/store/[m-1]"},
         "mlflow": {"run_id": "r0", "experiment_id": "1", "compare_url": "http://127.0.0.1:5000/#/compare-runs?runs=" + "x" * 99},
         "notes": ["labels came from simulated [annotators]"],
