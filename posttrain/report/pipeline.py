@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from posttrain.errors import ContractError
+from posttrain.methods import METHODS
 from posttrain.report.audit import audit_rows
 from posttrain.report.unchecked import unchecked_headline, unchecked_rows
 from posttrain.statistics.intervals import INTERVALS_COVER
@@ -38,7 +39,7 @@ PARENT_METRICS = (
 )
 """Every pipeline reports these, whatever its method, so that runs compare; None where one is undefined."""
 
-NAMES = {"sft": "SFT", "reft": "ReFT", "rlhf": "RLHF", "rlaif": "RLAIF", "dpo": "DPO", "ppo": "PPO", "base": "the base"}
+NAMES = {name: method.title for name, method in METHODS.items()} | {"ppo": "PPO", "base": "the base"}
 """Models as people call them."""
 
 
