@@ -31,6 +31,7 @@ class Signal:
 
 DEMONSTRATIONS = Signal("demonstrations")
 PREFERENCES = Signal("preferences, straight into the loss", gives="labels", stages=("sample", "label"))
+VERDICTS = Signal("which single responses win their pairs and which lose", gives="labels", stages=("sample", "label"))
 GRADER = Signal("a grader: a program checks the final answer", gives="reward", reward="grader", needs=("questions",))
 REWARD = Signal("any reward that ppo.reward names", gives="reward", reward="named", needs=("questions",))
 REWARD_MODEL = Signal(
@@ -102,6 +103,7 @@ METHODS: dict[str, Method] = {
         Method("rlaif", "RLAIF", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
         Method("drlaif", "RLAIF, direct", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
         Method("dpo", "DPO", PREFERENCES, trainer="dpo"),
+        Method("kto", "KTO", VERDICTS, trainer="kto"),
         Method("grpo", "GRPO", REWARD, trainer="grpo", loop="ppo"),
         Method("rloo", "RLOO", REWARD, trainer="rloo", loop="ppo"),
         Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base"),

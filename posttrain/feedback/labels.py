@@ -120,6 +120,30 @@ def as_preferences(labels: Iterable[Label]) -> list[Preference]:
     return preferences
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """A response to a prompt, whether it is desirable, and whether it ended by itself as far as is known."""
+
+    prompt: Prompt
+    response: str
+    is_desirable: bool
+    finished: bool
+
+
+def as_verdicts(labels: Iterable[Label]) -> list[Verdict]:
+    """Return responses, each once a prompt: desirable with more wins than losses, undesirable with fewer, left out with as many.
+
+    A pair is one win and one loss, by the mean of its labels. So a prompt with a desirable response has an undesirable one.
+    """
+    lead: dict[tuple[Prompt, str], int] = {}
+    finished: dict[tuple[Prompt, str], bool] = {}
+    for pair in as_preferences(labels):
+        for text, step, ended in ((pair.chosen, 1, pair.chosen_finished), (pair.rejected, -1, pair.rejected_finished)):
+            lead[pair.prompt, text] = lead.get((pair.prompt, text), 0) + step
+            finished.setdefault((pair.prompt, text), ended is not False)
+    return [Verdict(*which, is_desirable=wins > 0, finished=finished[which]) for which, wins in lead.items() if wins]
+
+
 def _margin(given: Sequence[tuple[Label, float]], *, towards: str) -> float | None:
     total = 0.0
     for label, _ in given:

@@ -17,6 +17,7 @@ from posttrain.settings.evaluation import EvaluateSettings, TrackingSettings
 from posttrain.settings.feedback import LabelSettings, SampleSettings
 from posttrain.settings.grpo import GRPOSettings
 from posttrain.settings.judge import JudgeSettings
+from posttrain.settings.kto import KTOSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
@@ -55,6 +56,7 @@ class Config(Section):
     reward_model: RewardModelSettings = RewardModelSettings()
     rlhf: RLHFSettings = RLHFSettings()
     dpo: DPOSettings = DPOSettings()
+    kto: KTOSettings = KTOSettings()
     ppo: PPOSettings = PPOSettings()
     grpo: GRPOSettings = GRPOSettings()
     rloo: RLOOSettings = RLOOSettings()

@@ -11,6 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from models.load import device, dtype
 from posttrain.settings.dpo import DPOSettings
+from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.workspace.artifacts import Log
@@ -19,7 +20,7 @@ from tasks.workspace.quiet import quiet_libraries
 
 
 def shared_arguments(
-    scratch: Path, settings: SFTSettings | DPOSettings, *, model: ModelSettings, epochs: float, seed: int
+    scratch: Path, settings: SFTSettings | DPOSettings | KTOSettings, *, model: ModelSettings, epochs: float, seed: int
 ) -> dict[str, Any]:
     """Return the arguments that every TRL `Config` takes.
 
@@ -63,12 +64,12 @@ def shared_arguments(
     }
 
 
-def epochs_within(settings: SFTSettings | DPOSettings, *, rows: int) -> float:
+def epochs_within(settings: SFTSettings | DPOSettings | KTOSettings, *, rows: int) -> float:
     """Return `epochs`, or fewer where they would take more than `max_steps` optimiser steps over `rows`."""
     return min(settings.epochs, settings.max_steps / math.ceil(rows / settings.batch_size))
 
 
-def steps_of(epochs: float, settings: SFTSettings | DPOSettings, *, rows: int) -> int:
+def steps_of(epochs: float, settings: SFTSettings | DPOSettings | KTOSettings, *, rows: int) -> int:
     """Return the optimiser steps that `epochs` over `rows` take."""
     return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
 

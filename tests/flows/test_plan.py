@@ -26,6 +26,7 @@ def data(tmp_path):
     [
         ("method=sft", (*FIRST, "sft", *SFT_TESTS)),
         ("method=dpo", (*FIRST, "sft", "sample", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
+        ("method=kto", (*FIRST, "sft", "sample", "label", "kto", *SFT_TESTS, "evaluate-kto")),
         ("method=reft", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "audit")),
         ("method=grpo", (*FIRST, "sft", "grpo", *SFT_TESTS, "evaluate-grpo", "audit")),
         ("method=rloo", (*FIRST, "sft", "rloo", *SFT_TESTS, "evaluate-rloo", "audit")),
@@ -84,6 +85,7 @@ def test_what_stages_do(data):
     assert to_come.doing("evaluate-sft") == "sft answers 4 held-out questions"
     assert to_come.doing("label") == "simulated annotators compare samples"
     assert to_come.doing("a stage of the future") == ""
+    assert plan(merge({}, ["method=kto"]), data).doing("kto") == "learning from the labels"
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -15,6 +15,7 @@ from posttrain.feedback.conversions import UNNAMED, label_of_preference, labels_
 from posttrain.feedback.labels import (
     Label,
     as_preferences,
+    as_verdicts,
     by_pair,
     drawn_evenly,
     in_fixed_order,
@@ -139,6 +140,42 @@ def test_a_preferences_margin_is_the_labels_mean_towards_the_chosen():
     assert as_preferences([one, one, other])[0].margin == pytest.approx(5 / 3)  # (3 + 3 - 1) / 3
     assert as_preferences([one, one, label("x", "y", 1.0)])[0].margin is None, "one of them is not known"
     assert as_preferences([label("x", "y", 0.9, margin=0.0)])[0].margin is None, "a margin is positive"
+
+
+def kinds(labels):
+    return {each.response: each.is_desirable for each in as_verdicts(labels)}
+
+
+def test_verdicts_by_hand():
+    """x wins twice and loses once, y loses twice, z wins and loses, v and w are even; a pair labelled twice counts once."""
+    labels = [label("x", "y", 1.0), label("y", "x", 0.2), label("z", "y", 1.0), label("x", "z", 1.0), label("u", "x", 1.0)]
+    assert kinds([*labels, label("v", "w", 0.5)]) == {"x": True, "y": False, "u": True}
+    assert kinds([label("x", "y", 1.0), label("x", "y", 0.4), label("x", "y", 0.4)]) == {"x": True, "y": False}, "its mean is 0.6"
+    assert kinds([label("x", "y", 1.0), label("y", "z", 1.0), label("z", "x", 1.0)]) == {}, "in a circle, each wins once"
+
+
+def test_a_response_to_another_prompt_is_another_response():
+    told = as_verdicts([label("x", "y", 1.0), label("x", "y", 0.0, prompt="other")])
+    assert {(each.prompt, each.response, each.is_desirable) for each in told} == {
+        ("p", "x", True),
+        ("p", "y", False),
+        ("other", "x", False),
+        ("other", "y", True),
+    }
+
+
+@pytest.mark.parametrize(("told", "finished"), [(True, True), (None, True), (False, False)])
+def test_a_verdict_knows_whether_its_response_was_cut_off(told, finished):
+    given = as_verdicts([label("x", "y", 1.0, first_finished=told, second_finished=not finished)])
+    assert {each.response: each.finished for each in given} == {"x": finished, "y": not finished}
+
+
+@given(TEXTS, st.randoms(use_true_random=False))
+def test_whoever_wins_somebody_loses(texts, random):
+    labels = [label(a, b, random.choice([0.0, 0.5, 1.0]), id=f"{a}{b}") for a, b in combinations(texts, 2)]
+    told = kinds(labels)
+    assert kinds([turned(one) for one in reversed(labels)]) == told
+    assert len(set(told.values())) != 1 and told.keys() <= set(texts)
 
 
 @given(TEXTS, st.randoms(use_true_random=False))

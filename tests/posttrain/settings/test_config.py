@@ -27,6 +27,7 @@ ANY_VALUE = {  # names of each kind with values that they take
     "sft.epochs": st.floats(0.1, 100),
     "dpo.beta": st.floats(1e-6, 10),
     "dpo.nll_weight": st.floats(0, 10),
+    "kto.desirable_weight": st.one_of(st.none(), st.floats(1e-6, 10)),
     "labels.flip_rate": st.floats(0, 0.49),
     "labels.ties": st.sampled_from(["equal", "forced", "shorter"]),
     "evaluate.samples": st.integers(1, 64),
