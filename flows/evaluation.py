@@ -31,7 +31,7 @@ def evaluate(run: Run, models: Mapping[str, Artifact], name: str, *, baseline: A
         subject=models[name],
         reference=models[run.config.row.starts_from],
         reference_results=baseline,
-        is_policy=name != "base",
+        is_policy=name in run.config.row.policies,
         settings=run.config.evaluate,
     )
 

@@ -91,7 +91,10 @@ def check_feedback(config: Config, data: Path) -> None:
 
 
 def gather_feedback(run: Run, start: Artifact, base: Artifact) -> Feedback:
-    """Run the stages from samples to labels, and to the reward model where the method has one."""
+    """Run the stages from samples to labels, and to the reward model where the method has one; or as few of them as it wants."""
+    method = run.config.row
+    if not method.is_labelled:
+        return Feedback(samples=draw_samples(run, start) if method.is_sampled else None)
     source = SOURCES[label_source(run.config, run.data.path)]
     samples = draw_samples(run, start) if source.is_sampled else None
     labels = make_labels(run, source, samples, start, base)
@@ -101,7 +104,7 @@ def gather_feedback(run: Run, start: Artifact, base: Artifact) -> Feedback:
         labels=labels,
         second_opinion=ask_others(run, labels, samples, start) if source.is_ai else None,
         self_preference=measure_self_preference(run, samples, start, base) if source.is_ai else None,
-        reward_model=train_reward_model(run, labels, start) if run.config.row.learns_from.reward == "reward_model" else None,
+        reward_model=train_reward_model(run, labels, start) if method.learns_from.reward == "reward_model" else None,
     )
 
 

@@ -56,6 +56,8 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
             + (f" and all misread '{misread}' (judge.misread_verbs)" if (misread := config.judge.misread_verbs) else "")
             + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
         )
+    if config.row.is_sampled:
+        told.append(_samples_learnt_from(run))
     if outcomes.reward:
         told.append(
             f"{config.row.trainer.upper()} was rewarded by {outcomes.reward.who} on training questions; "
@@ -63,6 +65,18 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
         )
         told += _questions_asked(run)
     return told
+
+
+def _samples_learnt_from(run: Run) -> str:
+    """Return how many questions were sampled for, and what of the samples was learnt from."""
+    config, found = run.config, run.artifact(run.config.row.trainer).metrics
+    shown = f" and {found['demonstrations']:,.0f} demonstrations" if found["demonstrations"] else ""
+    return (
+        f"{config.row.title} drew {config.sample.per_prompt} samples of {config.row.starts_from.upper()} for each of "
+        f"{found['questions']:,.0f} training questions (sample.question_share); {found['questions_solved']:,.0f} have a right "
+        f"one. The base learnt from {found['samples']:,.0f} of the {found['right_samples']:,.0f} different right samples{shown}; "
+        "nothing held out decided anything"
+    )
 
 
 def _questions_asked(run: Run) -> list[str]:

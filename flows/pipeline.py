@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
 from flows.evaluation import run_audit, run_evaluations
-from flows.feedback import Feedback, gather_feedback
+from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.outcomes import Outcomes
 from flows.plan import plan
@@ -110,11 +110,11 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     if method.starts_from == "sft":
         models["sft"] = train_sft(run, models["base"])
     start = models[method.starts_from]
-    feedback = gather_feedback(run, start, models["base"]) if method.is_labelled else Feedback()
+    feedback = gather_feedback(run, start, models["base"])
     if method.is_rewarded:
         reward = reward or own_reward(run, models["base"], feedback)
     if method.trainer:
-        models[method.name] = train_method(run, start, feedback, reward)
+        models[method.name] = train_method(run, models["base"] if method.is_from_base else start, feedback, reward)
 
     # each on the held-out questions, and what the reward meant
     results = run_evaluations(run, models)

@@ -17,6 +17,7 @@ LEARNING = {
     "": "",
     "labels": "learning from the labels",
     "reward": "{settings.ppo.updates:,} updates on {settings.ppo.episodes:,} responses each",
+    "samples": "imitating up to {settings.self_training.per_question:,} right samples a question",
 }
 """What a method's trainer does, by what its signal gives."""
 
@@ -46,6 +47,8 @@ def plan(config: Config, data: Path) -> Plan:
     names = ["tokenizer", "validate", *method.models[: 2 if start != "base" else 1]]
     if method.is_labelled:
         names += _feedback(config, data)
+    elif method.is_sampled:
+        names.append("sample")
     elif method.learns_from.reward == "judge" and is_practising(config):
         names.append("judge")
     names += [method.trainer] if method.trainer else []

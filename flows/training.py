@@ -95,7 +95,13 @@ def check_roles(config: Config, data: Path) -> None:
     if method.starts_from == "sft":
         required(data, "demonstrations", Demonstration, why="SFT imitates")
     if "questions" in method.learns_from.needs:
-        required(data, "questions", Question, why=f"{method.trainer.upper()} asks")
+        asks = method.trainer.upper() if method.is_rewarded else method.title
+        questions = required(data, "questions", Question, why=f"{asks} asks")
+        if method.is_sampled and not any(one.answers for one in questions):
+            raise DataError(
+                f"the questions of {config.data.name} have no answers, so nobody can tell which samples {method.title} is to "
+                "learn from. Import questions with answers; without them, METHOD=dpo learns from preferences"
+            )
     if method.is_labelled:
         check_feedback(config, data)
 
@@ -187,8 +193,13 @@ def _rewards(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[
     }
 
 
+def _samples(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
+    return {"data": run.data, "samples": feedback.samples}
+
+
 LEARNT_FROM: dict[str, Callable[[Run, Feedback, RewardSource | None], dict[str, Any]]] = {
     "labels": _labels,
     "reward": _rewards,
+    "samples": _samples,
 }
 """Arguments of a trainer, by what its method's signal gives."""

@@ -45,6 +45,7 @@ AI_REWARD_MODEL = Signal(
     labels_by="judge",
     needs=("questions",),
 )
+OWN_SAMPLES = Signal("its own right samples", gives="samples", stages=("sample",), needs=("questions",))
 AI_JUDGE = Signal(
     "an AI judge, which scores each response", gives="reward", reward="judge", labels_by="judge", needs=("questions",)
 )
@@ -60,6 +61,7 @@ class Method:
         learns_from: its signal.
         trainer: file below `tasks/training/`, which is also its stage and the section of its settings; "" where SFT is all.
         starts_from: the model that the trainer starts from and that the result is compared with: `sft` or `base`.
+        is_from_base: the trainer starts from the base all the same; `starts_from` made what it learns from, and is the baseline.
         loop: section of the loop that the trainer runs in, given to it beside its own; "" where there is none.
         adjusts: section whose settings replace those of the trainer that have the same name; "" for none.
     """
@@ -69,6 +71,7 @@ class Method:
     learns_from: Signal
     trainer: str = ""
     starts_from: str = "sft"
+    is_from_base: bool = False
     loop: str = ""
     adjusts: str = ""
 
@@ -89,6 +92,16 @@ class Method:
         return "label" in self.learns_from.stages
 
     @property
+    def is_sampled(self) -> bool:
+        """Return whether samples are drawn for it that nobody labels."""
+        return "sample" in self.learns_from.stages and not self.is_labelled
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Return its models that were trained from its baseline, or are it: for them log p - log q is an implicit reward."""
+        return tuple(name for name in self.models if name != "base" and not (self.is_from_base and name == self.name))
+
+    @property
     def is_rewarded(self) -> bool:
         """Return whether it learns from rewards of its own responses, which the audit then holds against gold."""
         return self.learns_from.gives == "reward"
@@ -106,6 +119,7 @@ METHODS: dict[str, Method] = {
         Method("kto", "KTO", VERDICTS, trainer="kto"),
         Method("grpo", "GRPO", REWARD, trainer="grpo", loop="ppo"),
         Method("rloo", "RLOO", REWARD, trainer="rloo", loop="ppo"),
+        Method("self_training", "self-training", OWN_SAMPLES, trainer="self_training", is_from_base=True),
         Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base"),
     )
 }

@@ -25,6 +25,7 @@ from posttrain.settings.renamed import current
 from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.rloo import RLOOSettings
 from posttrain.settings.section import Part, Section
+from posttrain.settings.self_training import SelfTrainingSettings
 from posttrain.settings.sft import SFTSettings
 
 
@@ -51,6 +52,7 @@ class Config(Section):
     pretrain: PretrainSettings = PretrainSettings()
     sft: SFTSettings = SFTSettings()
     sample: SampleSettings = SampleSettings()
+    self_training: SelfTrainingSettings = SelfTrainingSettings()
     labels: LabelSettings = LabelSettings()
     judge: JudgeSettings = JudgeSettings()
     reward_model: RewardModelSettings = RewardModelSettings()

@@ -11,10 +11,11 @@ class SampleSettings(Section):
     """Completions drawn from the SFT model, to be labelled."""
 
     question_share: Share = 0.5
-    """Share of the training questions that responses are sampled and labelled for. PPO asks the others, under every method, so
-    that methods differ in their reward and not in their questions; InstructGPT keeps prompts for each step apart
-    (arXiv:2203.02155), as AlpacaFarm does (arXiv:2305.14387). Where a dataset brings labels of its own nothing is sampled, and
-    PPO asks all questions that the reward model did not learn from. 0 leaves all to PPO, for a method that needs no labels."""
+    """Share of the training questions that responses are sampled for, to be labelled or, if right, imitated. PPO asks the others,
+    under every method, so that methods differ in their reward and not in their questions; InstructGPT keeps prompts for each step
+    apart (arXiv:2203.02155), as AlpacaFarm does (arXiv:2305.14387). Where a dataset brings labels of its own nothing is sampled
+    for labels, and PPO asks all questions that the reward model did not learn from. 0 leaves all to PPO, for a method that needs
+    no samples."""
     per_prompt: Annotated[int, Field(ge=2)] = 8
     """Responses a question (InstructGPT, arXiv:2203.02155, ranked 4–9)."""
     temperature: Positive = 1.0

@@ -1,6 +1,7 @@
 """The stage `sft`: TRL's SFTTrainer on demonstrations, loss on the completion only, EOS taught."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,7 @@ from models.load import device, load_model, load_tokenizer, prompt_text
 from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning
-from posttrain.records import Demonstration
+from posttrain.records import Demonstration, Prompt
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
@@ -44,13 +45,55 @@ def train(
     seed: int,
 ) -> Outcome:
     """Write `model/`: the base fine-tuned on the dataset's demonstrations."""
-    reader = load_tokenizer(tokenizer)
     demonstrations = required(data, "demonstrations", Demonstration, why="SFT imitates")
-    rows = [{"prompt": prompt_text(reader, one.prompt), "completion": one.completion} for one in demonstrations]
-    source, revision = source_of(base)
+    outcome = imitate(
+        out,
+        log,
+        [(one.prompt, one.completion) for one in demonstrations],
+        stage="sft",
+        start=base,
+        tokenizer=tokenizer,
+        model=model,
+        settings=settings,
+        context=context,
+        seed=seed,
+    )
+    return Outcome(metrics={**outcome.metrics, "demonstrations": len(demonstrations)}, costs=outcome.costs)
+
+
+def imitate(
+    out: Path,
+    log: Log,
+    examples: Sequence[tuple[Prompt, str]],
+    *,
+    stage: str,
+    start: Path,
+    tokenizer: Path,
+    model: ModelSettings,
+    settings: SFTSettings,
+    context: int,
+    seed: int,
+) -> Outcome:
+    """Write `model/`: the model in `start` fine-tuned on prompts with their completions; return loss, epochs and costs.
+
+    Args:
+        out: where to write.
+        log: takes the curve.
+        examples: each a prompt and the completion to imitate; EOS is put behind it.
+        stage: section of the settings, for the bar and for errors.
+        start: artifact of the model.
+        tokenizer: folder of the tokenizer.
+        model: how it is loaded.
+        settings: of the section.
+        context: tokens of prompt and completion together; what is longer is cut.
+        seed: of order and initialisation.
+    """
+    reader = load_tokenizer(tokenizer)
+    rows = [{"prompt": prompt_text(reader, prompt), "completion": completion} for prompt, completion in examples]
+    source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     steps = steps_of(epochs, settings, rows=len(rows))
-    with TemporaryDirectory() as scratch, watched("sft", steps=steps, log=log) as curves:
+    with TemporaryDirectory() as scratch, watched(stage, steps=steps, log=log) as curves:
         trainer = SFTTrainer(
             model=load_model(source, model, on=device(), revision=revision, train=True),
             args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
@@ -60,13 +103,13 @@ def train(
             callbacks=[curves],
         )
         started = time.perf_counter()
-        with must_move(trainer.model, stage="sft"):
+        with must_move(trainer.model, stage=stage):
             silenced(trainer).train()
         seconds = time.perf_counter() - started
         size = size_of(trainer.model)
         save(merged(trainer.model), reader, out / "model")
     tokens = int(curves.last.get("num_tokens", 0))
     return Outcome(
-        metrics={"loss": curves.last["loss"], "demonstrations": len(rows), "epochs": epochs},
+        metrics={"loss": curves.last["loss"], "epochs": epochs},
         costs={"train_seconds": seconds, "trained_tokens": tokens, **learning(size, tokens).as_costs()},
     )

@@ -1,5 +1,6 @@
 """Training on the tiniest world: SFT learns completions and nothing else, DPO widens the margin, the same seed repeats itself."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +15,10 @@ from posttrain.feedback.labels import Label, as_preferences
 from posttrain.records import Demonstration
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
+from posttrain.settings.self_training import SelfTrainingSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.feedback.labels import read_labels
-from tasks.training import dpo, sft
+from tasks.training import dpo, self_training, sft
 from tasks.workspace.jsonl import read_records, write_rows
 
 pytestmark = [
@@ -286,6 +288,69 @@ def test_a_training_that_moves_no_weight_is_refused(tiny_world, tmp_path, labels
             run_sft(tmp_path / "out", tiny_world, settings=SFTSettings(epochs=1, batch_size=8, learning_rate=1e-30))
         else:
             run_dpo(tmp_path / "out", tiny_world, labels, settings=DPOSettings(epochs=1, batch_size=16, learning_rate=1e-30))
+
+
+# --- self-training ----------------------------------------------------------------------------------------------------
+
+
+def run_self_training(out, tiny_world, samples, *, seed=0, **settings):
+    out.mkdir()
+    outcome = self_training.train(
+        out,
+        lambda *_: None,
+        samples=samples,
+        data=tiny_world.data,
+        start=tiny_world.base,
+        tokenizer=tiny_world.tokenizer,
+        model=ModelSettings(context=tiny_world.context),
+        settings=SelfTrainingSettings(**{"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, **settings}),
+        context=tiny_world.context,
+        seed=seed,
+    )
+    return SimpleNamespace(outcome=outcome, model=out / "model")
+
+
+@pytest.fixture(scope="module")
+def samples(tiny_world, world_records, tmp_path_factory):
+    """Of half the questions three samples each: two right ones in different words, and a wrong one."""
+    folder = tmp_path_factory.mktemp("samples")
+    rows = []
+    for question in world_records["questions"][:12]:
+        (answer,) = question.answers
+        texts = [f"Answer: {answer}", f"So {answer}", "Total 100"]
+        rows.append({"question": question.model_dump(mode="json"), "responses": [[text, True] for text in texts]})
+    write_rows(folder / "samples.jsonl", rows)
+    return folder
+
+
+def test_self_training_makes_right_samples_likelier_than_sft_does(tiny_world, samples, tmp_path, after_sft):
+    told = run_self_training(tmp_path / "out", tiny_world, samples)
+    rows = [json.loads(line) for line in (samples / "samples.jsonl").read_text().splitlines()]
+    prompts = [row["question"]["prompt"] + "\n" for row in rows]
+    gains = [
+        scores(told.model, tiny_world, prompts, texts) - scores(after_sft.model, tiny_world, prompts, texts)
+        for texts in ([row["responses"][place][0] for row in rows] for place in range(3))
+    ]
+    assert all((gain > 0).float().mean() > 0.9 for gain in gains[:2]), "the right ones, in both forms"
+    assert (gains[0] - gains[2]).mean() > 1, "and more so than the wrong ones, which nothing was to learn"
+    assert told.outcome.metrics["samples"] == 24 and told.outcome.metrics["demonstrations"] == 32
+
+
+def test_self_training_on_the_same_examples_is_sft(tiny_world, samples, tmp_path):
+    """The same examples in the same order give the same weights, so nothing but the data tells it from SFT."""
+    rows = [json.loads(line) for line in (samples / "samples.jsonl").read_text().splitlines()]
+    data = tmp_path / "data"
+    data.mkdir()
+    examples = [
+        Demonstration(id=f"{place}", prompt=row["question"]["prompt"], completion=text)
+        for place, row in enumerate(rows)
+        for text, _ in row["responses"][:2]
+    ]
+    write_rows(data / "demonstrations.jsonl", (one.model_dump(mode="json") for one in examples))
+    how = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3}
+    by_sft = run_sft(tmp_path / "sft", tiny_world, data=data, settings=SFTSettings(**how))
+    by_samples = run_self_training(tmp_path / "out", tiny_world, samples, with_demonstrations=False, **how)
+    assert same_weights(by_sft.model, by_samples.model)
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from posttrain.methods import METHODS
-from posttrain.settings.config import Config
+from posttrain.settings.config import SECTION_NAMES, Config
 from posttrain.settings.merging import setting_names
 from posttrain.settings.page import settings_page
+from posttrain.settings.section import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 REGENERATE = (
@@ -78,6 +79,9 @@ def read_somewhere():
             if own
             else set()
         )
+    for kind in Section.__subclasses__():  # a section that is another's kind is read by whoever reads that one
+        heirs = (SECTION_NAMES[heir] for heir in kind.__subclasses__() if heir in SECTION_NAMES)
+        names |= {f"{heir}.{name}" for heir in heirs for name in kind.model_fields if f"{SECTION_NAMES[kind]}.{name}" in names}
     for suite in (ROOT / "data" / "expectations").glob("*.json"):
         names |= {f"validation.{name}" for name in re.findall(r'"\$PARAMETER": "(\w+)"', suite.read_text())}
     return names

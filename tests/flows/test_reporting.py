@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.feedback import Feedback
-from flows.notes import notes_on_quality, warnings_of_people, warnings_of_quality, warnings_of_reward
+from flows.notes import notes_on_quality, notes_on_training, warnings_of_people, warnings_of_quality, warnings_of_reward
 from flows.pipeline import found_since
 from flows.reporting import model_figures, pipeline_metrics
 from posttrain.report.pipeline import Gain
@@ -144,3 +144,27 @@ def test_hacking_is_warned_of_by_the_errors_of_the_curve(tmp_path: Path, error: 
     write_rows(tmp_path / "curves.jsonl", [row | ({} if error is None else {"ppo/gold_error": error}) for row in rows])
     told = warnings_of_reward(merge({}, ["method=reft", "ppo.patience=3"]), {"reft": SimpleNamespace(path=tmp_path)})  # type: ignore[dict-item]
     assert bool(told) is warned
+
+
+def noted(method: str, *words: str, **metrics: float) -> list[str]:
+    """The notes on training of a method whose trainer gave these metrics."""
+    config = merge({}, [f"method={method}", *words])
+    run: Any = SimpleNamespace(config=config, has_run=lambda name: False, artifact=lambda name: SimpleNamespace(metrics=metrics))
+    outcomes: Any = SimpleNamespace(feedback=Feedback(), reward=None)
+    return notes_on_training(run, outcomes)[1:]
+
+
+@pytest.mark.parametrize(("shown", "words"), [(64.0, " and 64 demonstrations"), (0.0, "")])
+def test_self_training_says_what_it_learnt_from(shown: float, words: str) -> None:
+    told = noted(
+        "self_training", questions=1000.0, questions_solved=930.0, right_samples=1857.0, samples=1853.0, demonstrations=shown
+    )
+    assert told == [
+        "self-training drew 8 samples of SFT for each of 1,000 training questions (sample.question_share); 930 have a right one. "
+        f"The base learnt from 1,853 of the 1,857 different right samples{words}; nothing held out decided anything"
+    ]
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_other_methods_have_no_such_note(method: str) -> None:
+    assert noted(method) == []

@@ -183,6 +183,22 @@ def test_what_a_stage_gets_is_the_thing_and_not_its_mark(tmp_path: Path) -> None
     assert json.dumps(inputs.settings) and SECTION_NAMES[type(config.sft)] == "sft"
 
 
+@pytest.mark.parametrize(
+    ("method", "start", "is_policy"), [("dpo", "sft", True), ("reft", "sft", True), ("self_training", "base", False)]
+)
+def test_who_trains_from_where_and_whose_log_ratio_is_a_reward(
+    data: DatasetVersion, monkeypatch: pytest.MonkeyPatch, method: str, start: str, is_policy: bool
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run = called(data, f"method={method}")
+    given = {name: arguments for name, _, _, arguments in run.asked}
+    assert given[run.config.row.trainer]["start"].stage == start
+    evaluated = given[f"evaluate-{method}"]
+    assert (evaluated["reference"].stage, evaluated["is_policy"]) == (run.config.row.starts_from, is_policy)
+    others = {name: given[f"evaluate-{name}"]["is_policy"] for name in run.config.row.models if name != method}
+    assert others == {name: name != "base" for name in others}
+
+
 # --- which edits run which stages again ---------------------------------------------------------------------------------------
 
 PPO, LOOP = {"ppo"}, {"ppo", "grpo", "rloo"}

@@ -1,0 +1,43 @@
+"""What the checks before any training refuse, by the method's row."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.training import check_roles
+from posttrain.errors import DataError
+from posttrain.settings.config import merge
+from tasks.workspace.jsonl import write_rows
+
+
+def dataset(folder: Path, *, answers: tuple[str, ...] = ("2",), has_demonstrations: bool = True) -> Path:
+    if has_demonstrations:
+        write_rows(folder / "demonstrations.jsonl", [{"kind": "demonstration", "id": "d", "prompt": "1 + 1", "completion": "2"}])
+    asked = [{"kind": "question", "id": f"q{number}", "prompt": f"{number} + 1", "answers": answers} for number in range(3)]
+    for role in ("questions", "held_out"):
+        write_rows(folder / f"{role}.jsonl", asked)
+    return folder
+
+
+def refused(method: str, folder: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        check_roles(merge({}, [f"method={method}", "data.name=mine"]), folder)
+    return str(caught.value)
+
+
+def test_data_that_hold_what_the_method_wants_are_taken(tmp_path: Path) -> None:
+    check_roles(merge({}, ["method=self_training"]), dataset(tmp_path))
+
+
+def test_self_training_needs_questions_with_answers(tmp_path: Path) -> None:
+    assert refused("self_training", dataset(tmp_path, answers=())) == (
+        "the questions of mine have no answers, so nobody can tell which samples self-training is to learn from. "
+        "Import questions with answers; without them, METHOD=dpo learns from preferences"
+    )
+    (tmp_path / "questions.jsonl").unlink()
+    assert refused("self_training", tmp_path).startswith("the dataset has no questions, which self-training asks. Import data")
+
+
+def test_a_method_that_is_rewarded_names_what_asks(tmp_path: Path) -> None:
+    (dataset(tmp_path) / "questions.jsonl").unlink()
+    assert refused("reft", tmp_path).startswith("the dataset has no questions, which PPO asks. Import data")
