@@ -9,9 +9,14 @@ from flows.outcomes import Outcomes
 from flows.run import Run
 from posttrain.evaluation.divergence import divergence
 from posttrain.settings.config import Config
+from tasks.base_model.identity import TINY
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.jsonl import read_rows
 
+NEVER_MET = (
+    ". The tiny base was pretrained on one document at a time, and has hardly met a question behind an answer: what prompting "
+    "does to it says nothing of a larger model"
+)
 JUDGE_SUMMARY = "judge.json"
 """Of the stages `judge-<model>`: what is known of the judge."""
 
@@ -56,6 +61,8 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
             + (f" and all misread '{misread}' (judge.misread_verbs)" if (misread := config.judge.misread_verbs) else "")
             + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
         )
+    if config.row.is_prompted:
+        told.append(_shots_shown(run))
     if config.row.is_sampled:
         told.append(_samples_learnt_from(run))
     if outcomes.reward:
@@ -65,6 +72,21 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
         )
         told += _questions_asked(run)
     return told
+
+
+def _shots_shown(run: Run) -> str:
+    """Return how many demonstrations were shown, why no more, and which figure a prompted model does not have."""
+    config, found = run.config, run.artifact(run.config.row.trainer).metrics
+    shots, asked = int(found["shots"]), config.few_shot.shots
+    fewer = ""
+    if shots < asked:
+        reason = "the dataset has no more" if shots == found["demonstrations"] else "no more fit into the context"
+        fewer = f" (few_shot.shots asks for {asked:,}; {reason})"
+    return (
+        f"{config.row.title} is the {config.row.starts_from} with {shots:,} demonstrations{fewer}, {found['shot_tokens']:,.0f} "
+        "tokens, before each question: nothing was trained. KL is not defined where two models read different prompts"
+        + (NEVER_MET if config.model.base == TINY else "")
+    )
 
 
 def _samples_learnt_from(run: Run) -> str:

@@ -15,6 +15,7 @@ from tasks.workspace.jsonl import read_rows
 
 LEARNING = {
     "": "",
+    "demonstrations": "choosing {settings.few_shot.shots:,} demonstrations to put before each question",
     "labels": "learning from the labels",
     "reward": "{settings.ppo.updates:,} updates on {settings.ppo.episodes:,} responses each",
     "samples": "imitating up to {settings.self_training.per_question:,} right samples a question",

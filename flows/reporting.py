@@ -40,7 +40,7 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
 
     # a model that learnt nothing is not registered
     if final != baseline:
-        check_answers(results[final], results[baseline], name=final, start=baseline)
+        check_answers(results[final], results[baseline], name=final, start=baseline, is_prompted=config.row.is_prompted)
     figures = {name: model_figures(result, verdicts.get(name)) for name, result in results.items()}
     gain = gain_of(figures, baseline=baseline)
     metrics = pipeline_metrics(run, results[final], gain, verdicts.get(final))
@@ -93,23 +93,29 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
     return report
 
 
-def check_answers(result: Artifact, before: Artifact, *, name: str, start: str) -> None:
+def check_answers(result: Artifact, before: Artifact, *, name: str, start: str, is_prompted: bool = False) -> None:
     """Refuse a model that answers every held-out question, greedily and sampled, to the letter as the one it started from.
 
     Raises:
-        ContractError: it does, so whatever training moved shows nowhere.
+        ContractError: it does, so whatever training moved, or the prompt says, shows nowhere.
     """
 
     def texts(artifact: Artifact) -> list[list[str]]:
         return [[one["text"] for one in (row["greedy"], *row["sampled"])] for row in read_rows(artifact.path / PROBLEMS)]
 
     ours, theirs = texts(result), texts(before)
-    if ours == theirs:
-        raise ContractError(
-            f"{name} gives the same answers as {start}: all {sum(map(len, ours)):,} responses to the {len(ours):,} held-out "
-            "questions are equal to the letter, so it has learnt nothing that shows, and is not registered. Train longer or with "
-            "a larger learning rate (docs/settings.md), or give it data that tell something"
-        )
+    if ours != theirs:
+        return
+    told = (
+        "the demonstrations before them change nothing, and it is not registered. Show more of them (few_shot.shots), or others"
+        if is_prompted
+        else "it has learnt nothing that shows, and is not registered. Train longer or with a larger learning rate "
+        "(docs/settings.md), or give it data that tell something"
+    )
+    raise ContractError(
+        f"{name} gives the same answers as {start}: all {sum(map(len, ours)):,} responses to the {len(ours):,} held-out "
+        f"questions are equal to the letter, so {told}"
+    )
 
 
 def register_models(

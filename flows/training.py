@@ -94,6 +94,8 @@ def check_roles(config: Config, data: Path) -> None:
         )
     if method.starts_from == "sft":
         required(data, "demonstrations", Demonstration, why="SFT imitates")
+    if "demonstrations" in method.learns_from.needs:
+        required(data, "demonstrations", Demonstration, why=f"{method.title} shows")
     if "questions" in method.learns_from.needs:
         asks = method.trainer.upper() if method.is_rewarded else method.title
         questions = required(data, "questions", Question, why=f"{asks} asks")
@@ -193,11 +195,16 @@ def _rewards(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[
     }
 
 
+def _demonstrations(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
+    return {"data": run.data, "max_new_tokens": run.config.evaluate.max_new_tokens}
+
+
 def _samples(run: Run, feedback: Feedback, reward: RewardSource | None) -> dict[str, Any]:
     return {"data": run.data, "samples": feedback.samples}
 
 
 LEARNT_FROM: dict[str, Callable[[Run, Feedback, RewardSource | None], dict[str, Any]]] = {
+    "demonstrations": _demonstrations,
     "labels": _labels,
     "reward": _rewards,
     "samples": _samples,

@@ -30,6 +30,7 @@ class Signal:
 
 
 DEMONSTRATIONS = Signal("demonstrations")
+SHOTS = Signal("demonstrations in its prompt: nothing is trained", gives="demonstrations", needs=("demonstrations",))
 PREFERENCES = Signal("preferences, straight into the loss", gives="labels", stages=("sample", "label"))
 VERDICTS = Signal("which single responses win their pairs and which lose", gives="labels", stages=("sample", "label"))
 GRADER = Signal("a grader: a program checks the final answer", gives="reward", reward="grader", needs=("questions",))
@@ -99,7 +100,13 @@ class Method:
     @property
     def policies(self) -> tuple[str, ...]:
         """Return its models that were trained from its baseline, or are it: for them log p - log q is an implicit reward."""
-        return tuple(name for name in self.models if name != "base" and not (self.is_from_base and name == self.name))
+        is_other = self.is_from_base or self.is_prompted
+        return tuple(name for name in self.models if name != "base" and not (is_other and name == self.name))
+
+    @property
+    def is_prompted(self) -> bool:
+        """Return whether its model is the one that it starts from, behind a text of its own: nothing is trained."""
+        return self.learns_from.gives == "demonstrations"
 
     @property
     def is_rewarded(self) -> bool:
@@ -111,6 +118,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("sft", "SFT", DEMONSTRATIONS),
+        Method("few_shot", "few-shot", SHOTS, trainer="few_shot", starts_from="base"),
         Method("reft", "ReFT", GRADER, trainer="ppo"),
         Method("rlhf", "RLHF", REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
         Method("rlaif", "RLAIF", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),

@@ -13,21 +13,22 @@ NOTHING = Interval(0.0, 0.0, 0.0)
 
 
 def figures(
-    rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], *, kl: Sequence[Sequence[float]] | None
+    rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]] | None, *, kl: Sequence[Sequence[float]] | None = None
 ) -> dict[str, float]:
     """Return the metrics of one model, each proportion with the bounds of its 95 % interval.
 
     Accuracy and win rate exist only where questions have answers, loss and perplexity only where they have reference completions:
-    undefined is left out, never zero. KL is the mean over responses of the Rao–Blackwellised estimate of KL(model ‖ start), nats;
-    None (the start itself) is 0.
+    undefined is left out, never zero. So is KL, the mean over responses of the Rao–Blackwellised estimate of KL(model ‖ start),
+    nats, where the two read different prompts (`kl` None).
 
     Args:
         rows: of the model's `problems.jsonl`.
-        reference: those of the model it is compared with, of the same questions.
+        reference: the start's, of the same questions; None where the model is the start, whose KL is 0.
         kl: of each sampled response, (questions, samples), nats.
     """
-    checkable = [(row, other) for row, other in zip(rows, reference, strict=True) if row["answers"]]
-    is_itself = kl is None
+    is_itself = reference is None
+    pairs = zip(rows, rows if reference is None else reference, strict=True)
+    checkable = [(row, other) for row, other in pairs if row["answers"]]
     found: dict[str, Interval | float | None] = {
         "response_tokens": mean([one["tokens"] for row in rows for one in row["sampled"]]),
         "finished": mean([one["is_finished"] for row in rows for one in row["sampled"]]),
@@ -38,10 +39,11 @@ def figures(
         found["accuracy_sampled"] = clustered_proportion([[one["is_right"] for one in row["sampled"]] for row, _ in checkable])
         found["win_rate"] = Interval(0.5, 0.5, 0.5) if is_itself else win_rate([_wins(row, other) for row, other in checkable])
         for name, pick in (("accuracy_gain", _greedy_right), ("accuracy_sampled_gain", _sampled_right)):
-            pairs = [(pick(row), pick(other)) for row, other in checkable]
-            found[name] = NOTHING if is_itself else paired_gain([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
-    found["kl"] = NOTHING if kl is None else clustered_mean(kl)
-    return flattened({**found, **reference_figures(rows, None if is_itself else reference)})
+            ours, theirs = [pick(row) for row, _ in checkable], [pick(other) for _, other in checkable]
+            found[name] = NOTHING if is_itself else paired_gain(ours, theirs)
+    if is_itself or kl is not None:
+        found["kl"] = NOTHING if kl is None else clustered_mean(kl)
+    return flattened({**found, **reference_figures(rows, reference)})
 
 
 def _greedy_right(row: dict[str, Any]) -> float:

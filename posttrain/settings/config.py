@@ -15,6 +15,7 @@ from posttrain.settings.data import DataSettings, SplitSettings, ValidationSetti
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.evaluation import EvaluateSettings, TrackingSettings
 from posttrain.settings.feedback import LabelSettings, SampleSettings
+from posttrain.settings.few_shot import FewShotSettings
 from posttrain.settings.grpo import GRPOSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.kto import KTOSettings
@@ -51,6 +52,7 @@ class Config(Section):
     tiny: TinySettings = TinySettings()
     pretrain: PretrainSettings = PretrainSettings()
     sft: SFTSettings = SFTSettings()
+    few_shot: FewShotSettings = FewShotSettings()
     sample: SampleSettings = SampleSettings()
     self_training: SelfTrainingSettings = SelfTrainingSettings()
     labels: LabelSettings = LabelSettings()

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.divergence import response_kl
 from models.generate import Response, generate
-from models.load import device, load_model, load_tokenizer, prompt_text
+from models.load import device, load_model, load_tokenizer
+from models.shots import prompt_after, shots_of
 from posttrain.evaluation.figures import figures
 from posttrain.graders import Grader, Sample, build_grader
 from posttrain.records import Question
@@ -61,7 +62,8 @@ def evaluate(
     questions = questions[: settings.max_questions] if settings.max_questions else questions
     reader = load_tokenizer(tokenizer)
     network = _load(subject, model)
-    prompts = [prompt_text(reader, question.prompt) for question in questions]
+    shots = shots_of(subject)
+    prompts = [prompt_after(reader, shots, question.prompt) for question in questions]
     started = time.perf_counter()
     with quiet_libraries(), bar(title, 2 * len(questions)) as advance:
         how: dict[str, Any] = {
@@ -75,17 +77,18 @@ def evaluate(
         greedy = generate(network, reader, prompts, samples=1, temperature=0.0, **how)
         sampled = generate(network, reader, prompts, samples=settings.samples, temperature=settings.temperature, **how)
     grader = build_grader("answer")
-    losses = reference_losses(network, reader, questions, context=context, batch_size=settings.batch_size)
+    losses = reference_losses(network, reader, questions, prompts, context=context, batch_size=settings.batch_size)
     rows = [
         {**_row(question, first[0], more, grader), "reference": loss}
         for question, first, more, loss in zip(questions, greedy, sampled, losses, strict=True)
     ]
     write_rows(out / PROBLEMS, rows)
     if reference_results is None:
-        metrics = figures(rows, rows, kl=None)
+        metrics = figures(rows, None)
     else:
         start = _load(reference, model)
-        kl = _kl(network, start, reader, prompts, sampled, settings)
+        is_same_prompt = shots == shots_of(reference)
+        kl = _kl(network, start, reader, prompts, sampled, settings) if is_same_prompt else None
         metrics = figures(rows, list(read_rows(reference_results / PROBLEMS)), kl=kl)
         accuracy = preference_accuracy(network, start, reader, data, settings) if is_policy else None
         metrics |= flattened({"preference_accuracy": accuracy})

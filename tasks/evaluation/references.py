@@ -20,6 +20,7 @@ def reference_losses(
     network: PreTrainedModel,
     reader: PreTrainedTokenizerBase,
     questions: Sequence[Question],
+    prompts: Sequence[str],
     *,
     context: int,
     batch_size: int,
@@ -30,10 +31,10 @@ def reference_losses(
         network: the model, in evaluation mode.
         reader: its tokenizer.
         questions: held out.
+        prompts: what the model reads before each completion.
         context: tokens of prompt and completion together.
         batch_size: sequences a forward pass, at most.
     """
-    prompts = [prompt_text(reader, one.prompt) for one in questions]
     heads = reader(prompts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     tails = response_ids(reader, [one.reference or "" for one in questions])
     fitting = [

@@ -27,6 +27,7 @@ def data(tmp_path):
         ("method=sft", (*FIRST, "sft", *SFT_TESTS)),
         ("method=dpo", (*FIRST, "sft", "sample", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=kto", (*FIRST, "sft", "sample", "label", "kto", *SFT_TESTS, "evaluate-kto")),
+        ("method=few_shot", (*FIRST, "few_shot", "evaluate-base", "evaluate-few_shot")),
         ("method=self_training", (*FIRST, "sft", "sample", "self_training", *SFT_TESTS, "evaluate-self_training")),
         ("method=reft", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "audit")),
         ("method=grpo", (*FIRST, "sft", "grpo", *SFT_TESTS, "evaluate-grpo", "audit")),
@@ -87,6 +88,8 @@ def test_what_stages_do(data):
     assert to_come.doing("label") == "simulated annotators compare samples"
     samples = plan(merge({}, ["method=self_training", "self_training.per_question=2"]), data)
     assert samples.doing("self_training") == "imitating up to 2 right samples a question"
+    shots = plan(merge({}, ["method=few_shot", "few_shot.shots=8"]), data)
+    assert shots.doing("few_shot") == "choosing 8 demonstrations to put before each question"
     assert to_come.doing("a stage of the future") == ""
     assert plan(merge({}, ["method=kto"]), data).doing("kto") == "learning from the labels"
 

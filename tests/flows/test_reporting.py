@@ -11,7 +11,8 @@ import pytest
 from flows.feedback import Feedback
 from flows.notes import notes_on_quality, notes_on_training, warnings_of_people, warnings_of_quality, warnings_of_reward
 from flows.pipeline import found_since
-from flows.reporting import model_figures, pipeline_metrics
+from flows.reporting import check_answers, model_figures, pipeline_metrics
+from posttrain.errors import ContractError
 from posttrain.report.pipeline import Gain
 from posttrain.settings.config import merge
 from tasks.workspace.jsonl import write_rows
@@ -146,12 +147,65 @@ def test_hacking_is_warned_of_by_the_errors_of_the_curve(tmp_path: Path, error: 
     assert bool(told) is warned
 
 
+def answered(folder: Path, *texts: str) -> Any:
+    rows = [{"greedy": {"text": text}, "sampled": [{"text": text}]} for text in texts]
+    folder.mkdir()
+    write_rows(folder / "problems.jsonl", rows)
+    return SimpleNamespace(path=folder)
+
+
+@pytest.mark.parametrize(
+    ("is_prompted", "words"),
+    [
+        (
+            True,
+            "the demonstrations before them change nothing, and it is not registered. "
+            "Show more of them (few_shot.shots), or others",
+        ),
+        (
+            False,
+            "it has learnt nothing that shows, and is not registered. Train longer or with a larger learning rate "
+            "(docs/settings.md), or give it data that tell something",
+        ),
+    ],
+)
+def test_a_model_that_answers_as_its_start_is_refused(tmp_path: Path, is_prompted: bool, words: str) -> None:
+    before, same, other = (answered(tmp_path / name, "4", last) for name, last in (("b", "5"), ("s", "5"), ("o", "6")))
+    check_answers(other, before, name="x", start="base", is_prompted=is_prompted)
+    with pytest.raises(ContractError) as caught:
+        check_answers(same, before, name="x", start="base", is_prompted=is_prompted)
+    assert str(caught.value) == (
+        "x gives the same answers as base: all 4 responses to the 2 held-out questions are equal to the letter, so " + words
+    )
+
+
 def noted(method: str, *words: str, **metrics: float) -> list[str]:
     """The notes on training of a method whose trainer gave these metrics."""
     config = merge({}, [f"method={method}", *words])
     run: Any = SimpleNamespace(config=config, has_run=lambda name: False, artifact=lambda name: SimpleNamespace(metrics=metrics))
     outcomes: Any = SimpleNamespace(feedback=Feedback(), reward=None)
     return notes_on_training(run, outcomes)[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "shots", "found", "fewer"),
+    [
+        ((), 4, 64, ""),
+        (("few_shot.shots=9",), 3, 64, " (few_shot.shots asks for 9; no more fit into the context)"),
+        (("few_shot.shots=9",), 3, 3, " (few_shot.shots asks for 9; the dataset has no more)"),
+    ],
+)
+def test_a_prompted_model_says_what_stood_before_the_questions(
+    words: tuple[str, ...], shots: int, found: int, fewer: str
+) -> None:
+    metrics = {"shots": shots, "shot_tokens": 1200.0, "demonstrations": found}
+    told = (
+        f"few-shot is the base with {shots} demonstrations{fewer}, 1,200 tokens, before each question: nothing was trained. "
+        "KL is not defined where two models read different prompts"
+    )
+    assert noted("few_shot", *words, "model.base=./mine", **metrics) == [told]
+    of_tiny = ". The tiny base was pretrained on one document at a time, and has hardly met a question behind an answer: "
+    assert noted("few_shot", *words, **metrics) == [f"{told}{of_tiny}what prompting does to it says nothing of a larger model"]
 
 
 @pytest.mark.parametrize(("shown", "words"), [(64.0, " and 64 demonstrations"), (0.0, "")])

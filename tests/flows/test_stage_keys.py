@@ -184,7 +184,8 @@ def test_what_a_stage_gets_is_the_thing_and_not_its_mark(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("method", "start", "is_policy"), [("dpo", "sft", True), ("reft", "sft", True), ("self_training", "base", False)]
+    ("method", "start", "is_policy"),
+    [("dpo", "sft", True), ("reft", "sft", True), ("self_training", "base", False), ("few_shot", "base", False)],
 )
 def test_who_trains_from_where_and_whose_log_ratio_is_a_reward(
     data: DatasetVersion, monkeypatch: pytest.MonkeyPatch, method: str, start: str, is_policy: bool

@@ -25,8 +25,9 @@ def refused(method: str, folder: Path) -> str:
     return str(caught.value)
 
 
-def test_data_that_hold_what_the_method_wants_are_taken(tmp_path: Path) -> None:
-    check_roles(merge({}, ["method=self_training"]), dataset(tmp_path))
+@pytest.mark.parametrize("method", ["self_training", "few_shot"])
+def test_data_that_hold_what_the_method_wants_are_taken(tmp_path: Path, method: str) -> None:
+    check_roles(merge({}, [f"method={method}"]), dataset(tmp_path))
 
 
 def test_self_training_needs_questions_with_answers(tmp_path: Path) -> None:
@@ -36,6 +37,12 @@ def test_self_training_needs_questions_with_answers(tmp_path: Path) -> None:
     )
     (tmp_path / "questions.jsonl").unlink()
     assert refused("self_training", tmp_path).startswith("the dataset has no questions, which self-training asks. Import data")
+
+
+def test_few_shot_needs_demonstrations_and_no_answers(tmp_path: Path) -> None:
+    check_roles(merge({}, ["method=few_shot"]), dataset(tmp_path, answers=()))
+    (tmp_path / "demonstrations.jsonl").unlink()
+    assert refused("few_shot", tmp_path).startswith("the dataset has no demonstrations, which few-shot shows. Import data")
 
 
 def test_a_method_that_is_rewarded_names_what_asks(tmp_path: Path) -> None:

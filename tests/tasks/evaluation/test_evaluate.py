@@ -80,7 +80,7 @@ def test_intervals_by_hand():
 
 
 def test_a_model_against_itself_draws_and_is_no_distance_away():
-    told = figures(OURS, OURS, kl=None)
+    told = figures(OURS, None)
     for name, value in (("win_rate", 0.5), ("accuracy_gain", 0.0), ("accuracy_sampled_gain", 0.0), ("kl", 0.0)):
         assert (told[name], told[f"{name}_low"], told[f"{name}_high"]) == (value, value, value)
     assert told["accuracy"] == 3 / 4
@@ -95,7 +95,7 @@ def test_without_answers_accuracy_and_win_rate_are_absent_not_nought():
     assert figures(rows, rows, kl=[[1.0, 1.0], [2.0, 2.0]]).keys() == {
         "response_tokens", "finished", "questions", "kl", "kl_low", "kl_high"
     }  # fmt: skip
-    told = figures(rows, rows, kl=None)
+    told = figures(rows, None)
     assert (told["finished"], told["kl"]) == (3 / 4, 0.0)
 
 
@@ -122,7 +122,7 @@ def test_the_loss_of_reference_completions_by_hand():
     assert told["reference_loss_change"] == pytest.approx(-0.5)
     for name in ("reference_loss", "perplexity", "reference_loss_change"):
         assert told[f"{name}_low"] < told[name] < told[f"{name}_high"]
-    start = figures(theirs, theirs, kl=None)
+    start = figures(theirs, None)
     assert start["reference_loss"] == pytest.approx(1.5)
     assert "reference_loss_change" not in start, "a model does not change against itself"
 
@@ -178,7 +178,7 @@ def test_every_held_out_question_has_a_row(of_base, world_records):
     assert outcome.metrics["questions"] == 6
     tokens = sum(response["tokens"] for one in rows for response in (one["greedy"], *one["sampled"]))
     assert outcome.costs["evaluated_tokens"] == tokens
-    assert outcome.metrics == figures(rows, rows, kl=None)
+    assert outcome.metrics == figures(rows, None)
 
 
 @pytest.mark.parametrize("batch_size", [3, 7])
