@@ -163,9 +163,8 @@ def main(words: list[str]) -> None:
                 print(f"seed {seed}, {method}: {seconds:.0f} s", file=sys.stderr)
                 for name, found in report["models"].items():
                     shown = ("accuracy", "accuracy_sampled", "accuracy_gain", "accuracy_sampled_gain", "win_rate")
-                    quality.add_row(
-                        str(seed), method, name, *(cell(found[metric]) for metric in shown), f"{found['kl']['estimate']:.2f}"
-                    )
+                    kl = f"{found['kl']['estimate']:.2f}" if found.get("kl") else "–"  # a prompted model has none
+                    quality.add_row(str(seed), method, name, *(cell(found[metric]) for metric in shown), kl)
                 if "audit" in report:
                     feedback.add_row(str(seed), method, *audit_row(report["audit"]))
                 loops = loop_seconds(root, report)

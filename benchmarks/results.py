@@ -207,7 +207,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     columns = {"base": [run for run in runs if run["method"] == "sft"]}
     columns |= {method: [run for run in runs if run["method"] == method] for method in TITLES}
     columns = {name: found for name, found in columns.items() if found}
-    figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(10.0, 1.1 * len(columns)), 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -224,7 +224,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             values.append(share["estimate"])
         axes.hlines(mean(values), place - 0.36, place + 0.36, color="#333333", linewidth=1.4)
         axes.annotate(f"{mean(values):.1f}", (place + 0.37, mean(values)), fontsize=9, va="center")
-    axes.set_xticks(range(len(columns)), [TITLES.get(name, name) for name in columns], fontsize=10)
+    axes.set_xticks(range(len(columns)), [TITLES.get(name, name).replace(" ", "\n", 1) for name in columns], fontsize=10)
     axes.set_xlim(-0.6, len(columns) - 0.3)
     axes.set_ylim(0, 102)
     axes.set_ylabel("held-out questions right, greedy, %")
