@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posttrain.errors import RequestError, did_you_mean
-from posttrain.methods import named_methods
+from posttrain.methods import METHODS, named_methods
 from posttrain.printable import printable
 
 
@@ -130,6 +130,9 @@ def help_of(name: str) -> str:
         words = [f"{word.name}={word.example}" for word in verb.words if word != SET]
         more = ["dpo.beta=0.2", "seed=1"] if SET in verb.words else []
         told += ["", " ".join(["without make: .venv/bin/python -m flows", name, *words, *more])]
+    if METHOD in verb.words:
+        told += ["", "methods, and what each learns from:"]
+        told += [f"  {method.name:<14} {method.learns_from.says}" for method in METHODS.values()]
     return "\n".join(told)
 
 

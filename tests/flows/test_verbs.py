@@ -144,6 +144,12 @@ def test_help_of_a_verb(verb, capsys):
     assert all(f"  {word.name} " in said.out and word.says in said.out for word in VERBS[verb].words)
 
 
+def test_help_says_what_each_method_learns_from():
+    lines = help_of("pipeline").splitlines()
+    assert all(f"  {name:<14} {method.learns_from.says}" in lines for name, method in METHODS.items())
+    assert "learns from" not in help_of("data")
+
+
 def test_help_of_no_verb(capsys):
     assert main(["help", "pipelin"]) == 2
     assert "did you mean pipeline?" in capsys.readouterr().err
