@@ -124,7 +124,7 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
 
 
 def test_a_changed_source_line_or_data_row_reaches_exactly_its_dependants(house: Path) -> None:
-    losses = house / "posttrain" / "losses.py"
+    losses = house / "posttrain" / "ops" / "losses.py"
     losses.write_text(losses.read_text() + "\n# another line\n")
     run(house, "pipeline", "method=dpo")
     # what imports it; it arrives at the same bytes, so nothing follows

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.posttrain.test_world import answer_to, family_of
 
 from posttrain.data.world import ENDINGS, draw_problem
 from posttrain.errors import RequestError
@@ -17,6 +16,7 @@ from posttrain.graders import Sample, build_grader
 from posttrain.judges import reviews as subject
 from posttrain.judges.reviews import reviewer, reviews
 from posttrain.judges.templates import template_of
+from tests.posttrain.data.test_world import answer_to, family_of
 
 TEMPLATE = yaml.safe_load((Path(__file__).resolve().parents[3] / "data/judges/review.yaml").read_text(encoding="utf-8"))
 PAIRWISE = re.compile(r"(?P<story>.+)\nA: (?P<a>.+)\nB: (?P<b>.+)\nBetter:(?P<said> [AB])")

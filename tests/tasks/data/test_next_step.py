@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.pipeline import check_roles
+from flows.training import check_roles
 from posttrain.settings.config import merge
 from tasks.data import dvc as versions
 from tasks.data.dvc import bring_up_to_date
@@ -31,13 +31,6 @@ def records(kind, **fields):
     return [{"kind": kind, "id": str(number), "prompt": prompt, **fields} for number, prompt in enumerate(WORDS)]
 
 
-class Checked:
-    """What `check_roles` reads of the stage validate: a folder."""
-
-    def __init__(self, path):
-        self.path = path
-
-
 @pytest.mark.parametrize(
     ("form", "rows", "method", "also"),
     [
@@ -59,7 +52,7 @@ def test_the_method_that_is_named_takes_the_data(imported, form, rows, method, a
     assert said.startswith(f"next: make validate DATA=mine, then make pipeline DATA=mine METHOD={method}")
     assert also in said and ("(or" in said) == ("reft" in also) and ("SET=" in said) == ("SET" in also)
     config = merge({"method": method, "data": {"name": "mine"}})
-    check_roles(config, Checked(version.folder))
+    check_roles(config, version.folder)
 
 
 def test_what_no_method_takes_is_said(imported):

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.tasks.test_tracking import KEY, _quiet, ledger, made_once, start
 
 from tasks.tracking.killed_runs import VERSION_TAG, close_killed, settle_model, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.workspace.presence import Process, folder_of
+from tests.tasks.tracking.test_ledger import KEY, _quiet, ledger, made_once, start
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
