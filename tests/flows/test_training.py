@@ -1,11 +1,11 @@
-"""What the checks before any training refuse, by the method's row."""
+"""What the checks before any training refuse by the method's row, and which settings its trainer gets."""
 
 from pathlib import Path
 
 import pytest
 
-from flows.training import check_roles
-from posttrain.errors import DataError
+from flows.training import check_groups, check_roles, trainer_settings
+from posttrain.errors import DataError, RequestError
 from posttrain.settings.config import merge
 from tasks.workspace.jsonl import write_rows
 
@@ -48,3 +48,22 @@ def test_few_shot_needs_demonstrations_and_no_answers(tmp_path: Path) -> None:
 def test_a_method_that_is_rewarded_names_what_asks(tmp_path: Path) -> None:
     (dataset(tmp_path) / "questions.jsonl").unlink()
     assert refused("reft", tmp_path).startswith("the dataset has no questions, which PPO asks. Import data")
+
+
+def test_an_update_is_a_whole_number_of_groups():
+    for fits in ("method=ppo", "method=grpo", "method=rloo", "method=dpo grpo.num_generations=7"):
+        check_groups(merge({}, fits.split()))
+    with pytest.raises(RequestError, match=r"^ppo\.episodes must be a multiple of grpo\.num_generations \(7\), got 256$"):
+        check_groups(merge({}, ["method=grpo", "grpo.num_generations=7"]))
+
+
+def test_a_trainer_gets_its_own_settings_and_those_of_its_loop():
+    def given(method, *words):
+        return trainer_settings(merge({}, [f"method={method}", *words]))
+
+    config = merge({}, [])
+    assert given("dpo") == {"settings": config.dpo} and given("reft") == {"settings": config.ppo}
+    assert given("grpo") == {"settings": config.ppo, "grpo": config.grpo}
+    adjusted = given("rlhf", "rlhf.kl_coef=0.7")["settings"]
+    assert (adjusted.kl_coef, adjusted.reward_scale) == (0.7, "running") and adjusted.updates == config.ppo.updates
+    assert given("drlaif")["settings"].kl_coef == config.rlhf.kl_coef != config.ppo.kl_coef
