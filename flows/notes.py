@@ -39,7 +39,7 @@ def warnings(run: Run, outcomes: Outcomes) -> list[str]:
 def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what was paid, who labelled, and what was rewarded."""
     config, feedback = run.config, outcomes.feedback
-    told = [
+    lines = [
         "costs are those of the stages after the base and before evaluation, as computed now or when they were cached; "
         "cost/flops counts every network (critic, reference, reward model, judge; not a judge's server): 6 a weight for each "
         "token learnt from, 2 for each token read"
@@ -47,14 +47,14 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
     if feedback.labels:
         metrics = feedback.labels.metrics
         if feedback.source == "simulated":
-            told.append(
+            lines.append(
                 f"preferences come from {config.labels.annotators} simulated annotators, who got {metrics['flipped_share']:.1%} "
                 f"of {feedback.labels.costs['labels']:,.0f} labels wrong; no person was asked"
             )
         if feedback.source == "judge":
-            told.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
+            lines.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
     if run.has_run("judge"):
-        told.append(
+        lines.append(
             f"the judge is the base after {config.judge.practice_steps} steps on simulated reviews (judge.practice_steps); "
             f"their writers know the right answers, but say the opposite in {100 * config.judge.slip_share:g} % of the cases "
             "(judge.slip_share)"
@@ -62,16 +62,16 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
             + ". How good the judge is was set: that it is better or worse than simulated annotators is no result"
         )
     if config.row.is_prompted:
-        told.append(_shots_shown(run))
+        lines.append(_shots_shown(run))
     if config.row.is_sampled:
-        told.append(_samples_learnt_from(run))
+        lines.append(_samples_learnt_from(run))
     if outcomes.reward:
-        told.append(
+        lines.append(
             f"{config.row.trainer.upper()} was rewarded by {outcomes.reward.who} on training questions; "
             "nothing held out decided anything"
         )
-        told += _questions_asked(run)
-    return told
+        lines += _questions_asked(run)
+    return lines
 
 
 def _shots_shown(run: Run) -> str:
@@ -116,57 +116,57 @@ def _questions_asked(run: Run) -> list[str]:
 def notes_on_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
     """Return what a reader must know of each figure of quality that the report has, and of none that it has not."""
     found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
-    told = []
+    lines = []
     if "win_rate" in found:
-        told.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
+        lines.append("the gold judge of the win rate is a program that knows the answers: right before wrong, then finished")
     if "reference_loss" in found:
-        told.append(
+        lines.append(
             "held-out loss and perplexity are of the dataset's own completions of held-out questions, a token, EOS included; "
             "a lower loss says that a model writes more like them, not that its answers are better"
         )
     if "preference_accuracy" in found:
-        told.append(
+        lines.append(
             "held-out pairs are ranked by the model's implicit reward, β(log π − log π of the model it started from), ties half; "
             "it says what was learnt from preferences, not how good sampled answers are"
         )
     if "judge_win_rate" in found:
         summary = _summary(next(one for one in verdicts.values() if "judge_win_rate" in one.metrics))
-        told.append(
+        lines.append(
             f"the judge's win rate is the opinion of {summary['judge']} on greedy answers to {summary['compared']:,} held-out "
             "questions, each pair shown in both orders; a verdict that changes with the order is a tie, as equal answers are"
         )
-    return told
+    return lines
 
 
 def warnings_of_quality(results: Mapping[str, Artifact], verdicts: Mapping[str, Artifact]) -> list[str]:
     """Return a warning where a judge's verdicts count for nothing, and where nothing at all says how good the answers are."""
     summaries = {name: _summary(verdict) for name, verdict in verdicts.items()}
-    told = [f"no win rate of {name} by the judge: {known['refused']}" for name, known in summaries.items() if known["refused"]]
+    lines = [f"no win rate of {name} by the judge: {known['refused']}" for name, known in summaries.items() if known["refused"]]
     found = {name for result in (*results.values(), *verdicts.values()) for name in result.metrics}
     if not found & {"accuracy", "reference_loss", "preference_accuracy", "judge_win_rate"}:
-        told.append(
+        lines.append(
             "nothing says how good the answers are: the held-out questions have neither answers nor completions to compare with. "
             "Import some, or let a judge compare (evaluate.judge=true)"
         )
-    return told
+    return lines
 
 
 def _summary(verdict: Artifact) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((verdict.path / JUDGE_SUMMARY).read_text(encoding="utf-8"))
-    return told
+    summary: dict[str, Any] = json.loads((verdict.path / JUDGE_SUMMARY).read_text(encoding="utf-8"))
+    return summary
 
 
 def warnings_of_data(run: Run, results: Mapping[str, Artifact]) -> list[str]:
     """Return a warning where rows were put aside, and where responses were cut off."""
-    told = []
+    lines = []
     checked = run.data
     if checked.metrics["quarantined"]:
         rows = f"{checked.metrics['quarantined']:.0f} of {checked.metrics['rows']:.0f}"
-        told.append(f"{rows} rows were quarantined: {checked.path / 'validation.html'}")
+        lines.append(f"{rows} rows were quarantined: {checked.path / 'validation.html'}")
     for name, result in results.items():
         if result.metrics["finished"] < 0.9:
-            told.append(f"{name} ended only {result.metrics['finished']:.0%} of its responses with EOS; the rest were cut off")
-    return told
+            lines.append(f"{name} ended only {result.metrics['finished']:.0%} of its responses with EOS; the rest were cut off")
+    return lines
 
 
 def warnings_of_people(config: Config, feedback: Feedback) -> list[str]:

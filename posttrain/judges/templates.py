@@ -46,15 +46,15 @@ class Template:
     @property
     def digest(self) -> str:
         """Of everything that the judge reads of it: the labels' prompt version."""
-        told = [self.name, self.system, self.question, self.think, self.ending, list(self.options.items()), self.is_chat]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        content = [self.name, self.system, self.question, self.think, self.ending, list(self.options.items()), self.is_chat]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def template_of(told: Any, *, name: Mode, file: str, reasoning: bool = False, needed_by: str = "") -> Template:
+def template_of(content: Any, *, name: Mode, file: str, reasoning: bool = False, needed_by: str = "") -> Template:
     """Return one mode of a template file, checked.
 
     Args:
-        told: what the YAML file holds.
+        content: what the YAML file holds.
         name: of the mode.
         file: what messages call the file.
         reasoning: whether the judge is to think aloud, which the mode must then ask for.
@@ -64,16 +64,16 @@ def template_of(told: Any, *, name: Mode, file: str, reasoning: bool = False, ne
         RequestError: a field is missing, unknown or of the wrong kind; a placeholder is unknown or missing; the principles are
             empty where they are shown, or shown nowhere where there are some; the options are no options.
     """
-    if not isinstance(told, dict):
-        raise RequestError(f"{file}: a judge is a mapping with {', '.join(FIELDS)}, got {type(told).__name__}: {PAGE}")
-    _known(told, FIELDS, file)
-    if name not in told:
-        there = [mode for mode in PLACES if mode in told]
+    if not isinstance(content, dict):
+        raise RequestError(f"{file}: a judge is a mapping with {', '.join(FIELDS)}, got {type(content).__name__}: {PAGE}")
+    _known(content, FIELDS, file)
+    if name not in content:
+        there = [mode for mode in PLACES if mode in content]
         remedy = f"It has {there[0]}: set judge.mode={there[0]}, or add" if there and not needed_by else "Add"
         raise RequestError(
             f"{file}: there is no {name}, which {needed_by or f'judge.mode={name}'} asks for. {remedy} {name}: {PAGE}"
         )
-    fields = told[name]
+    fields = content[name]
     if not isinstance(fields, dict):
         raise RequestError(f"{file}: {name} must be a mapping with {', '.join(FORM_FIELDS)}, got {type(fields).__name__}: {PAGE}")
     _known(fields, FORM_FIELDS, f"{file}: {name}")
@@ -86,25 +86,25 @@ def template_of(told: Any, *, name: Mode, file: str, reasoning: bool = False, ne
             f"{file}: {name}.think is empty, and judge.reasoning=true lets the judge think aloud. Write what asks it to, or set "
             "judge.reasoning=false"
         )
-    texts["system"] = _text(told, "system", f"{file}: system", is_needed=False)
-    filled = _with_principles(texts, _principles(told, file), name=name, file=file)
+    texts["system"] = _text(content, "system", f"{file}: system", is_needed=False)
+    filled = _with_principles(texts, _principles(content, file), name=name, file=file)
     return Template(
         name=name,
         **filled,
         options=_options(fields, name=name, file=file),
-        is_chat=_flag(told, "chat", file),
+        is_chat=_flag(content, "chat", file),
     )
 
 
-def _known(told: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
-    for field in told:
+def _known(content: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
+    for field in content:
         if field not in known:
             guess = did_you_mean(str(field), known) or "."
             raise RequestError(f"{where}: there is no field {field}{guess} It has {', '.join(known)}")
 
 
-def _text(told: Mapping[str, Any], field: str, where: str, *, is_needed: bool) -> str:
-    text = told.get(field, "")
+def _text(content: Mapping[str, Any], field: str, where: str, *, is_needed: bool) -> str:
+    text = content.get(field, "")
     if not isinstance(text, str):
         raise RequestError(f"{where} must be text, got {type(text).__name__}: put it in quotes, or behind a |")
     if is_needed and not text.strip():
@@ -112,15 +112,15 @@ def _text(told: Mapping[str, Any], field: str, where: str, *, is_needed: bool) -
     return text
 
 
-def _flag(told: Mapping[str, Any], field: str, file: str) -> bool:
-    flag = told.get(field, False)
+def _flag(content: Mapping[str, Any], field: str, file: str) -> bool:
+    flag = content.get(field, False)
     if not isinstance(flag, bool):
         raise RequestError(f"{file}: {field} must be true or false, got {flag!r}")
     return flag
 
 
-def _principles(told: Mapping[str, Any], file: str) -> list[str]:
-    principles = told.get("principles") or []
+def _principles(content: Mapping[str, Any], file: str) -> list[str]:
+    principles = content.get("principles") or []
     if not isinstance(principles, list) or not all(isinstance(one, str) and one.strip() for one in principles):
         raise RequestError(f"{file}: principles must be a list of sentences, one a line behind a dash, got {principles!r}")
     return [" ".join(one.split()) for one in principles]

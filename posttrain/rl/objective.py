@@ -75,7 +75,7 @@ class MiniBatch:
 
 
 def loss_of_part(
-    told: TokenFigures,
+    figures_of_tokens: TokenFigures,
     part: Episodes,
     learnt: MiniBatch,
     *,
@@ -86,31 +86,31 @@ def loss_of_part(
     """Return a part's share of its mini-batch's loss, and of the figures, in the order of `FIGURES`.
 
     Args:
-        told: by the network in training, of the part's response tokens, flat.
+        figures_of_tokens: by the network in training, of the part's response tokens, flat.
         part: its episodes.
         learnt: what belongs to them.
         surrogate: how the policy's loss is formed.
         settings: of the critic and of the entropy bonus.
         kl_coef: β as it now is.
     """
-    assert told.logprob is not None and told.entropy is not None
+    assert figures_of_tokens.logprob is not None and figures_of_tokens.entropy is not None
     mask = part.is_response
     weight = learnt.weight[mask]
-    policy = _policy_loss(told.logprob, part, learnt, surrogate)
+    policy = _policy_loss(figures_of_tokens.logprob, part, learnt, surrogate)
     loss = learnt.scale * policy.loss
     figures = {"policy_loss": loss, "clip_fraction": policy.clip_fraction, "approx_kl": policy.approx_kl}
     if learnt.returns is not None:
-        assert told.value is not None
+        assert figures_of_tokens.value is not None
         value = clipped_value_loss(
-            told.value, part.value[mask], learnt.returns[mask], weight, clip_range=settings.value_clip_range
+            figures_of_tokens.value, part.value[mask], learnt.returns[mask], weight, clip_range=settings.value_clip_range
         )
         loss = loss + settings.value_coef * value.loss
         figures |= {"value_loss": value.loss, "value_clip_fraction": value.clip_fraction}
-    figures["entropy"] = (weight * told.entropy).sum()
+    figures["entropy"] = (weight * figures_of_tokens.entropy).sum()
     if settings.entropy_coef:
         loss = loss - settings.entropy_coef * figures["entropy"]
     if surrogate.kl_in == "loss":
-        loss = loss + kl_coef * learnt.scale * (weight * kl_k3(told.logprob, part.reference_logprob[mask])).sum()
+        loss = loss + kl_coef * learnt.scale * (weight * kl_k3(figures_of_tokens.logprob, part.reference_logprob[mask])).sum()
     none = torch.zeros_like(figures["entropy"])
     return loss, torch.stack([figures.get(name, none).detach() for name in FIGURES])
 

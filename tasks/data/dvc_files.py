@@ -19,10 +19,10 @@ def read_stages(paths: Paths, file: Path) -> dict[str, Any]:
     Raises:
         DataError: it is damaged.
     """
-    told = _mapping(paths, file)
-    if told is None:
+    content = _mapping(paths, file)
+    if content is None:
         return {}
-    stages = told.get("stages")
+    stages = content.get("stages")
     if not isinstance(stages, dict):
         raise damaged(paths, file, "it has no stages")
     key = WORLD if file.parent == paths.root else "split"
@@ -46,13 +46,17 @@ def read_lock(paths: Paths, file: Path, key: str) -> dict[str, Any]:
     Raises:
         DataError: it is damaged, or a newer DVC wrote it.
     """
-    told = _mapping(paths, file)
-    if told is None:
+    content = _mapping(paths, file)
+    if content is None:
         return {}
-    if told.get("schema") != SCHEMA:
-        of = f"of schema {told['schema']}, and the DVC installed here reads {SCHEMA}" if "schema" in told else "without a schema"
+    if content.get("schema") != SCHEMA:
+        of = (
+            f"of schema {content['schema']}, and the DVC installed here reads {SCHEMA}"
+            if "schema" in content
+            else "without a schema"
+        )
         raise damaged(paths, file, f"it is {of}")
-    stages = told.get("stages")
+    stages = content.get("stages")
     stage = stages.get(key, {}) if isinstance(stages, dict) else None
     if not isinstance(stage, dict) or (stage and not isinstance(stage.get("cmd"), str)):
         raise damaged(paths, file, "it has no stages" if not isinstance(stage, dict) else f"its stage {key} has no command")
@@ -72,10 +76,10 @@ def read_version(paths: Paths, file: Path) -> str | None:
     Raises:
         DataError: it is damaged.
     """
-    told = _mapping(paths, file)
-    if told is None:
+    content = _mapping(paths, file)
+    if content is None:
         return None
-    outs = told.get("outs")
+    outs = content.get("outs")
     if not isinstance(outs, list) or len(outs) != 1 or not _has_version(outs[0]):
         raise damaged(paths, file, "it names no file with an md5")
     return str(outs[0]["md5"])
@@ -98,7 +102,7 @@ def _mapping(paths: Paths, file: Path) -> dict[str, Any] | None:
     import yaml
 
     try:  # by the loader in Python: the one in C dies of a file that nests too deeply, and takes the process with it
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -107,11 +111,11 @@ def _mapping(paths: Paths, file: Path) -> dict[str, Any] | None:
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged(paths, file, " ".join(str(error).split()).replace(str(paths.root) + "/", "")[:160]) from None
-    if told is None:
+    if content is None:
         raise damaged(paths, file, "it is empty")
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise damaged(paths, file, "it is not a mapping")
-    return told
+    return content
 
 
 def _has_version(entry: Any) -> bool:

@@ -39,9 +39,9 @@ class Reply:
     completion_tokens: int
 
 
-def printable(told: object) -> str:
+def printable(value: object) -> str:
     """Return foreign text on one line, short, without what a terminal would obey."""
-    text = " ".join(str(told).split())
+    text = " ".join(str(value).split())
     return "".join(one if one.isprintable() else "\ufffd" for one in text[:200]) + ("…" if len(text) > 200 else "")
 
 
@@ -52,7 +52,7 @@ def read_body(body: bytes) -> Any:
         ForeignReplyError: it is no JSON in UTF-8, holds NaN or Infinity, or is deeper than `DEEPEST`.
     """
     try:
-        told = json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise ForeignReplyError(
             f"the body is not UTF-8, as JSON must be: byte {error.start} is 0x{body[error.start]:02x}"
@@ -63,17 +63,17 @@ def read_body(body: bytes) -> Any:
         raise
     except ValueError as error:
         raise ForeignReplyError(f"the body is no JSON: {error}") from None
-    _check_depth(told)
-    return told
+    _check_depth(value)
+    return value
 
 
-def reply_of(told: Any) -> Reply:
+def reply_of(value: Any) -> Reply:
     """Return what a chat completion says.
 
     Raises:
         ForeignReplyError: it is none, or a text or a number in it cannot be.
     """
-    choice = _first(_field(told, "choices", "the reply"), "choices")
+    choice = _first(_field(value, "choices", "the reply"), "choices")
     message = _field(choice, "message", "choices[0]")
     content = _field(message, "content", "choices[0].message", default=None)
     text = "" if content is None else _text(content, "choices[0].message.content")
@@ -83,44 +83,44 @@ def reply_of(told: Any) -> Reply:
         _position(one, f"choices[0].logprobs.content[{place}]")
         for place, one in enumerate(_list(listed, "choices[0].logprobs.content")[:POSITIONS])
     )
-    usage = _field(told, "usage", "the reply", default=None) or {}
+    usage = _field(value, "usage", "the reply", default=None) or {}
     return Reply(text, positions, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
 
 
-def models_of(told: Any) -> tuple[str, ...]:
+def models_of(value: Any) -> tuple[str, ...]:
     """Return the names in a list of models.
 
     Raises:
         ForeignReplyError: it is none.
     """
-    data = _list(_field(told, "data", "the reply"), "data")
+    data = _list(_field(value, "data", "the reply"), "data")
     names = (_text(_field(one, "id", f"data[{place}]"), f"data[{place}].id") for place, one in enumerate(data))
     return tuple(dict.fromkeys(names))
 
 
-def _position(told: Any, where: str) -> Position:
-    top = _list(_field(told, "top_logprobs", where, default=None) or [], f"{where}.top_logprobs")
+def _position(value: Any, where: str) -> Position:
+    top = _list(_field(value, "top_logprobs", where, default=None) or [], f"{where}.top_logprobs")
     entries = [_entry(one, f"{where}.top_logprobs[{place}]") for place, one in enumerate(top)]
     total = sum(math.exp(logprob) for _, logprob in entries)
     if total > 1 + ROUNDING:
         _break(f"{where}.top_logprobs", f"have a total probability of {total:.4g}", "probabilities are at most 1 together")
-    token, logprob = _entry(told, where)
+    token, logprob = _entry(value, where)
     return Position(token, dict(reversed([(token, logprob), *entries])))
 
 
-def _entry(told: Any, where: str) -> tuple[str, float]:
-    token = _text(_field(told, "token", where), f"{where}.token")
-    number = _number(_field(told, "logprob", where), f"{where}.logprob")
+def _entry(value: Any, where: str) -> tuple[str, float]:
+    token = _text(_field(value, "token", where), f"{where}.token")
+    number = _number(_field(value, "logprob", where), f"{where}.logprob")
     if not number <= ROUNDING:
         _break(f"{where}.logprob", f"is {number:g}", "a log-probability is at most 0")
     return token, min(0.0, number)
 
 
-def _number(told: Any, where: str) -> float:
-    if isinstance(told, bool) or not isinstance(told, int | float):
-        _break(where, f"is {_kind(told)}", "it must be a number")
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _break(where, f"is {_kind(value)}", "it must be a number")
     try:
-        number = float(told)
+        number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
@@ -129,55 +129,55 @@ def _number(told: Any, where: str) -> float:
 
 
 def _count(usage: Any, name: str) -> int:
-    told, where = _field(usage, name, "usage", default=None), f"usage.{name}"
-    if told is None:
+    value, where = _field(usage, name, "usage", default=None), f"usage.{name}"
+    if value is None:
         return 0
-    number = _number(told, where)
+    number = _number(value, where)
     if not (0 <= number <= MOST_TOKENS and number.is_integer()):
         _break(where, f"is {number:g}", f"it must be a whole number from 0 to {MOST_TOKENS:,}")
     return int(number)
 
 
-def _text(told: Any, where: str) -> str:
-    if not isinstance(told, str):
-        _break(where, f"is {_kind(told)}", "it must be text")
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        _break(where, f"is {_kind(value)}", "it must be text")
     try:
-        told.encode()
+        value.encode()
     except UnicodeEncodeError:
         _break(where, "holds half of a surrogate pair", "text must be valid Unicode")
-    return told
+    return value
 
 
-def _list(told: Any, where: str) -> Sequence[Any]:
-    if not isinstance(told, list):
-        _break(where, f"is {_kind(told)}", "it must be a list")
-    return told
+def _list(value: Any, where: str) -> Sequence[Any]:
+    if not isinstance(value, list):
+        _break(where, f"is {_kind(value)}", "it must be a list")
+    return value
 
 
-def _first(told: Any, where: str) -> Any:
-    if not _list(told, where):
+def _first(value: Any, where: str) -> Any:
+    if not _list(value, where):
         _break(where, "is empty", "it must hold an answer")
-    return told[0]
+    return value[0]
 
 
 _REQUIRED = object()
 
 
-def _field(told: Any, name: str, where: str, *, default: Any = _REQUIRED) -> Any:
-    if not isinstance(told, dict):
-        _break(where, f"is {_kind(told)}", "it must be an object")
-    if name not in told and default is _REQUIRED:
+def _field(value: Any, name: str, where: str, *, default: Any = _REQUIRED) -> Any:
+    if not isinstance(value, dict):
+        _break(where, f"is {_kind(value)}", "it must be an object")
+    if name not in value and default is _REQUIRED:
         _break(where, f"has no {name}", "one is needed")
-    return told.get(name, default)
+    return value.get(name, default)
 
 
-def _kind(told: Any) -> str:
+def _kind(value: Any) -> str:
     names = {str: "text", bool: "true or false", dict: "an object", list: "a list", type(None): "null"}
-    return names.get(type(told), "a number")
+    return names.get(type(value), "a number")
 
 
-def _check_depth(told: Any) -> None:
-    level, depth = [told], 0
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
     while level:
         depth += 1
         if depth > DEEPEST:

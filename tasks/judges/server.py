@@ -222,22 +222,26 @@ class Server:
         return max(asked_for, backoff)
 
     def _final(self, error: StatusError, payload: Mapping[str, Any]) -> Exception:
-        status, told = error.status, self._safe(_told(error))
+        status, answer = error.status, self._safe(_told(error))
         if status in (400, 422):
             for parameter in OPTIONAL:
                 if parameter in payload and parameter in _told(error):
                     return RefusedError(parameter)
         model, where = f"judge.model={self._settings.model}", f"judge.base_url={self.address}"
         if status in (401, 403):
-            return RequestError(f"{where}: the server refuses the key ({status}: {told}). {self._key_remedy()}")
+            return RequestError(f"{where}: the server refuses the key ({status}: {answer}). {self._key_remedy()}")
         if 300 <= status < 400:
             return RequestError(
                 f"{where}: the server sends elsewhere ({status}: {self._safe(error.headers.get('location', 'nowhere'))}), and "
                 "questions and key go nowhere but to judge.base_url. If you trust that address, name it there"
             )
         if status == 404:
-            return RequestError(f"{where}, {model}: the server knows no such model or address (404: {told}). Correct one of them")
-        return RequestError(f"{where}, {model}: the server refuses the question ({status}: {told}). Correct the setting it names")
+            return RequestError(
+                f"{where}, {model}: the server knows no such model or address (404: {answer}). Correct one of them"
+            )
+        return RequestError(
+            f"{where}, {model}: the server refuses the question ({status}: {answer}). Correct the setting it names"
+        )
 
     def _key_remedy(self) -> str:
         named = self._settings.key_variable
@@ -265,8 +269,8 @@ def _told(error: StatusError) -> str:
 
 def _body_of(error: StatusError) -> dict[str, Any]:
     with suppress(ForeignReplyError):
-        told = read_body(error.body)
-        return told if isinstance(told, dict) else {}
+        answer = read_body(error.body)
+        return answer if isinstance(answer, dict) else {}
     return {}
 
 
@@ -280,9 +284,9 @@ def _may_pass(error: StatusError) -> bool:
 
 def _asked_for(headers: Mapping[str, str]) -> float:
     """Return the seconds that a Retry-After asks to wait, given as a number or as a date; 0 without one that can be read."""
-    told = headers.get("retry-after", "").strip()
+    answer = headers.get("retry-after", "").strip()
     with suppress(ValueError):
-        return max(0.0, float(told))
+        return max(0.0, float(answer))
     with suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(answer) - datetime.now(UTC)).total_seconds())
     return 0.0

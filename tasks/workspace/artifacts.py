@@ -71,13 +71,13 @@ def find(paths: Paths, stage: str, key: str) -> tuple[Artifact | None, str]:
     if not folder.is_dir():
         return None, ""
     try:
-        told = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-        files: dict[str, str] = told["files"]
-        is_whole = (told["stage"], told["key"], told["digest"]) == (stage, key, _digest_of(files)) and all(
-            isinstance(told[name], dict) for name in ("metrics", "costs", "settings", "inputs")
+        facts = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+        files: dict[str, str] = facts["files"]
+        is_whole = (facts["stage"], facts["key"], facts["digest"]) == (stage, key, _digest_of(files)) and all(
+            isinstance(facts[name], dict) for name in ("metrics", "costs", "settings", "inputs")
         )
         artifact = Artifact(
-            **{name: told[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")}, folder=str(folder)
+            **{name: facts[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")}, folder=str(folder)
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         is_whole = False
@@ -97,10 +97,10 @@ def earlier_seconds(paths: Paths, stage: str, *, settings: Mapping[str, Any]) ->
     now = json.loads(json.dumps(dict(settings), default=str))
     for file in (paths.stages / stage).glob("*/stage.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            told = json.loads(file.read_text(encoding="utf-8"))
-            then = told["settings"]
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            then = facts["settings"]
             differ = sum(now.get(name) != then.get(name) for name in now.keys() | then.keys())
-            found.append((-differ, file.stat().st_mtime, float(told["seconds"])))
+            found.append((-differ, file.stat().st_mtime, float(facts["seconds"])))
     return max(found)[2] if found else None
 
 
@@ -169,7 +169,7 @@ def _compute(
         if not (part / "curves.jsonl").stat().st_size:
             (part / "curves.jsonl").unlink()
         files = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "stage": stage,
             "key": key,
             "seconds": round(seconds, 3),
@@ -181,7 +181,7 @@ def _compute(
             "versions": {name: version(name) for name in VERSIONS_IN_KEY},
             "files": files,
         }
-        (part / "stage.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
+        (part / "stage.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
         for path in part.rglob("*"):
             if path.is_file():
                 sync(path)
@@ -192,7 +192,9 @@ def _compute(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return Artifact(folder=str(final), **{name: told[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")})
+    return Artifact(
+        folder=str(final), **{name: facts[name] for name in ("stage", "key", "seconds", "metrics", "costs", "digest")}
+    )
 
 
 def _digest_of(files: Mapping[str, str]) -> str:
