@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from posttrain.errors import RequestError
-from tasks.workspace.keys import ROOMS
+from tasks.workspace.keys import ROOMS, names_imported
 
 ENTRY = "tasks.data"
 """`python -m tasks.data <stage>` runs a data stage, whether that is a module or a package with a `__main__`."""
@@ -37,7 +37,7 @@ def code_of(root: Path, stage: Callable[..., None]) -> tuple[str, ...]:
         if file is None or file in found:
             continue
         found.add(file)
-        waiting += _names(_loaded(ast.parse(file.read_bytes())))
+        waiting += names_imported(_loaded(ast.parse(file.read_bytes())))
         if "." in name:  # a package's own __init__ runs before its modules
             waiting.append(name.rpartition(".")[0])
     return tuple(sorted(str(file.relative_to(root)) for file in found if not _is_bare(file)))
@@ -63,7 +63,7 @@ def _late_imports(root: Path, stage: Callable[..., None]) -> list[str]:
     file = _file_of(root, stage.__module__)
     body = ast.parse(file.read_bytes()).body if file else []
     functions = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == stage.__name__)
-    return _names(node for function in functions for node in ast.walk(function))
+    return names_imported(node for function in functions for node in ast.walk(function))
 
 
 def _loaded(tree: ast.AST) -> Iterator[ast.AST]:
@@ -72,17 +72,6 @@ def _loaded(tree: ast.AST) -> Iterator[ast.AST]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield node
             yield from _loaded(node)
-
-
-def _names(nodes: Iterator[ast.AST]) -> list[str]:
-    """Return the dotted names that some code imports; `from a import b` is both a and a.b."""
-    names: list[str] = []
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names
 
 
 def _is_bare(file: Path) -> bool:

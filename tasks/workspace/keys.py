@@ -14,7 +14,7 @@ What a stage is called with is its key, so no input can be forgotten or written 
 import ast
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -163,13 +163,18 @@ def closure(module: str) -> dict[str, Path]:
 @lru_cache(maxsize=1_000)
 def _imports(source: bytes) -> tuple[str, ...]:
     """Return what a module may import of ours; kept, because a pipeline's stages share most of their modules."""
+    return tuple(dict.fromkeys(names_imported(ast.walk(ast.parse(source)))))
+
+
+def names_imported(nodes: Iterable[ast.AST]) -> list[str]:
+    """Return the dotted names that some code imports; `from a import b` is both a and a.b."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _is_declaration(name: str) -> bool:
