@@ -166,6 +166,8 @@ def moderated(own: Array, pooled: Array, degrees: float, most: float) -> Test:
     Section 6.2 of Smyth 2004 (doi:10.2202/1544-6115.1027): prior degrees and variance by the moments of log s². No spread beyond
     chance: the pooled variance.
     """
+    if own.shape[1] < 2:  # one variance shows no spread
+        return pooled + 0 * own, np.full_like(own, most)
     log = np.log(np.maximum(own, 1e-12)) - digamma(degrees / 2) + np.log(degrees / 2)
     mean, beyond = log.mean(1, keepdims=True), log.var(1, ddof=1, keepdims=True) - polygamma(1, degrees / 2)
     prior = 2 * inverse_trigamma(np.maximum(beyond, 1e-3))
