@@ -143,6 +143,6 @@ def named_methods() -> str:
 
 
 def methods_table() -> str:
-    """Return the table of the methods as Markdown, as README.md has it."""
+    """Return the table of the methods as Markdown, as docs/methods.md has it."""
     rows = (f"| `{each.name}` | {' → '.join(each.stages) or '–'} | {each.learns_from.says} |" for each in METHODS.values())
     return "\n".join(["| `METHOD` | stages | learns from |", "|---|---|---|", *rows])
