@@ -38,7 +38,7 @@ KEPT = (
     *("design", "groups", "notes", "warnings"),
 )
 OF_METHOD = (
-    *("name", "title", "learns_from", "when_to_use", "is_reference", "simulated", "seeds", "scores", "mean", "sampled"),
+    *("name", "title", "is_reference", "simulated", "seeds", "scores", "mean", "sampled"),
     *("mean_sampled", "costs", "saw", "response_tokens", "finished", "kl", "win_rate", "yardsticks", "tuned", "budget_used"),
 )
 OF_PAIR = (
@@ -52,6 +52,8 @@ FEEDBACK = (
     ("reward model", "reward_model", "accuracy_gold"),
 )
 """What feedback was worth: its kind, and the part of a pipeline's audit and the figure in it that say so."""
+DIGEST = "of docs/study.json with the sha256"
+"""Before the digest in the picture's last line."""
 SHOWN = "dpo"
 """The method whose first report's picture docs/how-to.md shows."""
 
@@ -151,6 +153,7 @@ def publish(record: Path) -> None:
     study = study_of(comparison, record.resolve().parents[2], world=REPORTED.seed)
     text = json.dumps(rounded(study), indent=1, ensure_ascii=False, allow_nan=False)
     (DOCS / "study.json").write_text(f"{text}\n", encoding="utf-8")
+    write_picture()
     for method in comparison["methods"]:
         pictures = [record.resolve().parents[2] / f"{run['pipeline_id']}.png" for run in method["runs"]]
         if method["name"] == SHOWN and pictures and pictures[0].is_file():
@@ -158,8 +161,24 @@ def publish(record: Path) -> None:
     write_pages()
 
 
+def digest() -> str:
+    """Return the digest of docs/study.json, which the picture carries."""
+    return hashlib.sha256((DOCS / "study.json").read_bytes()).hexdigest()
+
+
+def write_picture() -> None:
+    """Draw docs/study.json as docs/study.svg: the forest of a comparison's page, as wide as on a desk."""
+    from tasks.comparison.charts.forest import forest
+    from tasks.comparison.charts.svg import as_svg
+    from tasks.comparison.charts.theme import WIDE
+
+    study = read_study()
+    drawn = as_svg(forest(study, WIDE), name="study", says=study["verdict"])
+    (DOCS / "study.svg").write_text(f"{drawn}\n<!-- {DIGEST} {digest()} -->\n", encoding="utf-8")
+
+
 def write_pages() -> None:
-    """Write docs/results.md, README's parts and the picture from docs/study.json."""
+    """Write docs/results.md and README's parts from docs/study.json."""
     study = read_study()
     (DOCS / "results.md").write_text(study_pages.results(study), encoding="utf-8")
     readme = ROOT / "README.md"
@@ -209,6 +228,8 @@ def measure(methods: str, seeds: str, words: list[str]) -> int:
 def main(words: list[str]) -> int:
     """Publish a comparison, write the pages again, or run the study."""
     if words == ["pages"]:
+        if read_study()["picture"] == "study.svg":
+            write_picture()
         write_pages()
         return 0
     given = {name: value for name, equals, value in (word.partition("=") for word in words) if equals}

@@ -1,4 +1,4 @@
-"""The published study as Markdown: README.md's parts and docs/results.md, made of docs/study.json and of nothing else.
+"""The published study as Markdown: README.md's parts and docs/results.md, made of docs/study.json.
 
 The study is a record of `make compare` (docs/study.json, form `posttrain.study/1`): the fields that `benchmarks.study` keeps
 of it, under their own names. Shares are written in per cent, differences of shares in points.
@@ -6,6 +6,8 @@ of it, under their own names. Shares are written in per cent, differences of sha
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from posttrain.methods import METHODS
 
 Study = Mapping[str, Any]
 BEGIN, END = "<!-- study: {name}; made by benchmarks.study -->\n", "<!-- end of {name} -->"
@@ -110,17 +112,17 @@ def title_of(study: Study, name: str) -> str:
 
 
 def readme_table(study: Study) -> str:
-    """Return README's table: a row a method, with what it learns from, its gain, its costs and when to use it."""
+    """Return README's table: a row a method with its gain and its costs; its words are those of posttrain/methods.py."""
     found, reference = gains(study), title_of(study, study["design"]["reference"])
     head = ("method", "learns from", f"gain over {reference}, points", "labels", "minutes", "when to use")
     rows = [
         (
             method["title"],
-            method["learns_from"],
+            METHODS[method["name"]].learns_from.says,
             gain_cell(found.get(method["name"])),
             count(method["costs"].get("labels")),
             minutes(method["costs"].get("train_seconds")),
-            method["when_to_use"],
+            METHODS[method["name"]].suits,
         )
         for method in by_gain(study)
     ]
@@ -129,10 +131,12 @@ def readme_table(study: Study) -> str:
 
 def covers(study: Study) -> str:
     """Return the sentence below a table of gains: of what they are, and what the brackets cover."""
-    design, seeds = study["design"], seeds_of(study)
-    told = f"Mean of {len(seeds)} seeds, {count(design['questions'])} held-out questions, world {study['world']}."
+    design, reference = study["design"], title_of(study, study["design"]["reference"])
+    told = f"Mean of {len(design['seeds'])} seeds, {count(design['questions'])} held-out questions, world {study['world']}."
     if any(pair["low"] is not None for pair in study["pairs"]):
-        told += f" Brackets: {100 * design['confidence']:.0f} % intervals. Bold: told from 0 after Holm's correction."
+        told += (
+            f" Brackets: {100 * design['confidence']:.0f} % intervals. Bold: different from {reference}, after Holm's correction."
+        )
     return told
 
 
@@ -333,7 +337,7 @@ def _again_lines(study: Study) -> list[str]:
         "```",
     ]
     facts = [
-        f"The comparison was made by `{study['command']}`",
+        f"The record was made by `{study['command']}`",
         f"at commit `{study['git_commit'][:12]}`" if study["git_commit"] else "",
         f"in {study['seconds'] / 3600:.1f} hours" if study["seconds"] else "",
         f"on {_machine(study['machine'])}" if study["machine"] else "",
