@@ -8,6 +8,8 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from flows.verbs import VERBS
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +40,16 @@ def test_the_index_links_every_page(page):
 def test_every_picture_is_shown(picture):
     pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
     assert any(picture in linked(page) for page in pages), f"no page shows {picture.relative_to(ROOT)}: take it away"
+
+
+@pytest.mark.xfail(not {"compare", "advise"} <= set(VERBS), reason="README is ahead of the verbs compare and advise", strict=True)
+def test_every_command_that_a_page_tells_to_type_is_a_verb():
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    told = {
+        (page.name, verb) for page in pages for verb in re.findall(r"(?:`|^)make ([a-z][a-z-]*)", page.read_text("utf-8"), re.M)
+    }
+    wrong = sorted(f"{name}: make {verb}" for name, verb in told if verb not in VERBS)
+    assert not wrong, f"flows/verbs.py has no such verb: {wrong}"
 
 
 def test_readme_links_the_index():
