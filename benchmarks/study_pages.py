@@ -129,6 +129,16 @@ def readme_table(study: Study) -> str:
     return "\n".join([*table(head, rows), "", covers(study)]) + "\n"
 
 
+def compare_output(study: Study) -> str:
+    """Return the last words of `make compare`, but for its table, which is README's own; nothing where there is no verdict."""
+    if not study["verdict"]:
+        return ""
+    printed = [study["verdict"], "", f"page       reports/compare/{study['id']}/index.html"]
+    return "\n".join(
+        ["`make compare` ends with the verdict, here that of the study, and its page:", "", "```", *printed, "```", ""]
+    )
+
+
 def covers(study: Study) -> str:
     """Return the sentence below a table of gains: of what they are, and what the brackets cover."""
     design, reference = study["design"], title_of(study, study["design"]["reference"])
@@ -147,7 +157,8 @@ def readme(text: str, study: Study) -> str:
         SystemExit: a mark is missing.
     """
     alternative = study["verdict"] or "What each method reached on held-out questions, a dot a seed"
-    parts = {"picture": f"![{alternative}](docs/{study['picture']})\n", "table": readme_table(study)}
+    picture = f"![{alternative}](docs/{study['picture']})\n"
+    parts = {"picture": picture, "output": compare_output(study), "table": readme_table(study)}
     for name, content in parts.items():
         text = between(text, name, content)
     return text
@@ -166,7 +177,7 @@ def between(text: str, name: str, content: str) -> str:
         raise SystemExit(
             f"README.md has no place for the study's {name}: the lines {begin.strip()!r} and {end!r} must stand in it"
         )
-    return f"{before}{begin}\n{content}\n{end}{after}"
+    return f"{before}{begin}\n{content}\n{end}{after}" if content else f"{before}{begin}{end}{after}"
 
 
 # --- docs/results.md ------------------------------------------------------------------------------------------------------

@@ -117,6 +117,13 @@ def test_a_record_without_intervals_shows_the_seeds():
     assert "| +30.0 (seeds +28.0 to +32.0) |" in table and "**" not in table and "Brackets" not in table
 
 
+def test_a_record_without_a_verdict_shows_no_output():
+    assert study_pages.compare_output(made(verdict=None)) == ""
+    assert study_pages.between(
+        "a\n" + study_pages.BEGIN.format(name="x") + "old\n" + study_pages.END.format(name="x"), "x", ""
+    ) == ("a\n" + study_pages.BEGIN.format(name="x") + study_pages.END.format(name="x"))
+
+
 def test_the_page_of_results_by_hand():
     """At least: the lower bound of the design that decides, 0.25 - 0.01 = +24.0 points. 5,400 s are 1.5 hours."""
     page = study_pages.results(made())
@@ -179,7 +186,9 @@ def test_publishing_writes_every_page(tmp_path, monkeypatch):
     docs = tmp_path / "docs"
     folder.mkdir(parents=True)
     docs.mkdir()
-    places = "".join(study_pages.BEGIN.format(name=name) + study_pages.END.format(name=name) for name in ("picture", "table"))
+    places = "".join(
+        study_pages.BEGIN.format(name=name) + study_pages.END.format(name=name) for name in ("picture", "output", "table")
+    )
     (tmp_path / "README.md").write_text(f"before\n{places}\nafter\n")
     monkeypatch.setattr(study, "ROOT", tmp_path)
     monkeypatch.setattr(study, "DOCS", docs)
@@ -188,6 +197,7 @@ def test_publishing_writes_every_page(tmp_path, monkeypatch):
     assert study.main([f"from={folder / 'comparison.json'}"]) == 0
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert "\nA is the best of 3 methods.\n\npage       reports/compare/20260101-000000-abcd/index.html\n```\n" in text
     assert "![A is the best of 3 methods.](docs/study.svg)" in text and "**+30.0** [+25.0, +35.0]" in text
     assert study.main(["pages"]) == 0 and (tmp_path / "README.md").read_text() == text
     assert "## Gains" in (docs / "results.md").read_text() and (docs / "study.svg").is_file()
