@@ -77,7 +77,7 @@ down: $(READY)
 	@$(FLOWS) down
 
 bench: $(READY)
-	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks.study
 
 test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -1,10 +1,10 @@
-"""`make bench`: what the default pipelines cost and reach, in a fresh copy of the repository, on the world that is reported.
+"""What single pipelines cost and reach, in a fresh copy of the repository, on the world that is reported.
 
-    python -m benchmarks.pipeline [methods=dpo,reft] [seeds=10,11,12] [world=2] [record=true] [twice=true] [set="name=value …"]
+    python -m benchmarks.pipeline [methods=dpo,reft] [seeds=10,11,12] [world=2] [twice=true] [set="name=value …"]
 
-Without words it runs every method on every seed of `benchmarks.worlds.REPORTED`, about 20 minutes a seed; with `record=true` it
-puts each run into docs/results.json and writes README's section and picture of results from there. Settings are chosen on
-another world, `benchmarks.worlds.DEVELOPMENT` (`world=1 seeds=0,1,2`).
+Without words it runs every method on every seed of `benchmarks.worlds.REPORTED`, about 20 minutes a seed. The study that
+README.md shows is `benchmarks.study`; this one looks at time and memory, and at settings: those are chosen on another world,
+`benchmarks.worlds.DEVELOPMENT` (`world=1 seeds=0,1,2`).
 
 Prints, for each seed and method: every model with 95 % intervals, its paired gains over the model that the
 method started from, wall time, wall time over the time spent inside the training, sampling and evaluation loops, and the
@@ -29,8 +29,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import results
 from benchmarks.worlds import REPORTED
+from posttrain.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
@@ -144,10 +144,7 @@ def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
     world = int(given.get("world", REPORTED.seed))
     seeds = [int(seed) for seed in given.get("seeds", ",".join(map(str, REPORTED.seeds))).split(",")]
-    methods = given.get("methods", ",".join(results.TITLES)).split(",")
-    is_recorded = given.get("record") == "true"
-    if is_recorded and (world != REPORTED.seed or not set(seeds) <= set(REPORTED.seeds) or "set" in given):
-        sys.exit(f"record=true keeps runs of the defaults on world={REPORTED.seed} with seeds of {REPORTED.seeds} only")
+    methods = given.get("methods", ",".join(METHODS)).split(",")
     more = given.get("set", "").split()
     console = Console(width=170)
     columns = ("seed", "method", "model", "greedy %", "sampled %", "gain, greedy", "gain, sampled", "win rate %", "KL (nats)")
@@ -168,11 +165,6 @@ def main(words: list[str]) -> None:
                 if "audit" in report:
                     feedback.add_row(str(seed), method, *audit_row(report["audit"]))
                 loops = loop_seconds(root, report)
-                if is_recorded:
-                    results.keep(results.run_of(seed, method, report, seconds=seconds, loops=loops, peak=peak))
-                    results.write()
-                    if (seed, method) == results.SHOWN:
-                        shutil.copyfile(root / "reports" / f"{report['pipeline_id']}.png", results.REPORT)
                 ratios += [seconds / loops] if method == methods[0] else []
                 cost.add_row(str(seed), method, f"{seconds:.0f}", f"{loops:.0f}", f"{seconds / loops:.2f}", f"{peak:.0f}")
         again, seconds, _ = run(root, *settings_of(methods[-1], seeds[-1], more))

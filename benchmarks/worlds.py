@@ -16,4 +16,4 @@ class World:
 
 DEVELOPMENT = World(seed=1, seeds=(0, 1, 2))
 """The world of params.yaml, on which `make pipeline` runs unless told otherwise."""
-REPORTED = World(seed=2, seeds=(10, 11, 12))
+REPORTED = World(seed=2, seeds=(10, 11, 12, 13, 14))

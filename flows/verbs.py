@@ -1,4 +1,4 @@
-"""Every verb, and the words that it takes: the one table behind `make`, `make help`, `python -m flows --help` and README.md.
+"""Every verb, and the words that it takes: the one table behind `make`, `make help`, `python -m flows --help` and docs/verbs.md.
 
 `make` asks it before anything runs (`python3 -m flows.verbs check …`), when no environment may be there yet: it needs Python's
 own library alone, and reads on Python 3.9 as well. Why words are refused: docs/decisions/0015-command-line.md.
@@ -39,7 +39,7 @@ SET = Word("SET", '"dpo.beta=0.2 seed=1"', "settings, of docs/settings.md")
 FILE = Word("FILE", "train.jsonl", "the file to read")
 PORT = Word("PORT", "5001", "the port of the page, where another program has the usual one")
 IMPORT = (
-    Word("FORMAT", "gsm8k", "the form of its rows: the table of formats in README.md", is_choice=True),
+    Word("FORMAT", "gsm8k", "the form of its rows: docs/formats.md has each", is_choice=True),
     FILE,
     Word("NAME", "mine", "the name of the dataset that is made"),
     Word("MAP", '"prompt=question completion=answer"', "which column of the file is which field"),
@@ -89,7 +89,7 @@ VERBS = {
         Verb("ui", "serve MLflow's page on http://127.0.0.1:5000", (PORT,), takes_settings=True),
         Verb("up", "start Prefect's server on http://127.0.0.1:4200", (PORT,)),
         Verb("down", "stop Prefect's server"),
-        Verb("bench", "print the figures that the README states, measured here", is_of_make=True),
+        Verb("bench", "run the study that README.md shows, here (hours)", is_of_make=True),
         Verb("test", "run the tests", is_of_make=True),
         Verb("lint", "check style and types", is_of_make=True),
         Verb("lock", "resolve the dependencies anew into constraints.txt", is_of_make=True),
@@ -137,7 +137,7 @@ def help_of(name: str) -> str:
 
 
 def markdown() -> str:
-    """Return the table that stands in README.md."""
+    """Return the table that stands in docs/verbs.md."""
     rows = [
         f"| `make {verb.name}` | {', '.join(f'`{word.name}`' for word in verb.words) or '–'} | {verb.does} |"
         for verb in VERBS.values()
@@ -297,7 +297,7 @@ def _split(settings: str) -> "list[str]":
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print help or README's table, or check what make was asked for: "checked" on stdout lets make go on."""
+    """Print help or the table of docs/verbs.md, or check what make was asked for: "checked" on stdout lets make go on."""
     what, *words = arguments
     try:
         if what == "check":

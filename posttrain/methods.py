@@ -65,6 +65,7 @@ class Method:
         is_from_base: the trainer starts from the base all the same; `starts_from` made what it learns from, and is the baseline.
         loop: section of the loop that the trainer runs in, given to it beside its own; "" where there is none.
         adjusts: section whose settings replace those of the trainer that have the same name; "" for none.
+        suits: the situation that it suits, in a few words.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Method:
     is_from_base: bool = False
     loop: str = ""
     adjusts: str = ""
+    suits: str = ""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -117,18 +119,18 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("sft", "SFT", DEMONSTRATIONS),
-        Method("few_shot", "few-shot", SHOTS, trainer="few_shot", starts_from="base"),
-        Method("reft", "ReFT", GRADER, trainer="ppo"),
-        Method("rlhf", "RLHF", REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
-        Method("rlaif", "RLAIF", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf"),
-        Method("drlaif", "RLAIF, direct", AI_JUDGE, trainer="ppo", adjusts="rlhf"),
-        Method("dpo", "DPO", PREFERENCES, trainer="dpo"),
-        Method("kto", "KTO", VERDICTS, trainer="kto"),
-        Method("grpo", "GRPO", REWARD, trainer="grpo", loop="ppo"),
-        Method("rloo", "RLOO", REWARD, trainer="rloo", loop="ppo"),
-        Method("self_training", "self-training", OWN_SAMPLES, trainer="self_training", is_from_base=True),
-        Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base"),
+        Method("sft", "SFT", DEMONSTRATIONS, suits="demonstrations are many and good, the task is narrow"),
+        Method("few_shot", "few-shot", SHOTS, trainer="few_shot", starts_from="base", suits="first of all: nothing is trained"),
+        Method("reft", "ReFT", GRADER, trainer="ppo", suits="answers can be checked, demonstrations are few"),
+        Method("rlhf", "RLHF", REWARD_MODEL, trainer="ppo", adjusts="rlhf", suits="quality is subjective, preferences are many"),
+        Method("rlaif", "RLAIF", AI_REWARD_MODEL, trainer="ppo", adjusts="rlhf", suits="labels by people cost too much"),
+        Method("drlaif", "RLAIF, direct", AI_JUDGE, trainer="ppo", adjusts="rlhf", suits="as RLAIF, without a reward model"),
+        Method("dpo", "DPO", PREFERENCES, trainer="dpo", suits="preferences are many, the set-up must be simple"),
+        Method("kto", "KTO", VERDICTS, trainer="kto", suits="single verdicts (thumbs) and no pairs"),
+        Method("grpo", "GRPO", REWARD, trainer="grpo", loop="ppo", suits="as ReFT, with less memory: no critic"),
+        Method("rloo", "RLOO", REWARD, trainer="rloo", loop="ppo", suits="as GRPO, with a leave-one-out baseline"),
+        Method("self_training", "self-training", OWN_SAMPLES, trainer="self_training", is_from_base=True, suits="before any RL"),
+        Method("ppo", "PPO from base", REWARD, trainer="ppo", starts_from="base", suits="a reward and no demonstrations"),
     )
 }
 """By name, in the order in which tables have them."""
@@ -143,6 +145,9 @@ def named_methods() -> str:
 
 
 def methods_table() -> str:
-    """Return the table of the methods as Markdown, as README.md has it."""
-    rows = (f"| `{each.name}` | {' → '.join(each.stages) or '–'} | {each.learns_from.says} |" for each in METHODS.values())
-    return "\n".join(["| `METHOD` | stages | learns from |", "|---|---|---|", *rows])
+    """Return the table of the methods as Markdown, as docs/methods.md has it."""
+    rows = (
+        f"| `{each.name}` | {' → '.join(each.stages) or '–'} | {each.learns_from.says} | {each.suits} |"
+        for each in METHODS.values()
+    )
+    return "\n".join(["| `METHOD` | stages | learns from | when to use |", "|---|---|---|---|", *rows])

@@ -41,7 +41,7 @@ class Config(Section):
     """The whole tree."""
 
     method: Annotated[str, BeforeValidator(_known_method), Field(json_schema_extra={"methods": True})] = "dpo"
-    """What to do after the base is there: the table of methods in README.md."""
+    """What to do after the base is there: the table of methods in docs/methods.md."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of everything that training and sampling draw."""
     data: DataSettings = DataSettings()

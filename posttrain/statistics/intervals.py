@@ -18,7 +18,7 @@ from posttrain.statistics.clusters import Array, checked, clustered, problem_mea
 
 INTERVALS_COVER = (
     "95 % intervals cover the choice of held-out questions only, not training: another seed, machine or number of threads moves "
-    "a result by several points more (figures: README.md)"
+    "a result by several points more (figures: docs/results.md)"
 )
 """What stands wherever a model's interval does."""
 FEW, RARE = 3, 0.1

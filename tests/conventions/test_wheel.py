@@ -42,7 +42,7 @@ def wheel(tmp_path_factory):
     for folder in BESIDE:
         (copy / folder).mkdir()
         (copy / folder / "__init__.py").write_text("")
-    for file in ("pyproject.toml", "README.md"):
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, copy)
     pip("wheel", ".", "--no-build-isolation", "--wheel-dir", out, cwd=copy)
     return next(out.glob("posttrain-*.whl"))
