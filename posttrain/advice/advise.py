@@ -1,6 +1,6 @@
 """From a situation to a recommendation: which methods are possible, which to try first, why, and what the others lack."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from posttrain.advice.barriers import IMPOSSIBLE
@@ -189,25 +189,3 @@ def _commonest(methods: Sequence[Advised]) -> str:
             counts[reason.text, reason.remedy] = counts.get((reason.text, reason.remedy), 0) + 1
     text, remedy = max(counts, key=lambda key: counts[key], default=("there is no method", ""))
     return f"{text}; {remedy}" if remedy else text
-
-
-def rules_table(rules: Sequence[Rule] = RULES) -> str:
-    """Return the rules as Markdown, a table an effect, as docs/advise.md has them."""
-    titles: Mapping[Effect, str] = {
-        Effect.IMPOSSIBLE: "What makes a method impossible",
-        Effect.FIRST: "What is measured first",
-        Effect.BEFORE: "What is tried sooner",
-        Effect.AFTER: "What is tried later",
-        Effect.WARN: "What is warned of",
-    }
-    lines: list[str] = []
-    for effect, title in titles.items():
-        rows = [rule for rule in rules if rule.effect is effect]
-        has_points = effect in (Effect.BEFORE, Effect.AFTER)
-        last = "points" if has_points else "seen by" if effect is Effect.IMPOSSIBLE else ""
-        lines += ["", f"## {title}", "", f"| rule | concerns | when | source |{f' {last} |' if last else ''}"]
-        lines.append("|---|---|---|---|---|" if last else "|---|---|---|---|")
-        for rule in rows:
-            tail = f" {rule.weight:+d} |" if has_points else f" {rule.seen_by} |" if last else ""
-            lines.append(f"| `{rule.name}` | {rule.concerns.says} | {rule.says} | {rule.source} |{tail}")
-    return "\n".join(lines[1:])

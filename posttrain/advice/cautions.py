@@ -15,7 +15,7 @@ CUT_SHARE = 0.05
 REPEATED = 0.1
 """Share of near-duplicate prompts from which it is told."""
 SMALL_FOR_PROMPTS = 100_000_000
-"""Weights below which prompting with examples helps little: GPT-3's smallest (125 M) hardly gains (arXiv:2005.14165, fig. 1.2)."""
+"""Weights below which prompting with examples helps little: GPT-3's smallest (125 M) hardly gains (arXiv:2005.14165)."""
 LARGE_FOR_CPU = 100_000_000
 """Weights from which sampling on a CPU takes hours: 135 M wrote 65 to 204 tokens a second on two cores, measured."""
 WORLD = "world"
@@ -144,7 +144,8 @@ WARNINGS: tuple[Rule, ...] = (
         reason="{s.beyond_limit:.0%} of the responses to learn from are longer than evaluate.max_new_tokens "
         "({s.asked.max_new_tokens:,}), so a model that imitates them is cut off and counts as wrong",
         source="our rule of thumb",
-        remedy="evaluate.max_new_tokens and ppo.max_new_tokens of {s.limit_needed:,} hold 95 % of them (model.context must be larger)",
+        remedy="evaluate.max_new_tokens and ppo.max_new_tokens of {s.limit_needed:,} hold 95 % of them "
+        "(model.context must be larger)",
     ),
     Rule(
         "long_prompts",
@@ -224,8 +225,8 @@ WARNINGS: tuple[Rule, ...] = (
         PROMPTED,
         shots_may_not_fit,
         says="one demonstration, the longest held-out prompt and a response exceed the context",
-        reason="the shortest demonstration ({s.shortest_shot:,} tokens), the longest held-out prompt ({s.longest_question:,}) and "
-        "a response ({s.asked.max_new_tokens:,}) are more than the context of {s.base.context:,}",
+        reason="the shortest demonstration ({s.shortest_shot:,} tokens), the longest held-out prompt ({s.longest_question:,}) "
+        "and a response ({s.asked.max_new_tokens:,}) are more than the context of {s.base.context:,}",
         source="posttrain's own check",
         remedy="raise model.context, or lower evaluate.max_new_tokens",
     ),

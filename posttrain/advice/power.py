@@ -50,10 +50,10 @@ def smallest_effect(seeds: int, questions: int, *, noise: float, methods: int = 
 
         |d| > t √V,   V = max(own, pooled) / S + q / n
 
-    d is the mean difference over S seeds and n questions; own and pooled are estimates of its variance between seeds with S - 1
-    and (M - 1)(S - 1) degrees, q is `QUESTION`, t has Satterthwaite's degrees. The larger variance decides, so that one noisy method
-    makes no false verdict. The chance is that over `_DRAWS` draws of both estimates, the same each time. One seed: over questions
-    alone, and the verdict is on two models.
+    d is the mean difference over S seeds and n questions; own and pooled are estimates of its variance between seeds with S
+    - 1 and (M - 1)(S - 1) degrees, q is `QUESTION`, t has Satterthwaite's degrees. The larger variance decides, so that one
+    noisy method makes no false verdict. The chance is that over `_DRAWS` draws of both estimates, the same each time. One
+    seed: over questions alone, and the verdict is on two models.
 
     Args:
         seeds: S.

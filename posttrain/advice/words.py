@@ -7,10 +7,14 @@ from typing import Any
 from posttrain.advice.advise import Advice, Advised, Reason
 from posttrain.advice.costs import Cost
 from posttrain.advice.power import CONFIDENCE, EFFECTS, MOST_QUESTIONS, NOISES, POWER, QUESTION, RESIDUAL, SEEDS, Needed
-from posttrain.advice.rule import GIB
+from posttrain.advice.rule import GIB, Effect
 from posttrain.advice.situation import Situation
 
 SCHEMA = "posttrain.advice/1"
+SIGNS = {Effect.FIRST: "·", Effect.BEFORE: "+", Effect.AFTER: "-", Effect.WARN: "!"}
+"""What stands before a reason: for, against, beware."""
+WHO = {"simulated": "simulated annotators", "judge": "the judge", "people": "people"}
+"""Who would label, in words."""
 HEAD = ("method", "possible", "why, or what is missing", "cost of a run")
 ASSUMED = (
     f"Chance {POWER:.0%}, confidence {CONFIDENCE:.0%}, six methods; two models differ in {RESIDUAL + QUESTION:.0%} of the "
@@ -55,9 +59,8 @@ def method_row(one: Advised, cost: Cost) -> tuple[str, str, str, str]:
     """Return a line of the table."""
     if not one.is_possible:
         return one.method.title, "no", _reason(one.reasons[0]), "–"
-    told = [_reason(reason) for reason in one.why]
-    told += [f"beware: {_reason(reason)}" for reason in one.warnings]
-    return one.method.title, "yes", ". ".join(told) or "nothing speaks for it or against it", cost_words(cost)
+    told = [f"{SIGNS[reason.effect]} {_reason(reason)}" for reason in (*one.why, *one.warnings)]
+    return one.method.title, "yes", "\n".join(told) or "nothing speaks for it or against it", cost_words(cost)
 
 
 def _reason(reason: Reason) -> str:
@@ -69,7 +72,7 @@ def cost_words(cost: Cost) -> str:
     memory = f"{_gb(cost.memory_least)} to {_gb(cost.memory_likely)} GB"
     parts = [memory]
     if cost.labels:
-        parts.append(f"{cost.labels:,} labels by {cost.labels_by}")
+        parts.append(f"{cost.labels:,} labels by {WHO[cost.labels_by]}")
     if cost.responses:
         parts.append(f"{cost.responses:,} responses, about {cost.tokens:,} tokens")
     if cost.seconds is not None:
