@@ -156,6 +156,8 @@ def _store_labels(config: Config, folder: Path) -> int | None:
     """Return how many labels people's store holds, where it is what methods learn from; None where it is not."""
     if config.labels.source not in SOURCES or not SOURCES[config.labels.source].needs_file:
         return None
+    if not config.labels.file or not has_rows(folder / "questions.jsonl"):
+        return 0
     with suppress(PosttrainError):  # told as what makes methods impossible
         questions = {one.id: one for one in read_records(folder / "questions.jsonl", Question)}
         return len(read_store(Path(config.labels.file), questions=questions, responses=None))
