@@ -140,7 +140,7 @@ WARNINGS: tuple[Rule, ...] = (
         Effect.WARN,
         EVERY,
         is_cut_off,
-        says=f"{CUT_SHARE:.0%} of the responses or more are longer than `evaluate.max_new_tokens`",
+        says=f"{100 * CUT_SHARE:.0f} % of the responses or more are longer than `evaluate.max_new_tokens`",
         reason="{s.beyond_limit:.0%} of the responses to learn from are longer than evaluate.max_new_tokens "
         "({s.asked.max_new_tokens:,}), so a model that imitates them is cut off and counts as wrong",
         source="our rule of thumb",
@@ -163,7 +163,7 @@ WARNINGS: tuple[Rule, ...] = (
         Effect.WARN,
         EVERY,
         repeats_itself,
-        says=f"{REPEATED:.0%} of the prompts or more nearly equal an earlier one",
+        says=f"{100 * REPEATED:.0f} % of the prompts or more nearly equal an earlier one",
         reason="{s.near_duplicates:.0%} of the {s.questions:,} training prompts nearly equal an earlier one, so they teach less "
         "than their number says",
         source="MinHash over word 3-grams, `split.near_duplicate`",

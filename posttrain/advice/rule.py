@@ -1,5 +1,6 @@
 """What a rule is, which methods it may concern, and the words that its reasons are made of."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -105,7 +106,7 @@ class Rule:
 
 def _filled(text: str, method: Method, situation: Situation) -> str:
     needed = memory_of(method, situation)
-    return text.format(
+    told = text.format(
         m=method,
         s=situation,
         refused=situation.refused.get(method.name, ""),
@@ -113,3 +114,4 @@ def _filled(text: str, method: Method, situation: Situation) -> str:
         likely=f"{needed.likely / GIB:,.1f}",
         memory=f"{situation.machine.memory / GIB:,.1f}",
     )
+    return re.sub(r"(\d)%", r"\1 %", told)

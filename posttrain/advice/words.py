@@ -17,7 +17,7 @@ WHO = {"simulated": "simulated annotators", "judge": "the judge", "people": "peo
 """Who would label, in words."""
 HEAD = ("method", "possible", "why, or what is missing", "cost of a run")
 ASSUMED = (
-    f"Chance {POWER:.0%}, confidence {CONFIDENCE:.0%}, six methods; two models differ in {RESIDUAL + QUESTION:.0%} of the "
+    f"Chance {100 * POWER:.0f} %, confidence {100 * CONFIDENCE:.0f} %, six methods; two models differ in {100 * (RESIDUAL + QUESTION):.0f} % of the "
     f"questions, and training adds {100 * NOISES['little']:.1f} (little) or {100 * NOISES['much']:.1f} points (much) between "
     "seeds. One seed speaks of two models, not of methods."
 )
@@ -41,12 +41,12 @@ def facts_lines(s: Situation) -> list[str]:
         )
     responses = (
         f"responses to learn from: {s.response_tokens:,.0f} in the mean, {s.long_response_tokens:,} at 95 %, "
-        f"{s.beyond_limit:.1%} beyond evaluate.max_new_tokens ({s.asked.max_new_tokens:,})"
+        f"{100 * s.beyond_limit:.1f} % beyond evaluate.max_new_tokens ({s.asked.max_new_tokens:,})"
         if s.response_tokens
         else "no responses to learn from"
     )
     lines.append(
-        f"tokens: prompts {s.prompt_tokens:,} at 95 %; {responses}; {s.near_duplicates:.1%} of the prompts near-duplicates"
+        f"tokens: prompts {s.prompt_tokens:,} at 95 %; {responses}; {100 * s.near_duplicates:.1f} % of the prompts near-duplicates"
     )
     lines.append(
         f"base: {s.base.name}, {s.base.weights:,} weights, context {s.base.context:,}; {where}, {s.machine.memory / GIB:,.1f} "
