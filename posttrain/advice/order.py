@@ -374,8 +374,8 @@ ORDER: tuple[Rule, ...] = (
         Effect.BEFORE,
         IMITATING,
         is_narrow,
-        says=f"and the task is narrow: 95 % of the responses have at most {SHORT_RESPONSE} tokens, or {100 * TEMPLATED:.0f} % of the "
-        "prompts nearly equal another",
+        says=f"and the task is narrow: 95 % of the responses have at most {SHORT_RESPONSE} tokens, or {100 * TEMPLATED:.0f} % of "
+        "the prompts nearly equal another",
         reason="the task is narrow: 95 % of the responses have at most {s.long_response_tokens:,} tokens, and "
         "{s.near_duplicates:.0%} of the prompts nearly equal another",
         source=GUIDE,

@@ -17,9 +17,9 @@ WHO = {"simulated": "simulated annotators", "judge": "the judge", "people": "peo
 """Who would label, in words."""
 HEAD = ("method", "possible", "why, or what is missing", "cost of a run")
 ASSUMED = (
-    f"Chance {100 * POWER:.0f} %, confidence {100 * CONFIDENCE:.0f} %, six methods; two models differ in {100 * (RESIDUAL + QUESTION):.0f} % of the "
-    f"questions, and training adds {100 * NOISES['little']:.1f} (little) or {100 * NOISES['much']:.1f} points (much) between "
-    "seeds. One seed speaks of two models, not of methods."
+    f"Chance {100 * POWER:.0f} %, confidence {100 * CONFIDENCE:.0f} %, six methods; two models differ in "
+    f"{100 * (RESIDUAL + QUESTION):.0f} % of the questions, and training adds {100 * NOISES['little']:.1f} (little) or "
+    f"{100 * NOISES['much']:.1f} points (much) between seeds. One seed speaks of two models, not of methods."
 )
 """What the table of effects rests on."""
 
@@ -46,7 +46,7 @@ def facts_lines(s: Situation) -> list[str]:
         else "no responses to learn from"
     )
     lines.append(
-        f"tokens: prompts {s.prompt_tokens:,} at 95 %; {responses}; {100 * s.near_duplicates:.1f} % of the prompts near-duplicates"
+        f"tokens: prompts {s.prompt_tokens:,} at 95 %; {responses}; {100 * s.near_duplicates:.1f} % of the prompts near-equal"
     )
     lines.append(
         f"base: {s.base.name}, {s.base.weights:,} weights, context {s.base.context:,}; {where}, {s.machine.memory / GIB:,.1f} "
