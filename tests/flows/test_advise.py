@@ -191,11 +191,11 @@ def test_a_base_that_is_not_there_and_a_method_that_is_none(paths, write):
     assert str(told.value) == (
         "model.base=./nowhere: there is no such directory. Give tiny, a Hugging Face directory or a hub id"
     )
+    with pytest.raises(RequestError, match="there is no such directory"):  # before the data are looked at, which are not there
+        give_advice(paths, merge({}, ["data.name=nowhere", "model.base=./nowhere"]), print)
     with pytest.raises(RequestError) as told:
-        give_advice(paths, merge({}, ["data.name=mine"]), print, methods=["refd"])
-    assert str(told.value).startswith("there is no method refd; did you mean reft? methods are sft, ") or "did you mean" in str(
-        told.value
-    )
+        give_advice(paths, merge({}, ["data.name=mine"]), print, methods=["reff"])
+    assert str(told.value) == f"there is no method reff; did you mean reft?; methods are {', '.join(METHODS)}"
     with pytest.raises(RequestError, match=r"OUT=nowhere/x\.json must be a file in a folder that is there"):
         give_advice(paths, merge({}, ["data.name=mine"]), print, out="nowhere/x.json")
 
