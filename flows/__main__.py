@@ -164,6 +164,23 @@ def run_validate(paths: Paths, words: Sequence[str]) -> None:
         print(printable(line))
 
 
+def run_advise(paths: Paths, words: Sequence[str]) -> None:
+    """Say which methods suit a dataset and a base, in which order to try them and why: METHODS and OUT, and settings."""
+    given, settings = given_and_settings(words, ("methods", "out"))
+    config = configuration(paths, settings)
+    check_disk(paths)
+    _prepare(paths, config)
+    from flows.advise import give_advice
+
+    give_advice(paths, config, say, methods=given.get("methods", "").replace(",", " ").split(), out=given.get("out", ""))
+
+
+def given_and_settings(words: Sequence[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return a verb's own words by name, and the others, which are settings."""
+    own = {name: value for name, _, value in (word.partition("=") for word in words) if name in names}
+    return own, [word for word in words if word.partition("=")[0] not in names]
+
+
 def run_grade(paths: Paths, words: Sequence[str]) -> None:
     """Grade a file of completions without any model: GRADER and FILE, OUT and FORCE."""
     given = dict(word.partition("=")[::2] for word in words)
@@ -220,6 +237,7 @@ def run_down(paths: Paths, words: Sequence[str]) -> None:
 
 VERBS: dict[str, Callable[[Paths, Sequence[str]], None]] = {
     "pipeline": run_pipeline,
+    "advise": run_advise,
     "data": run_data,
     "import": run_import,
     "validate": run_validate,

@@ -145,8 +145,17 @@ def check(config: Config, paths: Paths) -> list[str]:
     Raises:
         RequestError: the base model, or the judge, that is asked for cannot be used.
     """
-    is_judged = is_fed_by_judge(config) or config.evaluate.judge
-    if is_judged:
+    check_settings(config, paths)
+    return check_judge_server(config, paths) if _is_judged(config) else []
+
+
+def check_settings(config: Config, paths: Paths) -> None:
+    """Refuse what the settings alone show to be wrong; no server is asked.
+
+    Raises:
+        RequestError: the base model, or the judge, that is asked for cannot be used.
+    """
+    if _is_judged(config):
         check_judge_settings(config, paths)
     if config.model.base != TINY:
         from models.load import check_base
@@ -159,4 +168,7 @@ def check(config: Config, paths: Paths) -> list[str]:
     for name, tokens in lengths.items():
         if tokens >= config.model.context:
             raise RequestError(f"{name} must be less than model.context ({config.model.context}), got {tokens}")
-    return check_judge_server(config, paths) if is_judged else []
+
+
+def _is_judged(config: Config) -> bool:
+    return is_fed_by_judge(config) or config.evaluate.judge

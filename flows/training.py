@@ -36,14 +36,19 @@ def named_reward(run: Run) -> RewardSource | None:
     Raises:
         RequestError: it is not there, or is none that the method takes.
     """
-    config, signal = run.config, run.config.row.learns_from
+    return checked_reward(run.config, registered=lambda uri: local_path(run.ledger, uri, say=run.say))
+
+
+def checked_reward(config: Config, *, registered: Callable[[str], Path]) -> RewardSource | None:
+    """Return what `ppo.reward` names; `registered` gives the folder of a registered model.
+
+    Raises:
+        RequestError: it is not there, or is none that the method takes.
+    """
+    signal = config.row.learns_from
     if signal.reward not in ("named", "grader"):
         return None
-    source = reward_source(
-        config.ppo.reward,
-        partial_credit=config.ppo.partial_credit,
-        registered=lambda uri: local_path(run.ledger, uri, say=run.say),
-    )
+    source = reward_source(config.ppo.reward, partial_credit=config.ppo.partial_credit, registered=registered)
     if config.ppo.critic_from == "reward_model" and not source.is_reward_model:
         raise RequestError(f"ppo.critic_from=reward_model needs a reward model, and ppo.reward={config.ppo.reward} is none")
     if signal.reward == "grader" and not source.is_checkable_by_program:

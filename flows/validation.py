@@ -1,15 +1,66 @@
 """`make validate`: the data gate alone."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from posttrain.settings.config import Config
 from tasks.base_model.tokenizer import make_tokenizer
-from tasks.data.dvc import bring_up_to_date
+from tasks.data.dvc import DatasetVersion, bring_up_to_date
 from tasks.validation import gate
 from tasks.workspace.paths import Paths
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A dataset behind the gate.
+
+    Attributes:
+        version: of the data.
+        folder: of the rows that passed.
+        tokenizer: folder of the tokenizer in use.
+        context: tokens of prompt and response together, at most.
+    """
+
+    version: DatasetVersion
+    folder: Path
+    tokenizer: Path
+    context: int
+
+
+@contextmanager
+def checked_dataset(paths: Paths, config: Config, say: Callable[[str], None]) -> Iterator[Checked]:
+    """Give a dataset that was brought up to date and checked with the tokens of the model in use; its folder goes afterwards.
+
+    Raises:
+        DataError: the gate is closed.
+    """
+    data = bring_up_to_date(paths, config.data.name)
+    for note in data.notes:
+        say(note)
+    with TemporaryDirectory(dir=paths.store) as scratch:
+        tokenizer, checked = Path(scratch, "tokenizer"), Path(scratch, "checked")
+        tokenizer.mkdir()
+        checked.mkdir()
+        made = make_tokenizer(
+            tokenizer, lambda *_: None, data=data.folder, dataset=data.name, model=config.model, settings=config.tiny
+        )
+        context = int(made.metrics["context"])
+        gate.pass_gate(
+            checked,
+            lambda *_: None,
+            data=data.folder,
+            dataset=data.name,
+            tokenizer=tokenizer / "tokenizer",
+            context=context,
+            settings=config.validation,
+            expectations=paths.data / "expectations",
+            findings=paths.findings("validation", data.name),
+        )
+        yield Checked(version=data, folder=checked, tokenizer=tokenizer / "tokenizer", context=context)
 
 
 def validate_dataset(paths: Paths, config: Config, say: Callable[[str], None]) -> list[str]:
@@ -18,26 +69,6 @@ def validate_dataset(paths: Paths, config: Config, say: Callable[[str], None]) -
     Raises:
         DataError: the gate is closed.
     """
-    data = bring_up_to_date(paths, config.data.name)
-    for note in data.notes:
-        say(note)
-    found = paths.findings("validation", data.name)
-    with TemporaryDirectory(dir=paths.store) as scratch:
-        tokenizer, checked = Path(scratch, "tokenizer"), Path(scratch, "checked")
-        tokenizer.mkdir()
-        checked.mkdir()
-        made = make_tokenizer(
-            tokenizer, lambda *_: None, data=data.folder, dataset=data.name, model=config.model, settings=config.tiny
-        )
-        gate.pass_gate(
-            checked,
-            lambda *_: None,
-            data=data.folder,
-            dataset=data.name,
-            tokenizer=tokenizer / "tokenizer",
-            context=int(made.metrics["context"]),
-            settings=config.validation,
-            expectations=paths.data / "expectations",
-            findings=found,
-        )
+    with checked_dataset(paths, config, say) as data:
+        found = paths.findings("validation", data.version.name)
     return [*json.loads((found / "validation.json").read_text())["summary"], f"page: {found / 'validation.html'}"]

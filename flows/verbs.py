@@ -35,6 +35,7 @@ class Word:
 
 METHOD = Word("METHOD", "dpo", f"{named_methods()}; dpo where it is left out", is_choice=True)
 DATA = Word("DATA", "mine", "the dataset, a folder of data/; world where it is left out")
+METHODS_WORD = Word("METHODS", '"sft dpo reft"', "methods to speak of; all where it is left out", is_choice=True)
 SET = Word("SET", '"dpo.beta=0.2 seed=1"', "settings, of docs/settings.md")
 FILE = Word("FILE", "train.jsonl", "the file to read")
 PORT = Word("PORT", "5001", "the port of the page, where another program has the usual one")
@@ -82,6 +83,17 @@ VERBS = {
         Verb("help", "list the verbs; `make help pipeline` tells more of one"),
         Verb("setup", "make the virtual environment (every other verb does it by itself)", is_of_make=True),
         Verb("pipeline", "train by one method, from data to report", (METHOD, DATA, SET), takes_settings=True),
+        Verb(
+            "advise",
+            "say which methods suit a dataset, in which order, and why",
+            (
+                DATA,
+                METHODS_WORD,
+                SET,
+                Word("OUT", "advice.json", "the file for the answer as JSON; else in reports/advice/"),
+            ),
+            takes_settings=True,
+        ),
         Verb("data", "bring a dataset up to date", (DATA, SET), takes_settings=True),
         Verb("import", "make a dataset of a file", IMPORT),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),

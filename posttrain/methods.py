@@ -115,6 +115,11 @@ class Method:
         """Return whether it learns from rewards of its own responses, which the audit then holds against gold."""
         return self.learns_from.gives == "reward"
 
+    @property
+    def has_critic(self) -> bool:
+        """Return whether a critic is trained beside its policy: PPO's estimator has one, those that run in its loop have none."""
+        return self.is_rewarded and not self.loop
+
 
 METHODS: dict[str, Method] = {
     method.name: method

@@ -16,8 +16,8 @@ from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
-READS_SETTINGS = ("pipeline", "data", "validate", "ui")
-VERBS = ("pipeline", "data", "import", "validate", "grade", "ui", "up", "down")
+READS_SETTINGS = ("pipeline", "advise", "data", "validate", "ui")
+VERBS = ("pipeline", "advise", "data", "import", "validate", "grade", "ui", "up", "down")
 MEND = "Mend it, or: git checkout params.yaml"
 
 

@@ -1,0 +1,69 @@
+"""How much memory a method's training takes, from the sizes of its networks alone: a bound from below, and a likely figure."""
+
+from dataclasses import dataclass
+
+from posttrain.advice.situation import Situation
+from posttrain.methods import Method
+
+TRAINED_BYTES = 16
+"""Of a weight that is trained in full: float32 weight 4, gradient 4, Adam's two moments 8 (arXiv:1910.02054, section 3.1)."""
+ACTIVATION_BYTES = 68
+"""Of a token, a layer and a unit of width: 34 in 16 bits (arXiv:2205.05198, eq. 1, without attention's squares), twice in 32."""
+LOGIT_BYTES = 12
+"""Of a token and a word of the vocabulary: logits, log-probabilities and their gradient, float32 each."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes.
+
+    Attributes:
+        least: weights, gradients, optimiser and the networks beside: less is impossible without sharding or offloading.
+        likely: with the activations of one device batch of long rows.
+        parts: by name, what `least` is made of.
+    """
+
+    least: int
+    likely: int
+    parts: dict[str, int]
+
+
+def memory_of(method: Method, situation: Situation) -> Memory:
+    """Return what the largest of a method's stages holds at once.
+
+    SFT and the trainers of preferences hold one trained network (DPO and KTO compute their reference's log-probabilities
+    beforehand). A method that is rewarded holds its policy, a reference (none of its own under LoRA, whose adapters are
+    switched off for it), a critic where it has one, and what rewards it, if that is a network.
+    """
+    weights, asked = situation.base.weights, situation.asked
+    frozen = situation.machine.weight_bytes * weights
+    trained = _trained(situation)
+    if method.is_prompted:
+        return _with_activations({"weights": frozen}, 0)
+    parts = {"trained network": trained}
+    if method.is_rewarded:
+        if not asked.lora_rank:
+            parts["reference"] = 4 * weights
+        if method.has_critic and not asked.has_shared_critic:
+            parts["critic"] = trained
+        if method.learns_from.reward == "reward_model":
+            parts["reward model"] = 4 * weights * asked.reward_models
+        if method.learns_from.reward == "judge" and not asked.names_judge:
+            parts["judge"] = frozen
+    rows = asked.device_rows.get(method.trainer or "sft", 1)
+    sequences = 2 * rows if method.is_labelled and not method.is_rewarded else rows
+    base = situation.base
+    token = base.layers * base.width * ACTIVATION_BYTES + base.vocabulary * LOGIT_BYTES
+    return _with_activations(parts, sequences * max(1, situation.sequence_tokens) * token)
+
+
+def _trained(situation: Situation) -> int:
+    rank, weights = situation.asked.lora_rank, situation.base.weights
+    if not rank:
+        return TRAINED_BYTES * weights
+    return situation.machine.weight_bytes * weights + TRAINED_BYTES * rank * situation.base.adapter_width
+
+
+def _with_activations(parts: dict[str, int], activations: int) -> Memory:
+    least = sum(parts.values())
+    return Memory(least=least, likely=least + activations, parts=parts)

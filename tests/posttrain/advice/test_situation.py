@@ -1,0 +1,171 @@
+"""Facts of a situation, memory by hand, costs, power, and the page of rules."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from posttrain.advice.costs import Cost, labels_wanted, response_length, responses_wanted
+from posttrain.advice.memory import memory_of
+from posttrain.advice.page import advice_page
+from posttrain.advice.power import EFFECTS, NOISES, SEEDS, power_table, questions_needed, smallest_effect
+from posttrain.advice.situation import Asked, Base, Machine, Situation, kind_of_answer, percentile
+from posttrain.advice.words import cost_words, facts_lines, power_rows
+from posttrain.methods import METHODS
+from posttrain.settings.config import merge
+from tests.posttrain.advice import situations as these
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("72", "number"),
+        ("So 6 + 8.\n#### 14", "number"),
+        ("$1,200.50", "number"),
+        ("3/4", "number"),
+        ("B", "choice"),
+        ("(B)", "choice"),
+        ("Paris", "text"),
+        ("", "text"),
+    ],
+)
+def test_kind_of_answer(answer, kind):
+    assert kind_of_answer(answer) == kind
+
+
+def test_percentile_is_a_value_that_the_share_does_not_exceed():
+    assert percentile(list(range(1, 101)), 0.95) == 95
+    assert percentile([7], 0.95) == 7
+    assert percentile([], 0.95) == 0
+    assert percentile([3, 1, 2], 0.5) == 2  # ceil(1.5) = 2 of three
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+SMALL = Situation(
+    prompt_tokens=10,
+    long_response_tokens=20,
+    base=Base(name="b", is_tiny=False, weights=1_000, adapter_width=50, layers=2, width=10, vocabulary=100, context=512),
+    machine=Machine(weight_bytes=4),
+    asked=Asked(device_rows={"sft": 3, "ppo": 2, "grpo": 2, "dpo": 3}),
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "least", "rows"),
+    [
+        # a trained weight has 16 bytes, a frozen one 4, a reference 4
+        ("few_shot", 4_000, 0),
+        ("sft", 16_000, 3),
+        ("dpo", 16_000, 6),  # chosen and rejected
+        ("reft", 16_000 + 4_000 + 16_000, 2),
+        ("grpo", 16_000 + 4_000, 2),
+        ("rlhf", 16_000 + 4_000 + 16_000 + 4_000, 2),  # with its reward model
+        ("drlaif", 16_000 + 4_000 + 16_000 + 4_000, 2),  # the base judges
+    ],
+)
+def test_memory_by_hand(method, least, rows):
+    needed = memory_of(METHODS[method], SMALL)
+    # a token takes 2 layers · 10 wide · 68 bytes + 100 words · 12 bytes = 2,560; rows of 10 + 20 tokens
+    assert (needed.least, needed.likely - needed.least) == (least, rows * 30 * 2_560)
+    assert sum(needed.parts.values()) == needed.least
+
+
+def test_memory_under_lora():
+    adapted = replace(SMALL, asked=replace(SMALL.asked, lora_rank=4))
+    # frozen weights 4,000; adapters 4 · 50 = 200 weights of 16 bytes; no reference of its own
+    assert memory_of(METHODS["sft"], adapted).least == 4_000 + 3_200
+    assert memory_of(METHODS["reft"], adapted).least == 2 * (4_000 + 3_200)
+    shared = replace(SMALL, asked=replace(SMALL.asked, has_shared_critic=True))
+    assert memory_of(METHODS["reft"], shared).least == memory_of(METHODS["grpo"], shared).least
+    named = replace(SMALL, asked=replace(SMALL.asked, judge="large"))
+    assert memory_of(METHODS["drlaif"], named).least == memory_of(METHODS["reft"], named).least
+
+
+def test_rows_are_never_longer_than_the_context():
+    long = replace(SMALL, prompt_tokens=5_000)
+    assert long.sequence_tokens == 512
+    assert replace(SMALL, long_response_tokens=0).sequence_tokens == 10 + 64, "without responses the limit counts"
+
+
+# --- costs ------------------------------------------------------------------------------------------------------------
+
+
+def test_labels_and_responses():
+    config = merge(
+        {}, ["labels.pairs_per_prompt=4", "labels.overlap=0.1", "sample.per_prompt=8", "ppo.updates=3", "ppo.episodes=64"]
+    )
+    assert labels_wanted(config, 100, labels_by="simulated") == 440  # 400 pairs, a tenth of them twice
+    assert labels_wanted(config, 100, labels_by="judge") == 400
+    assert labels_wanted(config, 100, labels_by="dataset") == labels_wanted(config, 100, labels_by="") == 0
+    assert labels_wanted(merge({}, ["labels.budget=50"]), 100, labels_by="people") == 50
+    assert responses_wanted(config, METHODS["dpo"], 100, is_sampled=True) == 800
+    assert responses_wanted(config, METHODS["reft"], 0, is_sampled=False) == 192
+    assert responses_wanted(config, METHODS["rlhf"], 100, is_sampled=True) == 992
+    assert response_length(replace(SMALL, response_tokens=20.0)) == 20.0
+    assert response_length(replace(SMALL, response_tokens=900.0)) == 64
+    assert response_length(SMALL) == 64
+
+
+def test_time_is_told_only_where_every_stage_has_run():
+    cost = Cost(
+        labels=0, labels_by="", responses=0, tokens=0, memory_least=2**30, memory_likely=2**31, stages={"sft": 3.0, "dpo": 4.0}
+    )
+    assert (cost.seconds, cost_words(cost)) == (7.0, "1.0 to 2.0 GB; 7 s, from runs here")
+    some = replace(cost, stages={"sft": 3.0, "dpo": None}, labels=440, labels_by="simulated", responses=800, tokens=16_000)
+    assert some.seconds is None and some.as_json()["seconds"] is None
+    assert cost_words(some) == (
+        "1.0 to 2.0 GB; 440 labels by simulated annotators; 800 responses, about 16,000 tokens; time: dpo has not run here yet"
+    )
+    assert cost_words(replace(cost, stages={"sft": None})).endswith("time: none has run here yet")
+
+
+def test_facts_in_words():
+    told = "\n".join(facts_lines(these.PREFERENCES))
+    assert "5,000 preferences, 0 ratings, 0 rankings: 5,000 labelled pairs of 4 annotators, Krippendorff's α 0.70" in told
+    assert "no responses to learn from" in "\n".join(facts_lines(these.QUESTIONS_ONLY))
+
+
+# --- power ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_effect_agrees_with_the_simulation_of_six_methods():
+    """The larger of own and pooled variance, 3 seeds, 1,000 questions: it found +6.4 points in 77 % of 400 runs at 2.2 points."""
+    assert 0.055 < smallest_effect(3, 1_000, noise=NOISES["little"]) < 0.072
+    # 51 % at 3.7 points: 80 % takes more
+    assert smallest_effect(3, 1_000, noise=NOISES["much"]) > 0.064
+    # 5 seeds, 3.7 points: 34 % at 3.4, 80 % at about 6.4
+    assert 0.055 < smallest_effect(5, 1_000, noise=NOISES["much"]) < 0.07
+
+
+def test_one_seed_by_hand():
+    # √(0.35 / 1,000) = 0.01871; t(999): 1.9623 + 0.8420 = 2.8043
+    assert smallest_effect(1, 1_000, noise=0.5) == pytest.approx(0.05246, abs=1e-4)
+
+
+def test_more_seeds_and_more_questions_see_smaller_effects():
+    assert smallest_effect(5, 500, noise=0.0126) < smallest_effect(3, 500, noise=0.0126)
+    assert smallest_effect(3, 2_000, noise=0.0126) < smallest_effect(3, 500, noise=0.0126) < smallest_effect(3, 500, noise=0.032)
+
+
+def test_questions_needed_see_the_effect():
+    count = questions_needed(0.05, 5, noise=NOISES["little"])
+    assert smallest_effect(5, count, noise=NOISES["little"]) <= 0.05 < smallest_effect(5, count * 9 // 10, noise=NOISES["little"])
+    assert questions_needed(0.01, 3, noise=NOISES["much"]) is None
+
+
+def test_the_table_of_effects():
+    head, rows = power_rows(power_table(), {(3, "little"): 0.0612})
+    assert head == ["seeds", "training noise", "sees now (points)", "questions for 1", "questions for 2", "questions for 5"]
+    assert len(rows) == 1 + 2 * (len(SEEDS) - 1) and len(EFFECTS) == 3
+    assert next(row for row in rows if row[:2] == ["3", "little"])[2] == "6.1"
+    assert rows[0][1] == "–" and "more than 20,000" in rows[0]
+
+
+def test_the_page_is_made_of_the_rules():
+    assert (ROOT / "docs" / "advise.md").read_text(encoding="utf-8") == advice_page(), (
+        "docs/advise.md must be what posttrain/advice/page.py makes of the rules"
+    )
