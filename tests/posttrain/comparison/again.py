@@ -138,12 +138,22 @@ def family(pairs, *, margin):
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
-            rejected = holm([middle if other == place else p for other, p in enumerate(ps)])[place] < ALPHA
+            rejected = steps_down([middle if other == place else p for other, p in enumerate(ps)], place)
             low, high = (middle, high) if rejected else (low, middle)
         one.level = low
         one.smallest = (stats.t.ppf(1 - one.level / 2, one.degrees) + stats.t.ppf(0.8, one.degrees)) * one.error
         one.verdict = verdict(one, corrected, within)
     return pairs
+
+
+def steps_down(ps, place):
+    """Return whether Holm's procedure rejects the test at this place: one step after the other until one does not."""
+    for step, own in enumerate(sorted(range(len(ps)), key=lambda other: ps[other])):
+        if ps[own] * (len(ps) - step) >= ALPHA:
+            return False
+        if own == place:
+            return True
+    return False
 
 
 def verdict(one, corrected, within):

@@ -172,7 +172,7 @@ def test_what_is_refused_of_files():
         "all of the logs are of one system, a, so there is nothing to compare. "
         'Name the systems where the logs do not: LOGS="sft=a.jsonl dpo=b.jsonl"'
     )
-    assert "byte 46 of the file is 0xe9, which is not UTF-8" in refused(["a.jsonl", "wrong.jsonl"])
+    assert "byte 45 of the file is 0xe9, which is not UTF-8" in refused(["a.jsonl", "wrong.jsonl"])
     assert refused(["broken.eval"]).startswith("broken.eval is a damaged zip archive (")
 
 
