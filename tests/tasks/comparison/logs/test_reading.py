@@ -231,8 +231,8 @@ def test_unfinished_and_mixed_logs_of_inspect():
 def test_real_files_of_lm_evaluation_harness():
     folder = REAL / "lm_eval"
     found = read_logs([str(folder / "seed-0"), str(folder / "seed-1")], metric="exact_match,last-number")
-    assert {one.name for one in found.methods} == {"base", "sft"} and len(found.questions) == 16
-    assert sorted(found.methods[0].by_seed) == [0, 1]
+    assert [one.name for one in found.methods] == ["models/base", "models/sft"] and len(found.questions) == 16
+    assert [sorted(one.by_seed) for one in found.methods] == [[0, 1], [0, 1]]
     assert found.questions[0].prompt == "Mia has 13 coins, loses 4, multiplies 2 times. How many?"
     assert found.questions[0].answers == ("18",)
     whole = 'several metrics: exact_match,first-number, exact_match,last-number. Choose one: SET="compare.metric='
@@ -242,7 +242,7 @@ def test_real_files_of_lm_evaluation_harness():
 def test_real_choices_become_a_record():
     found = read_logs([str(REAL / "lm_eval" / "choice")], metric="acc_norm")
     rows = [json.loads(line) for line in next((REAL / "lm_eval/choice/models__sft").iterdir()).read_text().splitlines()]
-    sft = next(one for one in found.methods if one.name == "sft")
+    sft = next(one for one in found.methods if one.name == "models/sft")
     assert sft.by_seed[0].scores.tolist() == [row["acc_norm"] for row in rows]
     assert found.questions[0].answers == (rows[0]["doc"]["choices"][rows[0]["doc"]["gold"]],)
     record = build_comparison(
