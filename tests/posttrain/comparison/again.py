@@ -19,8 +19,17 @@ ALPHA = 0.05
 def share_at(share, variance, degrees):
     """Wilson's interval at the effective number of trials of a variance that has so many degrees."""
     trials = share * (1 - share) / variance * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, degrees)) ** 2
+    return wilson(share, trials)
+
+
+def wilson(share, trials):
+    """Wilson's interval; with few successes, or failures, among many its bound goes as far as Poisson's."""
     low, high = proportion_confint(share * trials, trials, method="wilson")
-    assert min(share, 1 - share) > 0.1 or min(share, 1 - share) * trials > 3, "rare counts have a bound of their own"
+    few = min(3, 0.1 * trials)
+    if 0 < share * trials <= few:
+        low = min(low, stats.chi2.ppf(ALPHA, 2 * share * trials) / 2 / trials)
+    if 0 < (1 - share) * trials <= few:
+        high = max(high, 1 - stats.chi2.ppf(ALPHA, 2 * (1 - share) * trials) / 2 / trials)
     return low, high
 
 
@@ -58,6 +67,8 @@ def level(table, *, is_share):
     """Return (estimate, low, high) of one method over seeds and questions."""
     seeds, count = len(table), len(table[0])
     mean = sum(map(sum, table)) / (seeds * count)
+    if is_share and min(mean, 1 - mean) < 1e-12:
+        return mean, *wilson(round(mean), count)
     of_seeds, of_questions, _ = parts(table, bound=mean * (1 - mean) if is_share else None)
     variance, degrees = satterthwaite(of_seeds, seeds - 1, of_questions, seeds, count)
     if is_share:

@@ -176,6 +176,23 @@ def test_what_is_refused_of_files():
     assert refused(["broken.eval"]).startswith("broken.eval is a damaged zip archive (")
 
 
+def test_a_line_that_no_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr("tasks.data.rows.LONGEST_LINE", 200)
+    plain("a.jsonl", [1, 0])
+    jsonl("b.jsonl", [{"question": "q0", "score": 1}, {"question": "q1", "score": 1, "text": "a" * 300}])
+    assert refused(["a.jsonl", "b.jsonl"]).startswith("b.jsonl line 2 is longer than ")
+
+
+def test_a_folder_of_logs_leaves_out_what_is_none():
+    for system in ("base", "sft"):
+        Path(system).mkdir()
+        jsonl(f"{system}/samples_t_2026.jsonl", [lm_row(place, answer=system) for place in range(2)])
+        Path(f"{system}/results_2026.json").write_text(json.dumps({"results": {}, "configs": {}}, indent=2))
+    found = read_logs(["base", "sft"])
+    assert [one.name for one in found.methods] == ["base", "sft"]
+    assert found.notes == [f"1 of 2 files in {name} are no per-question logs, and were left out" for name in ("base", "sft")]
+
+
 def test_what_is_refused_of_rows():
     plain("a.jsonl", [1, 0])
     row = {"question": "q0", "score": 1}
