@@ -104,7 +104,9 @@ class Pair:
         self.seeds, self.count = len(table), len(table[0])
         self.estimate = sum(map(sum, table)) / (self.seeds * self.count)
         self.per_seed = [gain_of_seed(tables[a][seed], tables[b][seed], is_share=is_share) for seed in self.common]
-        own, self.question, self.residual = parts(table, bound=1 - self.estimate**2 if is_share else None)
+        # a question's difference of shares varies by 1 at most
+        most = 1 - self.estimate**2 if self.seeds == 1 else 1.0
+        own, self.question, self.residual = parts(table, bound=most if is_share else None)
         if self.seeds == 1:
             self.of_one_seed()
             return
