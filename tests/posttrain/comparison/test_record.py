@@ -183,6 +183,8 @@ def test_what_is_refused_of_one_run():
     assert changed(lambda _: {"scores": np.zeros((66, 2))}) == (
         f"{place}: scores must have one value a question, got an array of shape (66, 2)"
     )
+    silent = {"sampled": np.ones((66, 1)), "extracted": [["5"]] * 65 + [[None]]}
+    assert changed(lambda _: silent) == f"{place}: a right sample of question 66 has no extracted answer, which cannot vote"
     assert changed(lambda _: {"run": {"data_md5": "e" * 32}}) == (
         f"sft, seed 0 ran on data {'d' * 32}, and {place} on data {'e' * 32}: they do not compare. "
         "Run both on one version: make compare"
