@@ -209,6 +209,14 @@ def test_groups():
         group_questions(families, "famly")
 
 
+@pytest.mark.parametrize(("count", "by"), [(81, None), (80, "family")])
+def test_large_families_must_hold_half_of_the_questions(count, by):
+    """Two families of 20, the others of one: 40 are half of 80, and less than half of 81."""
+    asked = [Question(str(place), "", (), f"large {place % 2}" if place < 40 else f"small {place}") for place in range(count)]
+    found = group_questions(asked, "family")
+    assert by == (found and found.by)
+
+
 def test_counts_are_joined_until_a_group_is_large_enough():
     """30 prompts of 1 number, 10 of 2, 15 of 3, 5 of 9: the last is too small alone and joins its neighbour."""
     counts = [1] * 30 + [2] * 10 + [3] * 15 + [9] * 5
