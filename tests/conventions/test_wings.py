@@ -24,6 +24,7 @@ WINGS = {
         "judges": {"data", "feedback", "statistics"},
         "report": {"evaluation", "feedback", "statistics"},
         "advice": {"graders", "settings"},
+        "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
     },
     "tasks": {
         "workspace": set(),
@@ -38,6 +39,7 @@ WINGS = {
         "evaluation": {"feedback", "judges", "rewards", "workspace"},
         "training": {"evaluation", "feedback", "rewards", "workspace"},
         "advice": {"workspace"},
+        "comparison": {"data", "evaluation", "report", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""
