@@ -99,7 +99,7 @@ def finish_comparison(ledger: Ledger, run_id: str, comparison: Mapping[str, Any]
     Args:
         ledger: where.
         run_id: of the comparison.
-        comparison: its record (docs/comparison.md).
+        comparison: its record, of schema posttrain.comparison/1.
         files: the page (index.html), its Markdown and JSON at the top of the artifacts, pictures below `figures/`; the keys are
             not read.
     """
