@@ -23,6 +23,7 @@ WINGS = {
         "reward_model": {"feedback", "settings", "statistics"},
         "judges": {"data", "feedback", "statistics"},
         "report": {"evaluation", "feedback", "statistics"},
+        "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
     },
     "tasks": {
         "workspace": set(),
@@ -36,6 +37,7 @@ WINGS = {
         "rewards": {"judges", "workspace"},
         "evaluation": {"feedback", "judges", "rewards", "workspace"},
         "training": {"evaluation", "feedback", "rewards", "workspace"},
+        "comparison": {"evaluation", "report", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""
