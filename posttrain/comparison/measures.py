@@ -1,6 +1,6 @@
 """What methods reached, used and saw, as tables have it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from posttrain.comparison.cells import Cell, Table, columns, found, number, words
@@ -47,7 +47,7 @@ def results_table(comparison: Record) -> Table:
     scale, titles = scale_of(comparison), titles_of(comparison)
     reference = titles[comparison["design"]["reference"]]
     unit = f", {scale.gain_unit}" if scale.gain_unit else ""
-    heads = [
+    heads: list[tuple[str, Callable[[str, Record], Cell]]] = [
         ("method", lambda at, one: words(titles[one["name"]])),
         ("learns from", lambda at, one: words(_learns(one))),
         (f"#{level_head(comparison)}", lambda at, one: number(comparison, f"{at}/mean", scale.level)),

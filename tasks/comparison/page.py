@@ -122,7 +122,7 @@ def render_page(comparison: Mapping[str, Any], figures: Mapping[str, Figure]) ->
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    return environment.get_template("page.html.j2").render(
+    rendered: str = environment.get_template("page.html.j2").render(
         policy=policy,
         style=style,
         script=script,
@@ -133,6 +133,7 @@ def render_page(comparison: Mapping[str, Any], figures: Mapping[str, Figure]) ->
         questions=questions_of(comparison),
         folds=_folds,
     )
+    return rendered
 
 
 def _folds(section: Section) -> str:

@@ -65,11 +65,11 @@ def _tidy(element: ElementTree.Element) -> None:
         if key in ("d", "transform", "x", "y", "x2", "y2", "width", "height", "opacity"):
             # a tenth of a pixel is fine enough for a curve, and a page holds many of them
             digits = 1 if len(value) > _CURVE else 2
-            element.set(key, _LONG_FRACTION.sub(lambda found, digits=digits: _short(found[0], digits), value))
+            element.set(key, _shortened(value, digits))
 
 
-def _short(text: str, digits: int) -> str:
-    return f"{float(text):.{digits}f}".rstrip("0").rstrip(".")
+def _shortened(text: str, digits: int) -> str:
+    return _LONG_FRACTION.sub(lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip("."), text)
 
 
 def _rename_ids(root: ElementTree.Element, name: str) -> None:
