@@ -21,7 +21,8 @@ class Job:
         method: of the table of methods.
         seed: of everything that training and sampling draw.
         overrides: settings of this job, "dpo.beta=0.2": those of the whole comparison first, its own behind them.
-        purpose: `report`: its result is what is compared; `trial` of a setting and `pilot` of a budget are not, and register nothing.
+        purpose: `report`: its result is what is compared. A `trial` of a setting, or a `pilot` of a budget, is not compared, and
+            registers nothing.
     """
 
     method: str
