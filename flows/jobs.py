@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Purpose = Literal["report", "trial", "pilot"]
-UNREGISTERED = "tracking.register=false"
+UNREGISTERED = "tracking.register_model=false"
 """What keeps a trial or a pilot from becoming challenger: its model is no candidate."""
 
 

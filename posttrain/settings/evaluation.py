@@ -10,8 +10,9 @@ class EvaluateSettings(Section):
 
     max_questions: WholeNumber = 0
     """Held-out questions used, at most; 0: all. One alone has no interval."""
-    samples: Count = 2
-    """Sampled responses a question, beside the greedy one."""
+    samples: Count = 8
+    """Sampled responses a question, beside the greedy one. With 2, intervals of sampled accuracy are a quarter wider, and pass@k
+    ends at k = 2."""
     temperature: Positive = 1.0
     """Of the sampled responses."""
     max_new_tokens: Count = 64
@@ -30,3 +31,6 @@ class TrackingSettings(Section):
     """MLflow experiment; runs compare within one."""
     uri: str = ""
     """MLflow server; empty: the SQLite store below `mlflow/`."""
+    register_model: bool = True
+    """The final model becomes a version of the registered model, and its challenger. Trials and pilots of `make compare` turn it
+    off."""

@@ -1,0 +1,196 @@
+"""How a job becomes a process, here or on a worker of a cluster: a Prefect task that starts it, watches it, and says how it ended.
+
+What passes between a comparison and its jobs lies in a folder that both see: a log, a result and an exit code a job, and one file
+that tells all of them to stop.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.children import RESULT
+from posttrain.errors import RequestError
+from posttrain.settings.compare import CompareSettings
+
+STOP, ALIVE = "stop", "alive"
+LOOK = 0.1
+"""Seconds between two looks at a process."""
+LONGEST_END = 20.0
+"""Seconds that a job may take to end by itself once it is told to; then it is killed."""
+LONGEST_SILENCE = 60.0
+"""Seconds without a sign of life of the comparison after which a job on a cluster's worker ends: nobody waits for it any more."""
+HANDED_ON = ("PREFECT_", "POSTTRAIN_", "HF_", "MLFLOW_", "OMP_")
+"""Beginnings of the names in our environment that a job gets wherever it runs."""
+
+
+class ProcessFailed(Exception):
+    """A job's process ended with another code than 0; raised so that Prefect shows the task as failed."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The files of one job.
+
+    Attributes:
+        folder: of the comparison.
+        name: of the job in it.
+    """
+
+    folder: str
+    name: str
+
+    @property
+    def log(self) -> Path:
+        """What the process printed."""
+        return Path(self.folder, f"{self.name}.log")
+
+    @property
+    def result(self) -> Path:
+        """What it said of itself."""
+        return Path(self.folder, f"{self.name}.json")
+
+    @property
+    def end(self) -> Path:
+        """Its exit code; there once it has ended."""
+        return Path(self.folder, f"{self.name}.end")
+
+
+@task(name="pipeline of a comparison", task_run_name="{title}", persist_result=False)
+def run_process(title: str, words: Sequence[str], root: str, exchange: Exchange, environment: Mapping[str, str]) -> None:
+    """Run `python -m flows pipeline …` to its end.
+
+    Raises:
+        ProcessFailed: it ended with another code than 0.
+    """
+    code = -1
+    try:
+        with exchange.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows", "pipeline", *words],
+                cwd=root,
+                env={**os.environ, **environment, RESULT: str(exchange.result)},
+                stdin=subprocess.PIPE,  # never written to: it closes when we are gone (flows/children.py)
+                stdout=log,
+                stderr=log,
+            )
+            with process:
+                code = _watch(process, Path(exchange.folder))
+    finally:
+        exchange.end.write_text(str(code), encoding="utf-8")
+    if code:
+        raise ProcessFailed(f"{title} ended with {code}: see {exchange.log}")
+
+
+def _watch(process: subprocess.Popen[bytes], folder: Path) -> int:
+    """Return a process's exit code; interrupt it, and then kill it, where the comparison has stopped."""
+    told: float | None = None
+    while (code := process.poll()) is None:
+        if told is None and not _is_wanted(folder):
+            told = time.monotonic()
+            process.send_signal(signal.SIGINT)
+        if told is not None and time.monotonic() - told > LONGEST_END:
+            process.kill()
+        time.sleep(LOOK)
+    return code
+
+
+def _is_wanted(folder: Path) -> bool:
+    """Tell whether the comparison is at work: it has not said stop, and on a cluster it has given a sign of life lately.
+
+    Only clocks of the folder's own disk are compared: those of two machines may differ.
+    """
+    if (folder / STOP).exists():
+        return False
+    alive = folder / ALIVE
+    if not alive.exists():  # on our own machine a job ends with us by itself
+        return True
+    probe = folder / f"{ALIVE}-{os.getpid()}"
+    probe.touch()
+    return probe.stat().st_mtime - alive.stat().st_mtime < LONGEST_SILENCE
+
+
+def environment_of_a_job(*, command: str) -> dict[str, str]:
+    """Return what a job gets beside the environment of whoever starts it: one thread, and our Prefect server."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
+    return {**ours, "OMP_NUM_THREADS": "1", "POSTTRAIN_COMPARISON": command}
+
+
+# --- where tasks run --------------------------------------------------------------------------------------------------
+
+
+EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}
+"""Runners that need an extra of the same name, and the package that it brings."""
+
+
+def check_runner(settings: CompareSettings) -> None:
+    """Refuse before anything runs a runner that is not installed, or an address that it does not take.
+
+    Raises:
+        RequestError: one of the two.
+    """
+    package = EXTRAS.get(settings.runner)
+    if package and importlib.util.find_spec(package) is None:
+        raise RequestError(
+            f"compare.runner={settings.runner} needs the extra of that name, which is not installed: "
+            f"{Path(sys.executable).parent.name}/python -m pip install -c constraints.txt -e '.[{settings.runner}]'"
+        )
+    if settings.address and not package:
+        raise RequestError(
+            f"compare.address={settings.address} is the address of a cluster, and compare.runner={settings.runner} has none. "
+            "Add compare.runner=dask or compare.runner=ray, or leave the address out"
+        )
+
+
+def task_runner(settings: CompareSettings, *, workers: int, root: Path) -> TaskRunner[Any]:
+    """Return Prefect's task runner, for `workers` jobs at a time."""
+    if settings.runner == "dask":
+        from prefect_dask import DaskTaskRunner
+
+        if settings.address:
+            return DaskTaskRunner(address=settings.address)
+        return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None})
+    if settings.runner == "ray":
+        from prefect_ray import RayTaskRunner
+
+        path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH", ""))))
+        of_workers = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+        if settings.address:
+            return RayTaskRunner(address=settings.address, init_kwargs=of_workers)
+        return RayTaskRunner(init_kwargs={**of_workers, "num_cpus": workers, "include_dashboard": False})
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
+def result_of(exchange: Exchange) -> dict[str, Any]:
+    """Return what a job that has ended said of itself: {code, pipeline_id} or {code, error}."""
+    code = int(exchange.end.read_text(encoding="utf-8") or -1)
+    try:
+        told: dict[str, Any] = json.loads(exchange.result.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    if code == 0 and "pipeline_id" in told:
+        return told
+    return {"code": code or -1, "error": told.get("error") or _last_words(exchange.log, code)}
+
+
+def _last_words(log: Path, code: int) -> str:
+    """Return the last line that a process printed, or how the system ended it."""
+    if code < 0 and code != -1:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        why = " (the machine had no memory left, or somebody killed it)" if -code == signal.SIGKILL else ""
+        return f"the process was ended by {name}{why}"
+    try:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1].strip() if lines else f"the process ended with {code}, and printed nothing"
