@@ -36,7 +36,7 @@ def as_child(verb: Verb) -> Verb:
         try:
             report = verb(paths, words)
         except PosttrainError as error:
-            _tell(Path(result), {"error": str(error), "code": error.exit_code})
+            _tell(Path(result), {"error": str(error), "code": error.exit_code, "kind": type(error).__name__})
             raise
         _tell(Path(result), {"pipeline_id": report["pipeline_id"], "code": 0})
         return report

@@ -1,7 +1,7 @@
-"""How a job becomes a process, here or on a worker of a cluster: a Prefect task that starts it, watches it, and says how it ended.
+"""How a job becomes a process, here or on a worker of a cluster: a Prefect task that starts it, watches it, tells how it ended.
 
 What passes between a comparison and its jobs lies in a folder that both see: a log, a result and an exit code a job, and one file
-that tells all of them to stop.
+that is there while the comparison is at work. It is taken away to stop them: that can be done on a full disk as well.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,18 @@ from flows.children import RESULT
 from posttrain.errors import RequestError
 from posttrain.settings.compare import CompareSettings
 
-STOP, ALIVE = "stop", "alive"
+ALIVE = "alive"
 LOOK = 0.1
 """Seconds between two looks at a process."""
 LONGEST_END = 20.0
 """Seconds that a job may take to end by itself once it is told to; then it is killed."""
 LONGEST_SILENCE = 60.0
 """Seconds without a sign of life of the comparison after which a job on a cluster's worker ends: nobody waits for it any more."""
-HANDED_ON = ("PREFECT_", "POSTTRAIN_", "HF_", "MLFLOW_", "OMP_")
+HANDED_ON = ("PREFECT_", "HF_", "MLFLOW_", "OMP_")
 """Beginnings of the names in our environment that a job gets wherever it runs."""
 
 
-class ProcessFailed(Exception):
+class ProcessFailedError(Exception):
     """A job's process ended with another code than 0; raised so that Prefect shows the task as failed."""
 
 
@@ -45,10 +46,12 @@ class Exchange:
     Attributes:
         folder: of the comparison.
         name: of the job in it.
+        is_far: the job runs on a worker of a cluster, which does not end with us by itself.
     """
 
     folder: str
     name: str
+    is_far: bool = False
 
     @property
     def log(self) -> Path:
@@ -71,7 +74,7 @@ def run_process(title: str, words: Sequence[str], root: str, exchange: Exchange,
     """Run `python -m flows pipeline …` to its end.
 
     Raises:
-        ProcessFailed: it ended with another code than 0.
+        ProcessFailedError: it ended with another code than 0.
     """
     code = -1
     try:
@@ -85,18 +88,18 @@ def run_process(title: str, words: Sequence[str], root: str, exchange: Exchange,
                 stderr=log,
             )
             with process:
-                code = _watch(process, Path(exchange.folder))
+                code = _watch(process, exchange)
     finally:
         exchange.end.write_text(str(code), encoding="utf-8")
     if code:
-        raise ProcessFailed(f"{title} ended with {code}: see {exchange.log}")
+        raise ProcessFailedError(f"{title} ended with {code}: see {exchange.log}")
 
 
-def _watch(process: subprocess.Popen[bytes], folder: Path) -> int:
+def _watch(process: subprocess.Popen[bytes], exchange: Exchange) -> int:
     """Return a process's exit code; interrupt it, and then kill it, where the comparison has stopped."""
     told: float | None = None
     while (code := process.poll()) is None:
-        if told is None and not _is_wanted(folder):
+        if told is None and not _is_wanted(exchange):
             told = time.monotonic()
             process.send_signal(signal.SIGINT)
         if told is not None and time.monotonic() - told > LONGEST_END:
@@ -105,25 +108,27 @@ def _watch(process: subprocess.Popen[bytes], folder: Path) -> int:
     return code
 
 
-def _is_wanted(folder: Path) -> bool:
-    """Tell whether the comparison is at work: it has not said stop, and on a cluster it has given a sign of life lately.
+def _is_wanted(exchange: Exchange) -> bool:
+    """Tell whether the comparison is at work: its sign of life is there, and on a cluster it is young.
 
     Only clocks of the folder's own disk are compared: those of two machines may differ.
     """
-    if (folder / STOP).exists():
+    alive = Path(exchange.folder, ALIVE)
+    try:
+        seen = alive.stat().st_mtime
+        if not exchange.is_far:
+            return True
+        probe = Path(exchange.folder, f"{exchange.name}.probe")
+        probe.touch()
+        return probe.stat().st_mtime - seen < LONGEST_SILENCE
+    except FileNotFoundError:
         return False
-    alive = folder / ALIVE
-    if not alive.exists():  # on our own machine a job ends with us by itself
-        return True
-    probe = folder / f"{ALIVE}-{os.getpid()}"
-    probe.touch()
-    return probe.stat().st_mtime - alive.stat().st_mtime < LONGEST_SILENCE
 
 
-def environment_of_a_job(*, command: str) -> dict[str, str]:
+def environment_of_a_job() -> dict[str, str]:
     """Return what a job gets beside the environment of whoever starts it: one thread, and our Prefect server."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
-    return {**ours, "OMP_NUM_THREADS": "1", "POSTTRAIN_COMPARISON": command}
+    return {**ours, "OMP_NUM_THREADS": "1"}
 
 
 # --- where tasks run --------------------------------------------------------------------------------------------------
@@ -154,21 +159,22 @@ def check_runner(settings: CompareSettings) -> None:
 
 def task_runner(settings: CompareSettings, *, workers: int, root: Path) -> TaskRunner[Any]:
     """Return Prefect's task runner, for `workers` jobs at a time."""
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
     if settings.runner == "dask":
-        from prefect_dask import DaskTaskRunner
-
+        kind = import_module("prefect_dask").DaskTaskRunner
         if settings.address:
-            return DaskTaskRunner(address=settings.address)
-        return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None})
+            runner = kind(address=settings.address)
+        else:
+            runner = kind(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None})
     if settings.runner == "ray":
-        from prefect_ray import RayTaskRunner
-
+        kind = import_module("prefect_ray").RayTaskRunner
         path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH", ""))))
         of_workers = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
         if settings.address:
-            return RayTaskRunner(address=settings.address, init_kwargs=of_workers)
-        return RayTaskRunner(init_kwargs={**of_workers, "num_cpus": workers, "include_dashboard": False})
-    return ThreadPoolTaskRunner(max_workers=workers)
+            runner = kind(address=settings.address, init_kwargs=of_workers)
+        else:
+            runner = kind(init_kwargs={**of_workers, "num_cpus": workers, "include_dashboard": False})
+    return runner
 
 
 def result_of(exchange: Exchange) -> dict[str, Any]:
