@@ -130,7 +130,8 @@ def check_results(design: Design, questions: Sequence[Question], methods: Sequen
 
     Raises:
         ContractError: too few questions, an `id` or a name twice, no method, a method without a seed, no results of the
-            reference, an array of another length, a score that is no finite number, or runs on different versions of the data.
+            reference, an array of another length, a score that is no finite number or no share,
+            runs on different versions of the data, or two methods without a common seed.
     """
     if len(questions) < FEWEST_QUESTIONS:
         raise ContractError(
@@ -150,7 +151,10 @@ def check_results(design: Design, questions: Sequence[Question], methods: Sequen
             raise ContractError(f"{method.name} has no finished seed, so it cannot be compared. Leave it out, or run it again")
         for seed, result in method.by_seed.items():
             _check_seed(method, seed, result, len(questions))
+            if design.unit == "share":
+                _check_shares(method, result, lowest=0.0 if design.higher_is_better else -1.0)
     _check_data(methods)
+    _check_common_seeds(methods)
 
 
 def _refuse_repeats(what: str, names: Sequence[str]) -> None:
@@ -175,6 +179,27 @@ def _check_seed(method: MethodResult, seed: int, result: SeedResult, questions: 
     wrong = next((index for index, value in enumerate(scores) if not is_finite(value)), None)
     if wrong is not None:
         raise ContractError(f"{place}: the score of question {wrong + 1} is {scores[wrong]}, which is no finite number")
+
+
+def _check_shares(method: MethodResult, result: SeedResult, *, lowest: float) -> None:
+    scores = np.asarray(result.scores, dtype=float)
+    wrong = next((index for index, value in enumerate(scores) if not lowest <= value <= lowest + 1), None)
+    if wrong is not None:
+        raise ContractError(
+            f"{method.name}, seed {result.seed}: the score of question {wrong + 1} is {scores[wrong]:g}, and a share lies "
+            f"between {lowest:g} and {lowest + 1:g}. Say that the unit is score"
+        )
+
+
+def _check_common_seeds(methods: Sequence[MethodResult]) -> None:
+    """Refuse two methods that no seed pairs."""
+    for place, one in enumerate(methods):
+        for other in methods[place + 1 :]:
+            if not set(one.by_seed) & set(other.by_seed):
+                raise ContractError(
+                    f"{one.name} finished the seeds {sorted(one.by_seed)} and {other.name} the seeds {sorted(other.by_seed)}: "
+                    "no seed is common to both, so nothing pairs them. Run the missing ones again"
+                )
 
 
 def _check_data(methods: Sequence[MethodResult]) -> None:
