@@ -68,7 +68,7 @@ grade: $(READY)
 	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)
 
 ui: $(READY)
-	@$(FLOWS) ui $(call given,PORT)
+	@$(FLOWS) ui $(call given,PORT OPEN)
 
 up: $(READY)
 	@$(FLOWS) up $(call given,PORT)

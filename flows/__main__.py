@@ -179,19 +179,16 @@ def run_grade(paths: Paths, words: Sequence[str]) -> None:
 
 
 def run_ui(paths: Paths, words: Sequence[str]) -> None:
-    """Serve MLflow's page on this machine until Ctrl-C."""
-    config = configuration(paths, [word for word in words if not word.startswith("port=")])
+    """Serve MLflow's page on this machine until Ctrl-C, and open the view that says who won."""
+    given = dict(word.partition("=")[::2] for word in words if word.startswith(("port=", "open=")))
+    config = configuration(paths, [word for word in words if word.partition("=")[0] not in given])
     _prepare(paths, config)
-    from tasks.tracking.ledger import Ledger
-    from tasks.tracking.server import UI_PORT, server_command, server_environment
+    from flows.ui import show
 
-    if config.tracking.uri:
-        raise RequestError(f"tracking.uri is {config.tracking.uri}: open that address, its server is not ours to start")
-    ledger = Ledger.open(paths, config.tracking)
-    port = _port(words, UI_PORT)
-    print(f"MLflow: http://127.0.0.1:{port}/#/experiments/{ledger.experiment_id}/runs   (Ctrl-C ends it)", flush=True)
-    command = server_command(paths, port)
-    os.execvpe(command[0], command, server_environment())
+    if given.get("open", "") not in ("", "0", "1"):
+        raise RequestError(f"OPEN must be 1 (open the browser) or 0, got {given['open']}")
+    port = _port(words, 0) if given.get("port") else None
+    show(paths, config.tracking, port=port, is_opened=given.get("open") != "0")
 
 
 def _port(words: Sequence[str], default: int) -> int:

@@ -79,7 +79,7 @@ def settle(paths: Paths, say: Callable[[str], None]) -> None:
     for note in notes:
         forget(note)
     for run in killed:
-        if run.kind == "pipeline":
+        if run.command:
             say(f"{run.name} ended before: {run.error}. To go on: {run.command}")
 
 

@@ -1,5 +1,6 @@
 """`make pipeline METHOD=…`: from data to a registered model and a report, as one Prefect flow."""
 
+import os
 import secrets
 import subprocess
 import time
@@ -35,6 +36,7 @@ from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
 from tasks.data.dvc import DatasetVersion, bring_up_to_date
+from tasks.tracking.comparison import marks
 from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
@@ -68,6 +70,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
         flow_run_id=str(flow_run.id),
         pipeline_id=pipeline_id,
         command=command,
+        marks=marks(os.environ),
     )
     run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
     try:

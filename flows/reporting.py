@@ -1,6 +1,7 @@
 """The end of a pipeline: the final model registered, and the report written."""
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,8 +19,11 @@ from posttrain.statistics.intervals import INTERVALS_COVER
 from tasks.data.dvc import DatasetVersion
 from tasks.evaluation.audit_picture import AUDIT_PICTURE
 from tasks.report.files import write_report
+from tasks.tracking.comparison import TRIAL_TAG, marks
 from tasks.tracking.ledger import Ledger
-from tasks.tracking.registry import RegisteredModel, register
+from tasks.tracking.registry import RegisteredModel, describe_model, register
+from tasks.tracking.run_notes import pipeline_verdict
+from tasks.tracking.views import PIPELINES, view_url, write_views
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.jsonl import PROBLEMS, read_rows
 
@@ -68,7 +72,7 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
         mlflow={
             "run_id": parent,
             "experiment_id": ledger.experiment_id,
-            "compare_url": ledger.compare_url([parent, *ledger.peers(parent)]),
+            "compare_url": view_url(ledger, view=PIPELINES),
         },
         notes=notes(run, outcomes),
         warnings=warnings(run, outcomes),
@@ -81,16 +85,26 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
         if file.name != "latest.json":
             ledger.log_file(parent, file, folder="report")
     ledger.log_table(parent, sample_rows(results), "samples.json")
+    is_cached = all(stage.cached for stage in run.done)
     ledger.finish_pipeline(
         parent,
         metrics=metrics,
-        tags={
-            "posttrain.stage_key": models[final].key,
-            "posttrain.cached": str(all(stage.cached for stage in run.done)).lower(),
-        },
-        verdict=f"**{headline(report)}**\n\n{INTERVALS_COVER}.",
+        tags={"posttrain.stage_key": models[final].key, "posttrain.cached": str(is_cached).lower()},
+        verdict=f"{pipeline_verdict(headline(report), is_cached=is_cached)}\n\n{INTERVALS_COVER}.",
     )
+    if TRIAL_TAG not in marks(os.environ):
+        show(run, registered, verdict=headline(report), dataset=data.name)
     return report
+
+
+def show(run: Run, model: RegisteredModel, *, verdict: str, dataset: str) -> None:
+    """Let MLflow's pages of the model and of the experiment begin with what came out; the pipeline itself is done by then."""
+    run_name = f"{run.config.method} on {dataset}, seed {run.config.seed}"
+    try:
+        describe_model(run.ledger, model, verdict=verdict, run_name=run_name)
+        write_views(run.ledger)
+    except Exception as error:  # such as a server of an older MLflow, which does not know the search of our views
+        run.say(f"note: the prepared views of MLflow could not be written: {error}")
 
 
 def check_answers(result: Artifact, before: Artifact, *, name: str, start: str, is_prompted: bool = False) -> None:

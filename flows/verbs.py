@@ -38,6 +38,7 @@ DATA = Word("DATA", "mine", "the dataset, a folder of data/; world where it is l
 SET = Word("SET", '"dpo.beta=0.2 seed=1"', "settings, of docs/settings.md")
 FILE = Word("FILE", "train.jsonl", "the file to read")
 PORT = Word("PORT", "5001", "the port of the page, where another program has the usual one")
+OPEN = Word("OPEN", "0", "0 keeps the browser closed; else it is opened where there is a terminal and a display")
 IMPORT = (
     Word("FORMAT", "gsm8k", "the form of its rows: the table of formats in README.md", is_choice=True),
     FILE,
@@ -86,7 +87,12 @@ VERBS = {
         Verb("import", "make a dataset of a file", IMPORT),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
         Verb("grade", "grade a file of completions without a model", GRADE),
-        Verb("ui", "serve MLflow's page on http://127.0.0.1:5000", (PORT,), takes_settings=True),
+        Verb(
+            "ui",
+            "serve MLflow's page and open the view of who won, at port 5000 or the next free one",
+            (PORT, OPEN),
+            takes_settings=True,
+        ),
         Verb("up", "start Prefect's server on http://127.0.0.1:4200", (PORT,)),
         Verb("down", "stop Prefect's server"),
         Verb("bench", "print the figures that the README states, measured here", is_of_make=True),

@@ -16,6 +16,9 @@ from tasks.workspace.presence import Process, living
 VERSION_TAG = "posttrain.version"
 """Of a logged model: "none" until its version stands. MLflow's own status cannot be searched for by its name."""
 
+WITH_COMMAND = ("pipeline", "comparison")
+"""Kinds of runs that a command goes on with."""
+
 
 @dataclass(frozen=True)
 class KilledRun:
@@ -24,8 +27,8 @@ class KilledRun:
     Attributes:
         run_id: in MLflow.
         name: as MLflow shows it.
-        kind: "pipeline" or "stage".
-        pipeline_id: names its report.
+        kind: "pipeline", "stage" or "comparison".
+        pipeline_id: names its report; "" for a comparison.
         command: that goes on with it; "" for a stage.
         error: what was written on its page.
     """
@@ -54,7 +57,7 @@ def close_killed(ledger: Ledger) -> list[KilledRun]:
 
 def _close(ledger: Ledger, run: Any) -> KilledRun:
     tags = run.data.tags
-    command = tags.get("posttrain.command", "") if tags.get("posttrain.kind") == "pipeline" else ""
+    command = tags.get("posttrain.command", "") if tags.get("posttrain.kind") in WITH_COMMAND else ""
     kept = ", ".join(["finished stages are kept", *_checkpoints(ledger.paths)]) if command else ""
     error = f"{WITHOUT_A_WORD}; {kept}" if kept else WITHOUT_A_WORD
     note = ended(tags.get("mlflow.note.content", ""), how="Killed", why=error, command=command)

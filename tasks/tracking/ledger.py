@@ -14,14 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote
 
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from posttrain.settings.evaluation import TrackingSettings
+from tasks.tracking.parameters import method_of, parameters_from_stage, parameters_of_request, parameters_of_stage
 from tasks.tracking.run_notes import description, ended, finished
-from tasks.tracking.server import UI_PORT
+from tasks.tracking.server import UI_PORT, running_port
 from tasks.tracking.stage_files import curves_in, small_files
+from tasks.tracking.stage_notes import stage_sentence
 from tasks.tracking.store import artifacts_folder, follow_a_move, make_sure_of, opening, plain_errors, require_server, store_uri
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process
@@ -92,11 +93,15 @@ class Ledger:
         flow_run_id: str,
         pipeline_id: str,
         command: str = "",
+        marks: Mapping[str, str] | None = None,
     ) -> str:
         """Open the parent run of a pipeline and return its id.
 
+        Its parameters are what the request decides; each stage that starts adds the settings that it reads
+        (tasks/tracking/parameters.py), so a run lists no setting that nothing of it read, and a failed one has those so far.
+
         Args:
-            config: becomes the run's parameters, one a setting.
+            config: of the pipeline.
             dataset: name below `data/`.
             data_md5: DVC's md5 of the dataset; becomes the digest of the run's dataset input.
             files_md5: DVC's md5 of each file that training reads.
@@ -104,6 +109,7 @@ class Ledger:
             flow_run_id: Prefect's.
             pipeline_id: names the report too.
             command: that runs this pipeline again.
+            marks: further tags: of which comparison it is, or that it is a trial (tasks/tracking/comparison.py).
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -124,6 +130,7 @@ class Ledger:
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": git_commit,
             "mlflow.note.content": description(config, dataset=dataset, data_md5=data_md5),
+            **(marks or {}),
         }
         run_id = self._create_run(f"{config.method} {dataset} seed {config.seed}", tags)
         source = Dataset(
@@ -136,15 +143,19 @@ class Ledger:
         md5s = {"mlflow.data.context": "training", "dvc.md5": data_md5}
         md5s |= {f"dvc.md5.{name}": md5 for name, md5 in files_md5.items()}
         self.client.log_inputs(run_id, [DatasetInput(source, [InputTag(name, value) for name, value in md5s.items()])])
-        self._log(run_id, params=dict(flat_settings(config.model_dump())))
+        self._log(run_id, params=parameters_of_request(config))
         return run_id
 
     @plain_errors
     def start_stage(
         self, parent: str, stage: str, *, key: str, settings: Mapping[str, Any], is_cached: bool = False
     ) -> "StageRun":
-        """Open a child run of the pipeline `parent` (a run id); `settings` are flat, by dotted name."""
-        of_parent = self.client.get_run(parent).data.tags
+        """Open a child run of the pipeline `parent` (a run id); `settings` are those in its key, flat, by dotted name.
+
+        They become its parameters, and those of the pipeline's run.
+        """
+        known = self.client.get_run(parent).data
+        of_parent = known.tags
         tags = {name: value for name, value in of_parent.items() if name.startswith(("posttrain.", "prefect."))}
         tags |= {
             "mlflow.parentRunId": parent,
@@ -155,8 +166,12 @@ class Ledger:
             "posttrain.cached": str(is_cached).lower(),
         }
         run_id = self._create_run(f"{stage} (cached)" if is_cached else stage, tags)
-        self._log(run_id, params=settings)
-        return StageRun(self, run_id)
+        parameters = parameters_of_stage(settings, method_of(of_parent))
+        self._log(run_id, params=parameters)
+        # MLflow refuses a parameter that changes, and stages of one pipeline read the same settings
+        new = {name: value for name, value in parameters_from_stage(parameters).items() if name not in known.params}
+        self._log(parent, params=new)
+        return StageRun(self, run_id, is_cached=is_cached)
 
     def log_cached_stage(self, parent: str, artifact: Path) -> str:
         """Replay a finished artifact into a child run marked as cached; returns the run's id."""
@@ -230,6 +245,12 @@ class Ledger:
         self._log(run_id, tags={"posttrain.error": error[:5000], "mlflow.note.content": note})
         self.client.set_terminated(run_id, status)
 
+    def start_run(self, name: str, *, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+        """Open a run of another kind than pipeline and stage, and return its id."""
+        run_id = self._create_run(name, tags)
+        self._log(run_id, params=parameters)
+        return run_id
+
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
         self._log(run_id, tags=tags)
@@ -238,22 +259,11 @@ class Ledger:
         """Return the runs that are marked as RUNNING and fulfil a condition of MLflow's search."""
         return list(self.client.search_runs([self.experiment_id], f"attributes.status = 'RUNNING' and {condition}"))
 
-    def peers(self, run_id: str) -> list[str]:
-        """Return the newest finished pipeline of each other method on the same version of the same data."""
-        own = self.client.get_run(run_id).data.tags
-        same = " and ".join(f"tags.`posttrain.{name}` = '{own[f'posttrain.{name}']}'" for name in ("kind", "dataset", "data_md5"))
-        found: dict[str, str] = {}
-        for run in self.client.search_runs(
-            [self.experiment_id], f"attributes.status = 'FINISHED' and {same}", order_by=["attributes.start_time DESC"]
-        ):
-            found.setdefault(run.data.tags["posttrain.method"], run.info.run_id)
-        return [peer for method, peer in found.items() if method != own["posttrain.method"]]
-
-    def compare_url(self, run_ids: Sequence[str]) -> str:
-        """Return the address at which the MLflow UI compares these runs (`make ui` first, where the store is local)."""
-        site = f"http://127.0.0.1:{UI_PORT}" if self.is_local else self.uri.rstrip("/")
-        runs, experiments = json.dumps(list(run_ids)), json.dumps([self.experiment_id])
-        return f"{site}/#/compare-runs?runs={quote(runs)}&experiments={quote(experiments)}"
+    def site(self, port: int | None = None) -> str:
+        """Return where MLflow's page is: the server, or `make ui` at a port (None: the one that runs, else the usual one)."""
+        if not self.is_local:
+            return self.uri.rstrip("/")
+        return f"http://127.0.0.1:{port or running_port(self.paths) or UI_PORT}"
 
     @contextmanager
     def as_default_store(self) -> Iterator[None]:
@@ -302,9 +312,10 @@ class Ledger:
 class StageRun:
     """The open child run of one stage; takes curves while the stage trains, and what it left behind when it is done."""
 
-    def __init__(self, ledger: Ledger, run_id: str) -> None:
+    def __init__(self, ledger: Ledger, run_id: str, *, is_cached: bool = False) -> None:
         self.run_id = run_id
         self._ledger = ledger
+        self._is_cached = is_cached
         self._waiting: list[tuple[str, float, int]] = []
         self._flushed = time.monotonic()
         self._has_curves = False
@@ -325,7 +336,10 @@ class StageRun:
 
     @plain_errors
     def finish(self, artifact: Path) -> None:
-        """Log a finished artifact's metrics, costs, curves (unless they came in by `log`) and small files; close the run."""
+        """Log a finished artifact's metrics, costs, curves (unless they came in by `log`) and small files; close the run.
+
+        Its description is its result in a sentence.
+        """
         facts = json.loads((artifact / "stage.json").read_text())
         metrics = {**facts.get("metrics", {}), **{f"cost/{name}": value for name, value in facts.get("costs", {}).items()}}
         metrics["cost/seconds"] = facts["seconds"]
@@ -337,6 +351,8 @@ class StageRun:
         for file in small_files(artifact):
             folder = file.parent.relative_to(artifact)
             self._ledger.log_file(self.run_id, file, folder=None if folder == Path() else str(folder))
+        sentence = stage_sentence(facts, is_cached=self._is_cached)
+        self._ledger._log(self.run_id, tags={"mlflow.note.content": sentence})
         self._ledger.client.set_terminated(self.run_id, "FINISHED")
 
     @plain_errors
@@ -346,15 +362,6 @@ class StageRun:
         note = ended("", how=status.capitalize(), why=message, command="")
         self._ledger._log(self.run_id, tags={"posttrain.error": message[:5000], "mlflow.note.content": note})
         self._ledger.client.set_terminated(self.run_id, status)
-
-
-def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested settings by dotted name."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat_settings(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _experiment(client: "MlflowClient", tracking: TrackingSettings, location: str | None) -> str:

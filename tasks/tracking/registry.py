@@ -24,6 +24,8 @@ from tasks.workspace.artifacts import file_digest
 CHALLENGER = "challenger"
 WEIGHTS_TAG = "posttrain.weights_sha256"
 STAGE_KEY_TAG = "posttrain.stage_key"
+COMPARISON_TAG = "posttrain.comparison"
+"""Of a registered model: the comparison whose verdict its description begins with."""
 MODEL_TAG = "posttrain.model_uri"
 
 
@@ -82,6 +84,27 @@ def register(
     source = Path(ledger.client.get_model_version_download_uri(name, version))
     path = source if source.is_absolute() else local_path(ledger, uri, say=say)  # what lies here was checked just now
     return RegisteredModel(name=name, version=version, uri=uri, path=str(path), is_new=found is None)
+
+
+@plain_errors
+def describe_model(ledger: Ledger, model: RegisteredModel, *, verdict: str, run_name: str) -> None:
+    """Let a version's description, and its registered model's, begin with what came out.
+
+    A version keeps its first description: its lineage is that of the pipeline which made it. The registered model has the last
+    pipeline's verdict, until a comparison's stands there (tasks/tracking/comparison.py).
+
+    Args:
+        ledger: where.
+        model: as `register` returned it.
+        verdict: one plain sentence, since the list of versions shows a description raw and cut.
+        run_name: of the pipeline.
+    """
+    client = ledger.client
+    if not client.get_model_version(model.name, model.version).description:
+        client.update_model_version(model.name, model.version, f"{verdict} Made by {run_name}.")
+    if COMPARISON_TAG not in client.get_registered_model(model.name).tags:
+        told = f"Version {model.version}, the alias `{CHALLENGER}`, is the model of the last pipeline, {run_name}."
+        client.update_registered_model(model.name, f"**{verdict}**\n\n{told}")
 
 
 @plain_errors

@@ -15,6 +15,11 @@ def description(config: Config, *, dataset: str, data_md5: str) -> str:
     )
 
 
+def pipeline_verdict(headline: str, *, is_cached: bool) -> str:
+    """Return line 1 of a finished pipeline's page: what came out, and whether anything was computed for it."""
+    return f"**{headline}**{' Reused: no stage was computed again.' * is_cached}"
+
+
 def finished(note: str, pipeline_id: str) -> str:
     """Return the page's text once the report is written."""
     return f"{note}\n\nThe same in a file: `reports/{pipeline_id}.md`."
