@@ -142,7 +142,7 @@ def test_both_models_must_have_answered_the_same_questions():
 
 
 def evaluated(
-    out, tiny_world, *, data=None, subject=None, against=None, samples=2, most=6, seed=0, batch_size=16, is_policy=True
+    out, tiny_world, *, data=None, part=None, subject=None, against=None, samples=2, most=6, seed=0, batch_size=16, is_policy=True
 ):
     out.mkdir()
     return evaluate(
@@ -150,6 +150,7 @@ def evaluated(
         lambda *_: None,
         title="test",
         data=data or tiny_world.data,
+        part=part,
         subject=tiny_world.base,
         reference=tiny_world.base,
         reference_results=against,
