@@ -181,7 +181,7 @@ class Board:
             words=job.words,
             root=str(self.paths.root.resolve()),
             exchange=entry.exchange,
-            environment=environment_of_a_job(),
+            environment=environment_of_a_job(comparison_id=self.folder.name, is_trial=job.purpose != "report"),
         )
         self._order.start(job)
 

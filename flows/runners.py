@@ -125,10 +125,11 @@ def _is_wanted(exchange: Exchange) -> bool:
         return False
 
 
-def environment_of_a_job() -> dict[str, str]:
-    """Return what a job gets beside the environment of whoever starts it: one thread, and our Prefect server."""
+def environment_of_a_job(*, comparison_id: str, is_trial: bool) -> dict[str, str]:
+    """Return what a job gets beside the environment of whoever starts it: one thread, our Prefect server, and whose it is."""
     ours = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
-    return {**ours, "OMP_NUM_THREADS": "1"}
+    marks = {"POSTTRAIN_COMPARISON": comparison_id, **({"POSTTRAIN_TRIAL": "1"} if is_trial else {})}
+    return {**ours, "OMP_NUM_THREADS": "1", **marks}
 
 
 # --- where tasks run --------------------------------------------------------------------------------------------------

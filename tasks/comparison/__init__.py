@@ -1,0 +1,1 @@
+"""A comparison of methods as files: what is gathered for it, and the page that shows it."""
