@@ -162,7 +162,7 @@ class Board:
         try:
             probed = self._prober.probe(self._configuration(job.words))
         except PosttrainError as error:
-            self._answer(future, Finished(job=job, report=None, error=str(error), code=error.exit_code))
+            self._answer(future, Finished(job, None, error=str(error), code=error.exit_code, kind=type(error).__name__))
             return
         report = self._taken(job, probed) if probed.is_cached else None
         if report is not None:
@@ -227,21 +227,21 @@ class Board:
         finished = Finished(job=entry.job, report=report, seconds=seconds)
         if report is None:
             error = str(told.get("error") or f"its report {told.get('pipeline_id')} is not in {self.paths.reports}")
-            finished = replace(finished, error=error, code=int(told["code"]) or -1)
+            finished = replace(finished, error=error, code=int(told["code"]) or -1, kind=str(told.get("kind", "")))
         else:
             made = sum(stage["seconds"] for stage in report["stages"] if not stage["cached"])
             self._overheads.append(max(seconds - made, 0.0))
             self._earlier.refresh()
         self._answer(entry.future, finished)
-        if report is None and "kind" in told:
-            self._fail_alike(entry, finished, kind=str(told["kind"]))
+        if finished.kind:
+            self._fail_alike(entry, finished)
 
-    def _fail_alike(self, entry: Entry, failed: Finished, *, kind: str) -> None:
+    def _fail_alike(self, entry: Entry, failed: Finished) -> None:
         """Fail the waiting jobs that need the stage which failed: it would fail again; a disk that is full fails them all."""
         number = entry.at[0]
         keys = {stage.key for stage in entry.probed.stages[max(number - 1, 0) : number]} - self._order.made
         for job, missing in list(self._order.waiting.items()):
-            if kind == StorageError.__name__ or not keys.isdisjoint(missing):
+            if failed.kind == StorageError.__name__ or not keys.isdisjoint(missing):
                 del self._order.waiting[job]
                 self._answer(self._entries[job].future, replace(failed, job=job, seconds=0.0))
 

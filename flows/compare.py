@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.compare_request import Request, read_request
+from flows.jobs import Finished
 from posttrain.errors import ContractError, PosttrainError
 from posttrain.printable import printable
 from posttrain.settings.config import Config
@@ -84,8 +85,8 @@ def _run(paths: Paths, request: Request, config: Config, configurations: dict[st
     if failed:
         names = ", ".join(f"{one['method']} seed {one['seed']}" for one in failed)
         raise ContractError(
-            f"{len(failed)} of {result['jobs']} runs failed ({names}); the page compares the others and says why. Finished stages "
-            "are kept, so the same command runs only what is missing"
+            f"{len(failed)} of {result['jobs']} runs failed ({names}); the page compares the others and says why. Finished "
+            "stages are kept, so the same command runs only what is missing"
         )
 
 
@@ -123,11 +124,8 @@ def _compare_logs(paths: Paths, request: Request, config: Config) -> None:
     _tell(record, page, paths.root)
 
 
-def cause(failed: Sequence[Any]) -> PosttrainError:
-    """Return the error of a comparison of which no run finished, with the exit code of the first one's."""
+def cause(failed: Sequence[Finished]) -> PosttrainError:
+    """Return the error of a comparison of which no run finished: of the kind, and so with the exit code, of the first one's."""
     first = failed[0]
-    kinds = {kind.exit_code: kind for kind in (ContractError, PosttrainError)}
-    error = kinds.get(first.code, ContractError)(
-        f"no run finished, so there is nothing to compare. {first.job.title}: {first.error}"
-    )
-    return error
+    kind = {each.__name__: each for each in PosttrainError.__subclasses__()}.get(first.kind, ContractError)
+    return kind(f"no run finished, so there is nothing to compare. {first.job.title}: {first.error}")

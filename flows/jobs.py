@@ -53,6 +53,7 @@ class Finished:
         code: its exit code.
         seconds: wall time that it took now; 0 where a finished report was taken.
         is_cached: nothing was started: every stage and the report were there.
+        kind: of the error, by the class in posttrain/errors.py; "" for one that we did not expect.
     """
 
     job: Job
@@ -61,6 +62,7 @@ class Finished:
     code: int = 0
     seconds: float = 0.0
     is_cached: bool = False
+    kind: str = ""
 
 
 RunJob = Callable[[Job], Finished]

@@ -179,7 +179,7 @@ def task_runner(settings: CompareSettings, *, workers: int, root: Path) -> TaskR
 
 
 def result_of(exchange: Exchange) -> dict[str, Any]:
-    """Return what a job that has ended said of itself: {code, pipeline_id} or {code, error}."""
+    """Return what a job that has ended said of itself: {code, pipeline_id}, or {code, error} and the kind of one that we know."""
     code = int(exchange.end.read_text(encoding="utf-8") or -1)
     try:
         told: dict[str, Any] = json.loads(exchange.result.read_text(encoding="utf-8"))
@@ -187,7 +187,7 @@ def result_of(exchange: Exchange) -> dict[str, Any]:
         told = {}
     if code == 0 and "pipeline_id" in told:
         return told
-    return {"code": code or -1, "error": told.get("error") or _last_words(exchange.log, code)}
+    return {"code": code or -1, "error": _last_words(exchange.log, code), **told}
 
 
 def _last_words(log: Path, code: int) -> str:

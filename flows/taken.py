@@ -25,7 +25,7 @@ class FinishedReports:
                 self._found.setdefault((report["method"], report["seed"], stages), []).append(report)
 
     def of(self, job: Job, probed: Probed) -> Mapping[str, Any] | None:
-        """Return the newest report of exactly a job's stages; for one that is compared, of a pipeline that registered its model."""
+        """Return the newest report of exactly a job's stages; for what is compared, of a pipeline that registered its model."""
         stages = frozenset((stage.name, stage.key) for stage in probed.stages)
         for report in reversed(self._found.get((job.method, job.seed, stages), [])):
             is_registered = bool(report["model"]["version"])

@@ -28,7 +28,16 @@ METRICS = {
     "reference_loss": ("loss of the held-out completions, nats a token", "nats", False),
 }
 """What decides: its title, its unit, and whether more is better."""
-COSTS = ("train_seconds", "generated_tokens", "trained_tokens", "critic_tokens", "forward_tokens", "flops", "labels", "peak_rss_mb")
+COSTS = (
+    "train_seconds",
+    "generated_tokens",
+    "trained_tokens",
+    "critic_tokens",
+    "forward_tokens",
+    "flops",
+    "labels",
+    "peak_rss_mb",
+)
 
 
 def evaluation_rows(paths: Paths, report: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
@@ -46,7 +55,7 @@ def stage_folder(paths: Paths, report: Mapping[str, Any], stage: str) -> Path:
     folder = paths.stages / stage / str(key)
     if key is None or not folder.is_dir():
         raise DataError(
-            f"the report {report['pipeline_id']} needs its stage {stage}, which is not in {paths.stages}: it was removed meanwhile. "
+            f"the report {report['pipeline_id']} needs its stage {stage}, which is not in {paths.stages}: it was removed. "
             "Give the same command again; it makes what is missing"
         )
     return folder
@@ -62,13 +71,13 @@ def choose_metric(asked: str, rows: Rows) -> str:
     name = asked if asked != "auto" else "accuracy" if has_answers or not has_references else "reference_loss"
     if name == "reference_loss" and not has_references:
         raise DataError(
-            "compare.metric=reference_loss needs completions of held-out questions that fit into the context, and there are none. "
+            "compare.metric=reference_loss needs completions of held-out questions that fit into the context; there are none. "
             "Import some, or take compare.metric=accuracy"
         )
     if name != "reference_loss" and not has_answers:
         raise DataError(
-            "the held-out questions have neither answers nor completions to compare with, so nothing tells which method is better. "
-            "Import some of either: make import FORMAT=… FILE=… NAME=…"
+            "the held-out questions have neither answers nor completions to compare with, so nothing tells which method is "
+            "better. Import some of either: make import FORMAT=… FILE=… NAME=…"
         )
     return name
 
@@ -122,8 +131,8 @@ def refuse_other_questions(tables: Mapping[str, Rows]) -> None:
         ours, theirs = ([(row["id"], row["prompt"], row["answers"]) for row in table] for table in (tables[first], rows))
         if ours != theirs:
             raise DataError(
-                f"{first} was evaluated on {len(ours):,} held-out questions and {name} on {len(theirs):,}, and they are not the same: "
-                "they do not compare. Run both on one version of the data, with equal evaluate.max_questions and evaluate.part"
+                f"{first} was evaluated on {len(ours):,} held-out questions and {name} on {len(theirs):,}, which are not the "
+                "same: they do not compare. Run both on one version of the data, with equal evaluate.max_questions and evaluate.part"
             )
 
 
@@ -138,8 +147,8 @@ def refuse_other_data(reports: Mapping[str, Mapping[str, Any]]) -> None:
         ours, theirs = ((one["dataset"], one["data_md5"]) for one in (reports[first], report))
         if ours != theirs:
             raise DataError(
-                f"{first} ran on {ours[0]} {ours[1]}, and {name} on {theirs[0]} {theirs[1]}: they do not compare. The data changed "
-                "while they were compared; give the same command again"
+                f"{first} ran on {ours[0]} {ours[1]}, and {name} on {theirs[0]} {theirs[1]}: they do not compare. The "
+                "data changed while they were compared; give the same command again"
             )
 
 
