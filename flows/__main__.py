@@ -115,9 +115,8 @@ def run_compare(paths: Paths, words: Sequence[str]) -> None:
     """Compare methods over seeds, or results of other tools, and print the verdict and where the page is."""
     from flows.compare import Start, compare
 
-    compare(
-        paths, words, Start(configuration=partial(configuration, paths), prepare=lambda config: _begin(paths, config), say=say)
-    )
+    start = Start(configuration=partial(configuration, paths), prepare=partial(_begin, paths), say=say)
+    compare(paths, words, start)
 
 
 def _begin(paths: Paths, config: Config) -> None:

@@ -49,11 +49,7 @@ COMPARE = (
     Word("WORKERS", "2", "pipelines at a time; as many as cores where it is left out"),
     Word("RUNNER", "dask", "where they run: processes, dask or ray", is_choice=True),
     Word("DRY_RUN", "1", "print what would be run, what is there already, and about how long it takes; run nothing"),
-    Word(
-        "LOGS",
-        '"a.jsonl b.jsonl"',
-        "compare logs of lm-evaluation-harness, inspect_ai or a plain form instead; nothing is trained",
-    ),
+    Word("LOGS", '"a.jsonl b.jsonl"', "compare logs of lm-evaluation-harness, inspect_ai or a plain form; nothing is trained"),
 )
 IMPORT = (
     Word("FORMAT", "gsm8k", "the form of its rows: the table of formats in README.md", is_choice=True),

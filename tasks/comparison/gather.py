@@ -132,7 +132,7 @@ def refuse_other_questions(tables: Mapping[str, Rows]) -> None:
         if ours != theirs:
             raise DataError(
                 f"{first} was evaluated on {len(ours):,} held-out questions and {name} on {len(theirs):,}, which are not the "
-                "same: they do not compare. Run both on one version of the data, with equal evaluate.max_questions and evaluate.part"
+                "same: they do not compare. Run both on one version of the data, with equal settings of evaluate"
             )
 
 
