@@ -280,7 +280,9 @@ class Board:
         return lines
 
     def _left(self) -> float | None:
-        """Return about how many seconds are left; None where a stage to come has never been made."""
+        """Return about how many seconds are left; None where a stage to come is new, or a job has not been looked at."""
+        if not self._inbox.empty():
+            return None
         stages: dict[str, ProbedStage] = {}
         for job in (*self._order.waiting, *self._order.running):
             missing = self._order.waiting.get(job) or self._order.running.get(job, ())

@@ -86,8 +86,10 @@ def read_request(words: Sequence[str]) -> Request:
         name, equals, value = word.partition("=")
         if name in OWN and equals:
             given[name] = value.strip()
-        elif name.strip() in DECIDED_BY:
-            raise RequestError(f"{word}: {DECIDED_BY[name.strip()]} decides that of a comparison; take it out of the settings")
+        elif name.strip().lower() in DECIDED_BY:
+            raise RequestError(
+                f"{word}: {DECIDED_BY[name.strip().lower()]} decides that of a comparison; take it out of the settings"
+            )
         else:
             settings.append(word)
     settings += [f"{setting}={given[name]}" for name, setting in SETTINGS.items() if given.get(name)]
@@ -122,9 +124,7 @@ def _methods(text: str) -> tuple[str, ...]:
                 f"METHODS: there is no method {name}{did_you_mean(name, METHODS)}; methods are {', '.join(METHODS)}"
             )
         if names.count(name) > 1:
-            raise RequestError(
-                f"METHODS names {name} {names.count(name)} times; a method is compared with itself by no seed twice"
-            )
+            raise RequestError(f"METHODS names {name} {names.count(name)} times: name each method once")
     return tuple(names)
 
 
