@@ -18,7 +18,7 @@ from tasks.workspace.jsonl import read_rows
 from tasks.workspace.keys import Contents
 from tasks.workspace.paths import Paths
 
-COMPUTE = "tasks.comparison.score:score"
+COMPUTE = "tasks.evaluation.best_of:score"
 REWARD_MODEL = "reward_model"
 """The stage that trains one."""
 
