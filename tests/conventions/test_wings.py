@@ -37,6 +37,7 @@ WINGS = {
         "rewards": {"judges", "workspace"},
         "evaluation": {"feedback", "judges", "rewards", "workspace"},
         "training": {"evaluation", "feedback", "rewards", "workspace"},
+        "comparison": {"data", "evaluation", "report", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""
