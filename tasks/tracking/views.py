@@ -98,7 +98,7 @@ def write_views(ledger: Ledger, comparison: Mapping[str, Any] | None = None, fil
     """
     compared = last_comparison(ledger)
     runs = _finished_pipelines(ledger)
-    of_last = [run for run in runs if run.data.tags.get("posttrain.data_md5") == _data_md5(runs)]
+    of_last = [run for run in runs if run.data.tags.get("posttrain.data_md5", "") == _data_md5(runs)]
     views = {PIPELINES: _pipelines_view(of_last)}
     if compared:
         ours = [run for run in runs if run.data.tags.get("posttrain.comparison") == compared.data.tags["posttrain.comparison"]]
@@ -177,7 +177,8 @@ def _charts_view(compared: Any, runs: Sequence[Any]) -> View:
 
 
 def _same_data(runs: Sequence[Any]) -> dict[str, str]:
-    return {"data_md5": _data_md5(runs)} if runs else {}
+    md5 = _data_md5(runs)
+    return {"data_md5": md5} if md5 else {}
 
 
 def _short(compared: Any) -> str:
