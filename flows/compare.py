@@ -11,11 +11,14 @@ from typing import Any
 
 from flows.compare_request import Request, read_request
 from flows.jobs import Finished
-from posttrain.errors import ContractError, PosttrainError
+from posttrain.errors import ContractError, PosttrainError, RequestError, did_you_mean
+from posttrain.methods import METHODS
 from posttrain.printable import printable
 from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
+METRICS = ("accuracy", "accuracy_sampled", "reference_loss")
+"""That pipelines have; what each is: tasks/comparison/gather.py."""
 Say = Callable[[str], None]
 Configuration = Callable[[Sequence[str]], Config]
 
@@ -47,6 +50,7 @@ def compare(paths: Paths, words: Sequence[str], start: Start) -> None:
         start.prepare(config)
         _compare_logs(paths, request, config)
         return
+    _check(config)
     configurations = {method: start.configuration((f"method={method}", *request.settings), False) for method in request.methods}
     start.prepare(config)
     from flows.runners import check_runner
@@ -56,6 +60,18 @@ def compare(paths: Paths, words: Sequence[str], start: Start) -> None:
         _print_plan(paths, request, config, start)
         return
     _run(paths, request, config, configurations, start)
+
+
+def _check(config: Config) -> None:
+    """Refuse a reference that is no method, or a metric that no pipeline has.
+
+    Raises:
+        RequestError: naming the setting.
+    """
+    choices = {"reference": (config.compare.reference, METHODS), "metric": (config.compare.metric, ("auto", *METRICS))}
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise RequestError(f"compare.{name} must be one of {', '.join(known)}, got {value}{did_you_mean(value, known)}")
 
 
 def _run(paths: Paths, request: Request, config: Config, configurations: dict[str, Config], start: Start) -> None:

@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.comparison.page import write_page
-
 from flows.best_of import Scores, score_samples
 from flows.compare_request import Request
 from flows.jobs import Finished, Job
@@ -30,6 +28,7 @@ from tasks.comparison.gather import (
 )
 from tasks.comparison.latest import write_comparison
 from tasks.comparison.machine import machine_facts
+from tasks.comparison.page import write_page
 from tasks.comparison.saw import simulated
 from tasks.data.dvc import DatasetVersion
 from tasks.tracking.comparison import finish_comparison
@@ -209,7 +208,14 @@ def write_logs(paths: Paths, request: Request, config: Config) -> tuple[dict[str
     from tasks.comparison.logs import read_logs
 
     started = time.time()
-    design, questions, methods, notes = read_logs([Path(file) for file in request.logs])
+    given = {one.partition("=")[0] for one in request.settings}
+    settings = config.compare
+    design, questions, methods, notes = read_logs(
+        request.logs,
+        reference=settings.reference if "compare.reference" in given else "",
+        metric=settings.metric if "compare.metric" in given else "",
+        margin=settings.margin,
+    )
     comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     record = build_comparison(
         design=design,

@@ -2,18 +2,20 @@
 
 from typing import Literal
 
-from posttrain.settings.section import MethodName, Positive, Section, WholeNumber
+from posttrain.settings.section import Positive, Section, WholeNumber
 
 
 class CompareSettings(Section):
     """Comparison of methods (`make compare`): what is compared with what, how it is decided, and where the pipelines run."""
 
-    reference: MethodName = "sft"
+    reference: str = "sft"
     """The method that each other is compared with; it is run as well where METHODS does not name it. SFT by default: all methods
-    but PPO from the base start from it, and a reader wants to know what they add."""
-    metric: Literal["auto", "accuracy", "accuracy_sampled", "reference_loss"] = "auto"
-    """What decides, declared before anything runs: held-out questions answered right greedily, or by samples, or the loss of
-    the dataset's own completions (nats a token). auto: accuracy where held-out questions have answers, else the loss."""
+    but PPO from the base start from it, and a reader wants to know what they add. With LOGS: the name of a system in the logs,
+    the first one where it is not set."""
+    metric: str = "auto"
+    """What decides, declared before anything runs: `accuracy`, held-out questions answered right greedily; `accuracy_sampled`,
+    by samples; `reference_loss`, of the dataset's own completions, nats a token; `auto`, accuracy where held-out questions have
+    answers, else the loss. With LOGS: the name of a metric in the logs."""
     margin: Positive = 0.02
     """δ, within which two methods count as equal, in the unit of the metric: 0.02 is two points of accuracy, about what another
     machine or number of threads moves a result by."""

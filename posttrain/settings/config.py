@@ -7,9 +7,9 @@ one name throughout. Merged as defaults ← `params.yaml` ← command line by `m
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from posttrain.errors import RequestError
+from posttrain.errors import RequestError, did_you_mean
 from posttrain.methods import METHODS, Method
 from posttrain.settings.compare import CompareSettings
 from posttrain.settings.data import DataSettings, SplitSettings, ValidationSettings, WorldSettings
@@ -26,15 +26,22 @@ from posttrain.settings.ppo import PPOSettings, RLHFSettings
 from posttrain.settings.renamed import current
 from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.rloo import RLOOSettings
-from posttrain.settings.section import MethodName, Part, Section
+from posttrain.settings.section import Part, Section
 from posttrain.settings.self_training import SelfTrainingSettings
 from posttrain.settings.sft import SFTSettings
+
+
+def _known_method(value: object) -> str:
+    name = str(value).lower()
+    if name not in METHODS:
+        raise ValueError(f"there is no method {value}{did_you_mean(name, METHODS)}; methods are {', '.join(METHODS)}")
+    return name
 
 
 class Config(Section):
     """The whole tree."""
 
-    method: MethodName = "dpo"
+    method: Annotated[str, BeforeValidator(_known_method), Field(json_schema_extra={"methods": True})] = "dpo"
     """What to do after the base is there: the table of methods in README.md."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of everything that training and sampling draw."""

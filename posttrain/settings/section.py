@@ -2,26 +2,13 @@
 
 from typing import Annotated, Any, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-from posttrain.errors import did_you_mean
-from posttrain.methods import METHODS
+from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-
-def _known_method(value: object) -> str:
-    name = str(value).lower()
-    if name not in METHODS:
-        raise ValueError(f"there is no method {value}{did_you_mean(name, METHODS)}; methods are {', '.join(METHODS)}")
-    return name
-
-
-MethodName = Annotated[str, BeforeValidator(_known_method), Field(json_schema_extra={"methods": True})]
 
 
 class NotInKey:

@@ -2,12 +2,14 @@
 
 import pytest
 
+from flows.compare import METRICS, _check
 from flows.compare_request import Request, read_request
 from flows.jobs import UNREGISTERED, Finished, Job
 from flows.verbs import words_of
 from posttrain.errors import RequestError
 from posttrain.methods import METHODS
 from posttrain.settings.config import merge
+from tasks.comparison import gather
 
 ALL = ", ".join(METHODS)
 
@@ -92,8 +94,13 @@ def test_a_setting_that_is_none_is_refused_as_everywhere():
         merge({}, read("SET=compare.margn=1").settings)
     with pytest.raises(RequestError, match=r"compare\.runner must be one of"):
         merge({}, read("RUNNER=spark").settings)
-    with pytest.raises(RequestError, match="there is no method sftt"):
-        merge({}, ["compare.reference=sftt"])
+    with pytest.raises(RequestError, match=r"compare\.reference must be one of sft, .*, got sftt; did you mean sft\?"):
+        _check(merge({}, ["compare.reference=sftt"]))
+    with pytest.raises(
+        RequestError, match="compare.metric must be one of auto, accuracy, accuracy_sampled, reference_loss, got bleu"
+    ):
+        _check(merge({}, ["compare.metric=bleu"]))
+    assert ("auto", *METRICS) == ("auto", *gather.METRICS)
 
 
 def test_no_setting_of_a_comparison_is_in_a_pipelines_words():
