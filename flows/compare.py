@@ -4,13 +4,14 @@ What is asked for is checked here before anything runs; the flow itself is in fl
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.compare_request import Request, read_request
 from flows.jobs import Finished
+from posttrain.comparison.groups import WAYS
 from posttrain.errors import ContractError, PosttrainError, RequestError, did_you_mean
 from posttrain.methods import METHODS
 from posttrain.printable import printable
@@ -51,7 +52,9 @@ def compare(paths: Paths, words: Sequence[str], start: Start) -> None:
         _compare_logs(paths, request, config)
         return
     _check(config)
-    configurations = {method: start.configuration((f"method={method}", *request.settings), False) for method in request.methods}
+    _refuse_unequal(request)
+    methods = dict.fromkeys((config.compare.reference, *request.methods))
+    configurations = {method: start.configuration((f"method={method}", *request.settings), False) for method in methods}
     start.prepare(config)
     from flows.runners import check_runner
 
@@ -63,15 +66,30 @@ def compare(paths: Paths, words: Sequence[str], start: Start) -> None:
 
 
 def _check(config: Config) -> None:
-    """Refuse a reference that is no method, or a metric that no pipeline has.
+    """Refuse a reference that is no method, a metric that no pipeline has, or a grouping that is none.
 
     Raises:
         RequestError: naming the setting.
     """
-    choices = {"reference": (config.compare.reference, METHODS), "metric": (config.compare.metric, ("auto", *METRICS))}
+    choices: dict[str, tuple[str, Iterable[str]]] = {
+        "reference": (config.compare.reference, METHODS),
+        "metric": (config.compare.metric, ("auto", *METRICS)),
+        "groups": (config.compare.groups, ("auto", "none", *WAYS)),
+    }
     for name, (value, known) in choices.items():
         if value not in known:
             raise RequestError(f"compare.{name} must be one of {', '.join(known)}, got {value}{did_you_mean(value, known)}")
+
+
+def _refuse_unequal(request: Request) -> None:
+    """Refuse budgets and tuning, which nothing keeps yet: `flows.compare_flow.producers` is where they come in.
+
+    Raises:
+        RequestError: one of them is asked for.
+    """
+    if request.budget not in ("", "defaults") or request.tune:
+        asked = f"BUDGET={request.budget}" if request.budget else f"TUNE={request.tune}"
+        raise RequestError(f"{asked} cannot be kept yet: every method runs with its own settings. Leave it out")
 
 
 def _run(paths: Paths, request: Request, config: Config, configurations: dict[str, Config], start: Start) -> None:

@@ -1,6 +1,7 @@
 """The Prefect flow of a comparison: its pipelines as tasks, then what they gave as one record, one page and one run in MLflow."""
 
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +34,7 @@ from tasks.workspace.paths import Paths
 Say = Callable[[str], None]
 
 
-@flow(name="comparison", flow_run_name="{config.data.name}-{request.command}", validate_parameters=False)
+@flow(name="comparison", flow_run_name="{config.data.name}", validate_parameters=False)
 @untagged
 def comparison(
     request: Request,
@@ -84,12 +85,15 @@ def comparison(
             workers=workers,
             run_id=run_id,
         )
-        return write_page_of(paths, request, config, configuration, finished=finished, data=data, ledger=ledger, facts=facts)
+        result = write_page_of(paths, request, config, configuration, finished=finished, data=data, ledger=ledger, facts=facts)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to tell
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
             fail_comparison(ledger, run_id, reason(error), status=status)
         raise
+    if all(one.report for one in finished):  # logs are for whoever asks why a run failed
+        shutil.rmtree(paths.store / "compare" / comparison_id, ignore_errors=True)
+    return result
 
 
 def _run_jobs(

@@ -96,9 +96,7 @@ def test_a_setting_that_is_none_is_refused_as_everywhere():
         merge({}, read("RUNNER=spark").settings)
     with pytest.raises(RequestError, match=r"compare\.reference must be one of sft, .*, got sftt; did you mean sft\?"):
         _check(merge({}, ["compare.reference=sftt"]))
-    with pytest.raises(
-        RequestError, match="compare.metric must be one of auto, accuracy, accuracy_sampled, reference_loss, got bleu"
-    ):
+    with pytest.raises(RequestError, match=r"compare\.metric must be one of auto, accuracy, .*, got bleu"):
         _check(merge({}, ["compare.metric=bleu"]))
     assert ("auto", *METRICS) == ("auto", *gather.METRICS)
 
