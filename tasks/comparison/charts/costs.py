@@ -39,7 +39,7 @@ def _panel(alt: Any, comparison: Mapping[str, Any], axis: tuple[str, str, Form],
     rows = [_row(comparison, one, means[one.name], scale, form, factor, is_best=one in front) for one in points]
     place_labels(rows, amounts, levels, width=width, height=HEIGHT)
     unit = f", {scale.level_unit}" if scale.level_unit else ""
-    x = alt.X("x:Q").scale(amounts.scale(alt)).axis(ticks(alt)).title(_titled(title, amounts))
+    x = alt.X("x:Q").scale(amounts.scale(alt)).axis(ticks(alt, amounts)).title(_titled(title, amounts))
     y = alt.Y("y:Q").scale(levels.scale(alt)).title(f"{comparison['design']['metric'].replace('_', ' ')}{unit}").axis(tickCount=5)
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y)
     line = alt.Chart(alt.Data(values=[row for row in rows if row["is_best"]])).encode(x=x, y=y)

@@ -11,8 +11,8 @@ from tasks.comparison.charts.svg import MARK
 from tasks.comparison.charts.theme import NARROW, config, light
 
 HEIGHT, NARROW_HEIGHT = 78, 72
-LONGEST = 120
-"""Points of a line that are drawn; more are thinned evenly, the first and the last stay."""
+LONGEST, SHORTEST, MOST = 120, 20, 3_000
+"""Points of a line that are drawn at most, at least, and of all lines together; the first and the last of a line stay."""
 
 
 def learning(comparison: Mapping[str, Any], width: int) -> Any:
@@ -30,6 +30,7 @@ def learning(comparison: Mapping[str, Any], width: int) -> Any:
     }
     # values on different things (a reward, a loss, a share) have no scale together
     is_shared = len({point.get("what") for point in points}) == 1
+    most = max(SHORTEST, min(LONGEST, MOST // max(sum(len(one["learning"]) for one in methods), 1)))
     every = level_axis([point["value"] for point in points if point.get("value") is not None])
     titles, panels = titles_of(comparison), []
     for place, one in enumerate(methods):
@@ -39,9 +40,12 @@ def learning(comparison: Mapping[str, Any], width: int) -> Any:
             is_labelled = place == len(methods) - 1 or is_narrow
             named = {"title": _title(titles[one["name"]], one)} if column == 0 else {}
             panels.append(
-                _panel(alt, one, key)
+                _panel(alt, one, key, most)
                 .encode(
-                    x=alt.X("x:Q").scale(scales[key].scale(alt)).title(title if is_labelled else None).axis(ticks(alt, count=4)),
+                    x=alt.X("x:Q")
+                    .scale(scales[key].scale(alt))
+                    .title(title if is_labelled else None)
+                    .axis(ticks(alt, scales[key], labels=is_labelled)),
                     y=alt.Y("y:Q")
                     .scale(levels.scale(alt))
                     .title(None)
@@ -66,12 +70,15 @@ def _value_axis(alt: Any, *, is_labelled: bool) -> Any:
     return alt.Axis(tickCount=3, labels=is_labelled, ticks=is_labelled, domain=is_labelled)
 
 
-def _panel(alt: Any, method: Mapping[str, Any], key: str) -> Any:
+def _panel(alt: Any, method: Mapping[str, Any], key: str, most: int) -> Any:
     """Return the lines of a method's seeds against one axis, and their ends as dots."""
     rows = []
     for curve in method["learning"]:
         points = [point for point in curve["points"] if point.get("value") is not None and point.get(key) is not None]
-        for point in thinned(points):
+        if len({point[key] for point in points}) == 1:
+            # all of this was used at once, before the first step
+            points = points[-1:]
+        for point in thinned(points, most):
             rows.append(
                 {"x": point[key] * FACTORS.get(key, 1.0), "y": point["value"], "seed": f"s{curve['seed']}", "is_last": False}
             )

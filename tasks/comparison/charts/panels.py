@@ -10,6 +10,8 @@ from tasks.comparison.charts.theme import NARROW
 FACTORS = {"seconds": 1 / 60, "train_seconds": 1 / 60}
 """By key of the JSON, from its unit to that of its axis: minutes."""
 
+MOST_TICKS = 6
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -29,6 +31,15 @@ class Axis:
         turn = {"log": math.log, "sqrt": math.sqrt}.get(self.kind, float)
         low, high = turn(self.low), turn(self.high)
         return (turn(value) - low) / (high - low) if high > low else 0.5
+
+    def values(self) -> list[float] | None:
+        """Return where a logarithmic axis has ticks: 1, 2 and 5, or where that is crowded powers of ten; None for other axes."""
+        if self.kind != "log":
+            return None
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        held = [step * 10.0**power for power in powers for step in (1, 2, 5) if self.low <= step * 10.0**power <= self.high]
+        whole = [value for value in held if math.log10(value) % 1 < 1e-9]
+        return held if len(held) <= MOST_TICKS or len(whole) < 2 else whole
 
     def scale(self, alt: Any) -> Any:
         """Return the scale for altair."""
@@ -65,10 +76,11 @@ def layout(width: int, panels: int, *, most: int, axis: int = 58) -> tuple[int, 
     return row, int((width - 10) / row) - axis
 
 
-def ticks(alt: Any, *, count: int = 4) -> Any:
+def ticks(alt: Any, axis: Axis, *, labels: bool = True) -> Any:
     """Return the axis of an amount: few ticks, with k and M for large numbers."""
+    given = {"values": axis.values()} if axis.values() else {"tickCount": 4}
     # vega gives every tick the prefix of the largest, and would write 0M
-    return alt.Axis(format="~s", tickCount=count, labelOverlap=True, labelExpr="datum.value === 0 ? '0' : datum.label")
+    return alt.Axis(format="~s", labels=labels, labelOverlap=True, **given, labelExpr="datum.value === 0 ? '0' : datum.label")
 
 
 def arranged(alt: Any, panels: Sequence[Any], row: int, config: dict[str, Any], *, gap: int = 18) -> Any:

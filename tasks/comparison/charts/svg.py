@@ -1,30 +1,36 @@
 """A chart as SVG: the same bytes each time, a tooltip where the chart has a description, nothing that a strict policy refuses."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
 SVG = "http://www.w3.org/2000/svg"
 MARK = "§"
 """Begins a description that one of our charts gave; vega writes descriptions of its own for all the rest."""
-_LONG_FRACTION = re.compile(r"-?\d+\.\d{3,}")
+_CURVE = 300
+"""Characters of a path beyond which it is a curve, and no mark."""
+_LONG_FRACTION = re.compile(r"-?\d+\.\d{2,}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _SPOKEN = ("role", "aria-label", "aria-roledescription", "aria-hidden")
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_svg(chart: Any, *, name: str, says: str) -> str:
-    """Return an altair chart as SVG whose title is `says` and whose ids begin with `name`.
+def as_svg(make: Callable[[], Any], *, name: str, says: str) -> str:
+    """Return an altair chart as SVG whose alternative text is `says` and whose ids begin with `name`.
 
     Args:
-        chart: of altair.
+        make: returns a chart of altair.
         name: unique among the figures of a page; identifiers within the picture begin with it.
         says: what the figure shows, in words with numbers.
     """
     # these two take a second to import, and only a comparison draws
     import vl_convert
+    from altair.utils.schemapi import debug_mode
 
-    specification = _clean(chart.to_dict(validate=False))
+    # altair checks each step of a chart against vega-lite's schema, which takes most of the time; a test draws with the checks on
+    with debug_mode(False):
+        specification = _clean(make().to_dict(validate=False))
     return tidied(vl_convert.vegalite_to_svg(specification), name=name, says=says)
 
 
@@ -40,10 +46,11 @@ def tidied(text: str, *, name: str, says: str) -> str:
     for element in root.iter():
         _tidy(element)
     root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-title")
-    title = ElementTree.Element(f"{{{SVG}}}title", {"id": f"{name}-title"})
-    title.text = _NOT_XML.sub("", says)
-    root.insert(0, title)
+    # a <title> of the whole would pop up wherever the pointer rests
+    root.set("aria-labelledby", f"{name}-says")
+    description = ElementTree.Element(f"{{{SVG}}}desc", {"id": f"{name}-says"})
+    description.text = _NOT_XML.sub("", says)
+    root.insert(0, description)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -56,7 +63,13 @@ def _tidy(element: ElementTree.Element) -> None:
         tooltip.text = label.removeprefix(MARK)
     for key, value in element.attrib.items():
         if key in ("d", "transform", "x", "y", "x2", "y2", "width", "height", "opacity"):
-            element.set(key, _LONG_FRACTION.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value))
+            # a tenth of a pixel is fine enough for a curve, and a page holds many of them
+            digits = 1 if len(value) > _CURVE else 2
+            element.set(key, _LONG_FRACTION.sub(lambda found, digits=digits: _short(found[0], digits), value))
+
+
+def _short(text: str, digits: int) -> str:
+    return f"{float(text):.{digits}f}".rstrip("0").rstrip(".")
 
 
 def _rename_ids(root: ElementTree.Element, name: str) -> None:
