@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import digamma, ndtri, polygamma, stdtr, stdtrit
 
+from posttrain.statistics.intervals import DIFFERING
+
 Array = NDArray[np.float64]
 Test = tuple[Array, Array]
 """A design's V and degrees, for each repetition and pair."""
@@ -108,10 +110,14 @@ class Summary:
         by_seed, by_question = d.mean(2).astype(np.float64), d.mean(1).astype(np.float64)
         gain, own, between = by_seed.mean(1), by_seed.var(1, ddof=1), by_question.var(1, ddof=1)
         # Σ d² = n S gain² + sums of squares of seeds, questions and residual
-        squares = (d.astype(np.float64) ** 2).sum((1, 2)) - self.seeds * self.questions * gain**2
+        squares = np.square(d).sum((1, 2), dtype=np.float64) - self.seeds * self.questions * gain**2
         residual = squares - self.questions * (self.seeds - 1) * own - self.seeds * (self.questions - 1) * between
         residual /= (self.seeds - 1) * (self.questions - 1)
-        return gain, own, np.maximum(between - residual / self.seeds, 0) / self.questions, between / self.questions
+        question = np.maximum(between - residual / self.seeds, 0)
+        # as the product does, which must not be certain of 20 questions that are alike; nothing at 1,000
+        added = np.where(self.questions * between < DIFFERING, 2, 1)
+        question = ((self.questions - 1) * question + added) / (self.questions - 1 + added)
+        return gain, own, question / self.questions, between / self.questions
 
     def _with(self, seed: Array, degrees: Array | float) -> Test:
         """Return V and Satterthwaite's degrees of a variance between seeds."""
@@ -160,6 +166,8 @@ def moderated(own: Array, pooled: Array, degrees: float, most: float) -> Test:
     Section 6.2 of Smyth 2004 (doi:10.2202/1544-6115.1027): prior degrees and variance by the moments of log s². No spread beyond
     chance: the pooled variance.
     """
+    if own.shape[1] < 2:  # one variance shows no spread
+        return pooled + 0 * own, np.full_like(own, most)
     log = np.log(np.maximum(own, 1e-12)) - digamma(degrees / 2) + np.log(degrees / 2)
     mean, beyond = log.mean(1, keepdims=True), log.var(1, ddof=1, keepdims=True) - polygamma(1, degrees / 2)
     prior = 2 * inverse_trigamma(np.maximum(beyond, 1e-3))
