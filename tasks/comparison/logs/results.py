@@ -143,8 +143,8 @@ def _copies(by_system: dict[str, dict[int, SeedResult]]) -> list[str]:
     """Return a warning for each system of which two seeds answered every question alike, word for word."""
     found = []
     for system, seeds in by_system.items():
-        texts = [tuple(one.texts) for one in seeds.values() if one.texts is not None]
-        if len(set(texts)) < len(texts):
+        given = [(tuple(one.texts), one.scores.tobytes()) for one in seeds.values() if one.texts is not None]
+        if len(set(given)) < len(given):
             found.append(
                 f"two seeds of {system} gave the same answer to every question: they look like one model run twice, "
                 "and then the intervals are too narrow"

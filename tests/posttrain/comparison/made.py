@@ -1,4 +1,4 @@
-"""Fabricated results: methods whose answers are drawn, so that every number of a record can be worked out from the tables again."""
+"""Fabricated results: methods whose answers are drawn, so that every number of a record can be worked out again."""
 
 import numpy as np
 
