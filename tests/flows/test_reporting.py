@@ -11,7 +11,7 @@ import pytest
 from flows.feedback import Feedback
 from flows.notes import notes_on_quality, notes_on_training, warnings_of_people, warnings_of_quality, warnings_of_reward
 from flows.pipeline import found_since
-from flows.reporting import check_answers, model_figures, pipeline_metrics
+from flows.reporting import check_answers, model_figures, pipeline_metrics, show
 from posttrain.errors import ContractError
 from posttrain.report.pipeline import Gain
 from posttrain.settings.config import merge
@@ -222,3 +222,20 @@ def test_self_training_says_what_it_learnt_from(shown: float, words: str) -> Non
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_other_methods_have_no_such_note(method: str) -> None:
     assert noted(method) == []
+
+
+def test_views_that_cannot_be_written_cost_a_line_and_not_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of an older MLflow knows less of its own search."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise ValueError("no such operator: IS NULL")
+
+    said: list[str] = []
+    run: Any = SimpleNamespace(config=merge({}, ["method=dpo", "seed=3"]), ledger=None, say=said.append)
+    named: list[str] = []
+    monkeypatch.setattr("flows.reporting.describe_model", lambda *_, run_name, **__: named.append(run_name))
+    monkeypatch.setattr("flows.reporting.write_views", refused)
+    model: Any = None
+    show(run, model, verdict="DPO helped.", dataset="mine")
+    assert said == ["note: the prepared views of MLflow could not be written: no such operator: IS NULL"]
+    assert named == ["dpo on mine, seed 3"]

@@ -16,7 +16,14 @@ from posttrain.settings.evaluation import TrackingSettings
 from tasks.rewards.sources.table import reward_source
 from tasks.tracking import store as ledger_store
 from tasks.tracking.ledger import Ledger
-from tasks.tracking.registry import RegisteredModel, local_path, register, weights_digest
+from tasks.tracking.registry import (
+    COMPARISON_TAG,
+    RegisteredModel,
+    describe_model,
+    local_path,
+    register,
+    weights_digest,
+)
 from tasks.workspace.paths import Paths
 
 # MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
@@ -336,3 +343,25 @@ def test_a_registered_reward_model_is_read_in_place_from_this_store(ledger, tmp_
     with pytest.raises(RequestError, match="posttrain-world has the versions 1"):
         reward_source(f"model:models:/{NAME}/7", partial_credit=0.0, registered=lambda uri: local_path(ledger, uri))
     assert not (tmp_path / "mlflow.db").exists() and not (tmp_path / "mlruns").exists(), "no store of MLflow's own making"
+
+
+def test_descriptions_begin_with_what_came_out(ledger: Ledger, tmp_path: Path) -> None:
+    """A version keeps its first sentence, plain since its list shows it raw; the registered model has the last verdict."""
+    model = put(ledger, model_folder(tmp_path / "model"), start(ledger))
+    describe_model(ledger, model, verdict="DPO helped: +3.0 points [1.0, 5.0].", run_name="dpo on world, seed 0")
+    again = put(ledger, model_folder(tmp_path / "again"), start(ledger))
+    describe_model(ledger, again, verdict="Something else.", run_name="dpo on world, seed 0")
+    version, registered = ledger.client.get_model_version(NAME, "1"), ledger.client.get_registered_model(NAME)
+    assert version.description == "DPO helped: +3.0 points [1.0, 5.0]. Made by dpo on world, seed 0."
+    assert registered.description == (
+        "**Something else.**\n\nVersion 1, the alias `challenger`, is the model of the last pipeline, dpo on world, seed 0."
+    )
+
+
+def test_a_comparisons_verdict_stays_in_front_of_later_pipelines(ledger: Ledger, tmp_path: Path) -> None:
+    model = put(ledger, model_folder(tmp_path / "model"), start(ledger))
+    ledger.client.update_registered_model(NAME, "**ReFT is the best**")
+    ledger.client.set_registered_model_tag(NAME, COMPARISON_TAG, "20261128-174500-3f2a")
+    describe_model(ledger, model, verdict="DPO helped.", run_name="dpo on world, seed 0")
+    assert ledger.client.get_registered_model(NAME).description == "**ReFT is the best**"
+    assert ledger.client.get_model_version(NAME, "1").description == "DPO helped. Made by dpo on world, seed 0."
