@@ -23,6 +23,7 @@ WINGS = {
         "reward_model": {"feedback", "settings", "statistics"},
         "judges": {"data", "feedback", "statistics"},
         "report": {"evaluation", "feedback", "statistics"},
+        "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
     },
     "tasks": {
         "workspace": set(),
