@@ -4,7 +4,7 @@ What is asked for is checked here before anything runs; the flow itself is in fl
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,6 @@ def compare(paths: Paths, words: Sequence[str], start: Start) -> None:
         _compare_logs(paths, request, config)
         return
     _check(config)
-    _refuse_unequal(request)
     methods = dict.fromkeys((config.compare.reference, *request.methods))
     configurations = {method: start.configuration((f"method={method}", *request.settings), False) for method in methods}
     start.prepare(config)
@@ -79,17 +78,6 @@ def _check(config: Config) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise RequestError(f"compare.{name} must be one of {', '.join(known)}, got {value}{did_you_mean(value, known)}")
-
-
-def _refuse_unequal(request: Request) -> None:
-    """Refuse budgets and tuning, which nothing keeps yet: `flows.compare_flow.producers` is where they come in.
-
-    Raises:
-        RequestError: one of them is asked for.
-    """
-    if request.budget not in ("", "defaults") or request.tune:
-        asked = f"BUDGET={request.budget}" if request.budget else f"TUNE={request.tune}"
-        raise RequestError(f"{asked} cannot be kept yet: every method runs with its own settings. Leave it out")
 
 
 def _run(paths: Paths, request: Request, config: Config, configurations: dict[str, Config], start: Start) -> None:
@@ -152,14 +140,21 @@ def _print_plan(paths: Paths, request: Request, config: Config, start: Start) ->
 
 def _compare_logs(paths: Paths, request: Request, config: Config) -> None:
     """Compare what other tools measured: no training, no server."""
-    from flows.compare_page import write_logs
+    from flows.compare_logs import write_logs
 
     record, page = write_logs(paths, request, config)
     _tell(record, page, paths.root)
 
 
-def cause(failed: Sequence[Finished]) -> PosttrainError:
-    """Return the error of a comparison of which no run finished: of the kind, and so with the exit code, of the first one's."""
+def cause(failed: Sequence[Finished], left_out: Mapping[str, str]) -> PosttrainError:
+    """Return the error of a comparison of which no run finished: of the kind, and so with the exit code, of the first one's.
+
+    Args:
+        failed: the runs.
+        left_out: why a method had none, by method.
+    """
+    if not failed:
+        return ContractError(f"no method is left to compare. {next(iter(left_out.values()), '')}".rstrip())
     first = failed[0]
     kind = {each.__name__: each for each in PosttrainError.__subclasses__()}.get(first.kind, ContractError)
     return kind(f"no run finished, so there is nothing to compare. {first.job.title}: {first.error}")

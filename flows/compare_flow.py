@@ -3,10 +3,9 @@
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from flows.compare import cause
 from flows.compare_page import Facts, write_page_of
 from flows.compare_request import Request
 from flows.compare_screen import Screen
-from flows.jobs import Finished, Job
+from flows.equal import Terms, check_terms, producers, terms_of
+from flows.jobs import Finished
 from flows.pipeline import git_commit, versioned_data
 from flows.probe import Prober
 from flows.taken import FinishedReports
@@ -56,9 +56,12 @@ def comparison(
     sweep_models(ledger)
     prober = Prober(paths, data, ledger=lambda: ledger)
     jobs = request.jobs(reference=config.compare.reference)
-    for job in jobs[: len(jobs) // len(request.seeds)]:
+    first = jobs[: len(jobs) // len(request.seeds)]
+    for job in first:
         prober.probe(configuration(job.words, False))
 
+    terms = terms_of(request)
+    check_terms(request, data.folder, [configuration(job.words, False) for job in first])
     comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     commit = git_commit(root)
     run_id = start_comparison(
@@ -75,7 +78,16 @@ def comparison(
     )
     try:
         finished = _run_jobs(
-            paths, request, config, configuration, workers=workers, say=say, comparison_id=comparison_id, ledger=ledger, data=data
+            paths,
+            request,
+            config,
+            configuration,
+            workers=workers,
+            say=say,
+            comparison_id=comparison_id,
+            ledger=ledger,
+            data=data,
+            terms=terms,
         )
         facts = Facts(
             comparison_id=comparison_id,
@@ -84,6 +96,7 @@ def comparison(
             started=started,
             workers=workers,
             run_id=run_id,
+            terms=terms,
         )
         result = write_page_of(paths, request, config, configuration, finished=finished, data=data, ledger=ledger, facts=facts)
     except BaseException as error:
@@ -107,6 +120,7 @@ def _run_jobs(
     comparison_id: str,
     ledger: Ledger,
     data: DatasetVersion,
+    terms: Terms,
 ) -> Sequence[Finished]:
     """Return what came of each job that is compared, in the order of asking.
 
@@ -125,29 +139,10 @@ def _run_jobs(
             is_far=config.compare.runner != "processes" and bool(config.compare.address),
             screen=screen,
         )
-        board.work(producers(request, jobs, board))
-    order = {job: place for place, job in enumerate(jobs)}
+        board.work(producers(paths, request, terms, jobs, board, configuration))
+    order = {(job.method, job.seed): place for place, job in enumerate(jobs)}
     compared = [one for one in board.finished if one.job.purpose == "report"]
-    compared.sort(key=lambda one: order.get(one.job, len(order)))
+    compared.sort(key=lambda one: order[one.job.method, one.job.seed])
     if not any(one.report for one in compared):
-        raise cause(compared)
+        raise cause(compared, terms.left_out)
     return compared
-
-
-def producers(request: Request, jobs: Sequence[Job], board: Board) -> list[Callable[[], None]]:
-    """Return what puts jobs on the board: all of them at once, at the defaults of each method.
-
-    Here budgets and tuning come in: for each method a function that runs pilots or trials by `board.run_job`, and then submits
-    the method's jobs with the settings that it found.
-    """
-    return [partial(_submit_all, board, jobs)]
-
-
-def _submit_all(board: Board, jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        board.submit(job)
-
-
-def reports_of(finished: Sequence[Finished]) -> dict[Job, Mapping[str, Any]]:
-    """Return the reports of the jobs that finished."""
-    return {one.job: one.report for one in finished if one.report is not None}

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from flows.best_of import Scores, score_samples
 from flows.compare_request import Request
+from flows.equal import Terms
 from flows.jobs import Finished, Job
 from posttrain.comparison.record import build_comparison
 from posttrain.comparison.results import MethodResult, Question
@@ -36,8 +36,6 @@ from tasks.tracking.ledger import Ledger
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import words_of
 
-NOT_TOLD = {"none": "numbers"}
-"""Groupings that show nothing: they are taken out of the record again."""
 SIMULATED = "world"
 """The dataset that is made up."""
 
@@ -53,6 +51,7 @@ class Facts:
         started: when, as seconds since the epoch.
         workers: pipelines at a time.
         run_id: of its run in MLflow.
+        terms: budget and trials of each method.
     """
 
     comparison_id: str
@@ -61,6 +60,7 @@ class Facts:
     started: float
     workers: int
     run_id: str
+    terms: Terms
 
 
 def write_page_of(
@@ -91,15 +91,15 @@ def write_page_of(
     places = counted(rows, metric)
     questions = questions_of(rows, places, {})
     scores = score_samples(paths, reports, configuration)
-    methods = _method_results(paths, reports, configuration, metric=metric, places=places, scores=scores)
+    methods = _method_results(paths, reports, configuration, metric=metric, places=places, scores=scores, terms=facts.terms)
     record = build_comparison(
-        design=design_of(metric, config, budget=_budget(request), tune=request.tune),
+        design=design_of(metric, config, budget=facts.terms.budget.as_record(), tune=request.tune),
         questions=questions,
         methods=methods,
         facts=_facts(facts, config, questions, finished=finished, data=data, ledger=ledger),
-        group_by=NOT_TOLD.get(config.compare.groups, config.compare.groups),
+        group_by="auto" if config.compare.groups == "none" else config.compare.groups,
     )
-    if config.compare.groups in NOT_TOLD:
+    if config.compare.groups == "none":
         record["groups"] = None
     files = write_comparison(paths, facts.comparison_id, lambda folder: write_page(record, folder))
     finish_comparison(ledger, facts.run_id, record, files)
@@ -114,6 +114,7 @@ def _method_results(
     metric: str,
     places: Sequence[int],
     scores: Scores | None,
+    terms: Terms,
 ) -> list[MethodResult]:
     """Return each method's results, in the order of the jobs."""
     found = []
@@ -144,14 +145,11 @@ def _method_results(
                 learns_from=method.learns_from.says,
                 simulated=simulated(of_method[first], settings[first]),
                 by_seed=by_seed,
+                tuned=terms.tuned_record(name),
+                budget_used=terms.used_record(of_method.values()),
             )
         )
     return found
-
-
-def _budget(request: Request) -> dict[str, Any]:
-    """Return the budget as the record has it; `posttrain.comparison.budgets` reads any other than none."""
-    return {"kind": "defaults", "amount": None} if not request.budget else {"kind": request.budget, "amount": None}
 
 
 def _facts(
@@ -185,7 +183,8 @@ def _facts(
         "version": version("posttrain"),
         "seconds": round(time.time() - facts.started, 1),
         "mlflow": {"experiment_id": ledger.experiment_id, "run_id": facts.run_id, "url": None},
-        "notes": _notes_on_methods(config),
+        "notes": [*_notes_on_methods(config), *facts.terms.notes],
+        "warnings": list(facts.terms.left_out.values()),
     }
 
 
@@ -199,40 +198,3 @@ def _gpu() -> str | None:
     import torch
 
     return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
-
-
-def write_logs(paths: Paths, request: Request, config: Config) -> tuple[dict[str, Any], Path]:
-    """Compare what other tools measured, and return the record and the page's path."""
-    import secrets
-
-    from tasks.comparison.logs import read_logs
-
-    started = time.time()
-    given = {one.partition("=")[0] for one in request.settings}
-    settings = config.compare
-    design, questions, methods, notes = read_logs(
-        request.logs,
-        reference=settings.reference if "compare.reference" in given else "",
-        metric=settings.metric if "compare.metric" in given else "",
-        margin=settings.margin,
-    )
-    comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    record = build_comparison(
-        design=design,
-        questions=questions,
-        methods=methods,
-        facts={
-            "id": comparison_id,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "source": "logs",
-            "command": request.command,
-            "version": version("posttrain"),
-            "seconds": round(time.time() - started, 1),
-            "notes": notes,
-        },
-        group_by=NOT_TOLD.get(config.compare.groups, config.compare.groups),
-    )
-    if config.compare.groups in NOT_TOLD:
-        record["groups"] = None
-    files = write_comparison(paths, comparison_id, lambda folder: write_page(record, folder))
-    return record, files["page"]

@@ -58,10 +58,10 @@ def _in_order(missing: dict[Job, dict[str, ProbedStage]], earlier: Earlier) -> l
     order, found = Order(), list[Job]()
     for job, stages in missing.items():
         order.add(job, stages)
-    while (job := order.next(seconds=seconds)) is not None:
-        order.start(job)
-        order.end(job, is_whole=True)
-        found.append(job)
+    while (chosen := order.next(seconds=seconds)) is not None:
+        order.start(chosen)
+        order.end(chosen, is_whole=True)
+        found.append(chosen)
     return found
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.jobs import Job
+from posttrain.comparison.budgets import parse_budget
+from posttrain.comparison.tuning import parse_trials
 from posttrain.errors import RequestError, did_you_mean
 from posttrain.methods import METHODS
 
@@ -100,8 +102,8 @@ def read_request(words: Sequence[str]) -> Request:
         methods=_methods(given.get("methods", DEFAULT_METHODS)),
         seeds=_seeds(given.get("seeds", DEFAULT_SEEDS)),
         settings=tuple(settings),
-        budget=given.get("budget", ""),
-        tune=_whole(given.get("tune", "0"), "TUNE"),
+        budget=_budget(given.get("budget", "")),
+        tune=parse_trials(given.get("tune", "")),
         logs=logs,
         is_dry=_yes(given.get("dry_run", "0"), "DRY_RUN"),
     )
@@ -149,10 +151,14 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _whole(text: str, name: str) -> int:
-    if not text.isdecimal():
-        raise RequestError(f"{name} must be a whole number, got {text or 'nothing'}")
-    return int(text)
+def _budget(text: str) -> str:
+    """Return the budget as it was written, once it is known to be one."""
+    budget = parse_budget(text)
+    if len(budget.amounts) > 1:
+        raise RequestError(
+            f"BUDGET={text}: a comparison is at one amount, got {len(budget.amounts)}. Run it once for each of them"
+        )
+    return text if budget.amounts else ""
 
 
 def _yes(text: str, name: str) -> bool:

@@ -20,7 +20,7 @@ class FinishedReports:
         self._found: dict[tuple[str, int, frozenset[tuple[str, str]]], list[dict[str, Any]]] = {}
         for file in sorted(paths.reports.glob("2*.json")):  # by time: the last one of equals is the newest
             with suppress(OSError, ValueError, KeyError, TypeError):
-                report = json.loads(file.read_text(encoding="utf-8"))
+                report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
                 stages = frozenset((stage["name"], stage["key"]) for stage in report["stages"])
                 self._found.setdefault((report["method"], report["seed"], stages), []).append(report)
 
