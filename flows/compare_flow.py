@@ -64,18 +64,7 @@ def comparison(
     check_terms(request, data.folder, [configuration(job.words, False) for job in first])
     comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     commit = git_commit(root)
-    run_id = start_comparison(
-        ledger,
-        comparison_id=comparison_id,
-        dataset=data.name,
-        data_md5=data.md5,
-        methods=list(dict.fromkeys(job.method for job in jobs)),
-        seeds=request.seeds,
-        settings={**flat(config.compare), **dict(one.split("=", 1) for one in request.of_pipelines)},
-        git_commit=commit,
-        command=request.command,
-        flow_run_id=str(flow_run.id),
-    )
+    run_id = _open_run(ledger, request, config, comparison_id=comparison_id, data=data, commit=commit)
     try:
         finished = _run_jobs(
             paths,
@@ -107,6 +96,22 @@ def comparison(
     if all(one.report for one in finished):  # logs are for whoever asks why a run failed
         shutil.rmtree(paths.store / "compare" / comparison_id, ignore_errors=True)
     return result
+
+
+def _open_run(ledger: Ledger, request: Request, config: Config, *, comparison_id: str, data: DatasetVersion, commit: str) -> str:
+    """Open the comparison's run in MLflow and return its id."""
+    return start_comparison(
+        ledger,
+        comparison_id=comparison_id,
+        dataset=data.name,
+        data_md5=data.md5,
+        methods=list(dict.fromkeys((config.compare.reference, *request.methods))),
+        seeds=request.seeds,
+        settings={**flat(config.compare), **dict(one.split("=", 1) for one in request.of_pipelines)},
+        git_commit=commit,
+        command=request.command,
+        flow_run_id=str(flow_run.id),
+    )
 
 
 def _run_jobs(

@@ -27,7 +27,8 @@ class FinishedReports:
     def of(self, job: Job, probed: Probed) -> Mapping[str, Any] | None:
         """Return the newest report of exactly a job's stages; for what is compared, of a pipeline that registered its model."""
         stages = frozenset((stage.name, stage.key) for stage in probed.stages)
-        for report in reversed(self._found.get((job.method, job.seed, stages), [])):
+        known: list[dict[str, Any]] = self._found.get((job.method, job.seed, stages), [])
+        for report in reversed(known):
             is_registered = bool(report["model"]["version"])
             if (is_registered or job.purpose != "report") and self._has_run(report["mlflow"]["run_id"]):
                 return report

@@ -18,7 +18,8 @@ def what_it_saw(paths: Paths, report: Mapping[str, Any], config: Config) -> dict
     method = METHODS[report["method"]]
     labels = report["metrics"].get("cost/labels") or 0
     trained = _metrics(paths, report, method.trainer)
-    asked = trained.get("questions") or _metrics(paths, report, "sample").get("questions")
+    sampled = _metrics(paths, report, "sample").get("responses", 0) / config.sample.per_prompt
+    asked = trained.get("questions") or sampled or None
     is_told = method.is_sampled or (method.is_rewarded and _is_checked_by_program(method.learns_from.reward, config))
     source = (report.get("audit") or {}).get("source")
     is_judged = method.learns_from.labels_by == "judge" or source == "judge"
