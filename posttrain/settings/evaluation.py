@@ -21,7 +21,7 @@ class EvaluateSettings(Section):
     12 % wider, by 1/√0.8."""
     samples: Count = 8
     """Sampled responses a question, beside the greedy one. With 2, intervals of sampled accuracy are a quarter wider, and pass@k
-    ends at k = 2."""
+    ends at k = 2. On the tiny base 8 take 2.4 times the sampling time of 2, greedy answers included."""
     temperature: Positive = 1.0
     """Of the sampled responses."""
     max_new_tokens: Count = 64

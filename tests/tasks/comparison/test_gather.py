@@ -223,11 +223,11 @@ def test_proxy_and_gold_are_in_deviations_of_the_starting_models_samples(store):
         ("sft", {"sft": {"demonstrations": 16}}, None, {"demonstrations": 16, "labels": 4}, ()),
         ("reft", {"sft": {"demonstrations": 16}, "ppo": {"questions": 20}}, None,
          {"demonstrations": 16, "questions": 20, "gold_answers": 20, "labels": 4}, ()),
-        ("dpo", {"sft": {"demonstrations": 16}, "sample": {"responses": 36}}, {"source": "simulated"},
+        ("dpo", {"sft": {"demonstrations": 16}, "sample": {"responses": 72}}, {"source": "simulated"},
          {"demonstrations": 16, "questions": 9, "labels": 4, "labels_by": "simulated annotators"}, ("annotators",)),
         ("rlaif", {"judge": {}, "ppo": {"questions": 7}}, {"source": "judge"},
          {"questions": 7, "labels": 4, "labels_by": "an AI judge", "judge": "base"}, ("the judge's practice",)),
-        ("self_training", {"sample": {"responses": 20}}, None, {"questions": 5, "gold_answers": 5, "labels": 4}, ()),
+        ("self_training", {"sample": {"responses": 40}}, None, {"questions": 5, "gold_answers": 5, "labels": 4}, ()),
         ("few_shot", {"few_shot": {"shots": 8}}, None, {"demonstrations": 8, "labels": 4}, ()),
     ],
 )  # fmt: skip
