@@ -7,6 +7,7 @@ has a key as well: not the final one, but one that two pipelines share exactly w
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flows.run import Done, Run, keyed
 from posttrain.settings.config import Config
 from tasks.data.dvc import DatasetVersion
 from tasks.workspace.artifacts import Artifact, find
+from tasks.workspace.keys import source_digest
 from tasks.workspace.paths import Paths
 
 
@@ -65,6 +67,7 @@ class _Walk(Run):
     """A pipeline whose stages are looked up and never run."""
 
     find_stage: Callable[[str, str], Artifact | None] = lambda stage, key: None
+    source: Callable[[str], str] = source_digest
     raw_data: Path = Path()
     stages: list[ProbedStage] = field(default_factory=list)
 
@@ -79,7 +82,7 @@ class _Walk(Run):
         **arguments: Any,
     ) -> Artifact:
         """Return the artifact that is there, else one that stands in for it."""
-        inputs, key = keyed(name, compute, read=read, arguments=arguments)
+        inputs, key = keyed(name, compute, read=read, arguments=arguments, source=self.source)
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
         found = self.find_stage(name, key)
@@ -112,6 +115,7 @@ class Prober:
         self.paths = paths
         self.data = data
         self.ledger = ledger
+        self._source = cache(source_digest)  # our code as it is now: pipelines share most of it
         self._known: dict[tuple[str, str], Artifact] = {}
 
     def probe(self, config: Config) -> Probed:
@@ -127,6 +131,7 @@ class Prober:
             parent="",
             say=lambda line: None,
             find_stage=self._find,
+            source=self._source,
             raw_data=self.data.folder,
         )
         try:

@@ -210,11 +210,18 @@ class Run:
         return {"run_id": live[0].run_id}
 
 
-def keyed(name: str, compute: str, *, read: Mapping[str, str] | None, arguments: Mapping[str, Any]) -> tuple[Inputs, str]:
-    """Return a stage's inputs and its key; what it takes: `Run.stage`."""
+def keyed(
+    name: str,
+    compute: str,
+    *,
+    read: Mapping[str, str] | None,
+    arguments: Mapping[str, Any],
+    source: Callable[[str], str] | None = None,
+) -> tuple[Inputs, str]:
+    """Return a stage's inputs and its key; what it takes: `Run.stage`, and `source` as `stage_key` has it."""
     inputs = sorted_inputs(name, arguments, device=device_type())
     inputs = Inputs(inputs.settings, {**inputs.digests, **(read or {})}, inputs.arguments)
-    return inputs, stage_key(name, inputs, compute=compute)
+    return inputs, stage_key(name, inputs, compute=compute, source=source)
 
 
 def _read(folder: Path) -> Artifact:

@@ -28,7 +28,7 @@ class FinishedReports:
         """Return the newest report of exactly a job's stages; for what is compared, of a pipeline that registered its model."""
         stages = frozenset((stage.name, stage.key) for stage in probed.stages)
         known: list[dict[str, Any]] = self._found.get((job.method, job.seed, stages), [])
-        for report in reversed(known):
+        for report in known[::-1]:
             is_registered = bool(report["model"]["version"])
             if (is_registered or job.purpose != "report") and self._has_run(report["mlflow"]["run_id"]):
                 return report
