@@ -30,8 +30,8 @@ def quantile(probability: float, degrees: float) -> float:
 def reach(level: float, degrees: float, *, power: float) -> float:
     """Return how many standard errors an effect must have to be seen with this power by a two-sided test.
 
-    t_{1 - level/2} + t_power (Cohen 1988, section 2.2, with Student's quantile for both): within a few percent of the exact
-    non-central t from 5 degrees on.
+    t_{1 - level/2} + t_power (Cohen 1988, section 2.2, with Student's quantile for both). By the exact non-central t, 80 % are
+    77 with 2 degrees, 79 with 4 and 80 from 8 on. The standard error itself is known no better than its degrees.
     """
     return quantile(1 - level / 2, degrees) + quantile(power, degrees)
 

@@ -15,6 +15,7 @@ from scipy.special import polygamma, stdtr
 from benchmarks.verdicts import AGAINST_REFERENCE, METHODS, World, inverse_trigamma, moderated, noise_of, summaries
 from benchmarks.verdicts import Summary as Sums
 from posttrain.statistics.comparisons import Comparison, Verdict, as_family, compare_best, compare_pairs, compare_with
+from posttrain.statistics.planning import reach
 
 REPETITIONS = 1_000
 TOLERANCE = 100 * sqrt(0.05 * 0.95 / REPETITIONS)
@@ -132,13 +133,13 @@ def test_it_is_found_among_five_others_where_its_answers_were_wrong() -> None:
 
 
 def test_the_smallest_effect_is_seen_in_about_80_percent() -> None:
-    """Two methods, so that one variance decides: 400 draws at the effect that their median error promises."""
+    """Two methods, so that one variance decides: 400 draws at the effect for the true error; one standard error is 2 points."""
     world = World(5, 1_000, noise=(0.0, 0.0), gains=(0.0, 0.0))
     (sums,) = summaries_of(world, 400)
     v, degrees = sums.tests()["5"]
-    effect = float(np.median((stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)) * np.sqrt(v)))
+    effect = reach(0.05, float(np.median(degrees)), power=0.8) * float(sums.gain.std())
     p = 2 * stdtr(degrees, -np.abs(sums.gain - sums.gain.mean() + effect) / np.sqrt(v))
-    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.08)
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.06)
 
 
 def summaries_of(world: World, repetitions: int) -> list[Sums]:
