@@ -173,6 +173,10 @@ def _check_seed(method: MethodResult, seed: int, result: SeedResult, questions: 
         values = getattr(result, name)
         if values is not None and len(values) != questions:
             raise ContractError(f"{place}: {name} holds {len(values)} questions, and the comparison {questions}")
+    if result.sampled is not None and result.extracted is not None:
+        for number, (right, given) in enumerate(zip(result.sampled, result.extracted, strict=True), 1):
+            if len(right) != len(given) or any(yes and text is None for yes, text in zip(right, given, strict=True)):
+                raise ContractError(f"{place}: a right sample of question {number} has no extracted answer, which cannot vote")
     scores = np.asarray(result.scores, dtype=float)
     if scores.ndim != 1:
         raise ContractError(f"{place}: scores must have one value a question, got an array of shape {scores.shape}")

@@ -11,7 +11,7 @@ from pydantic import Field
 from posttrain.comparison.fields import Bounds, Count, Number, Part, SeedBounds
 from posttrain.comparison.method_fields import MethodPart
 
-SCHEMA = "posttrain.comparison/1"
+SCHEMA: Literal["posttrain.comparison/1"] = "posttrain.comparison/1"
 
 VerdictName = Literal["better", "worse", "equal", "undecided", "disagree"]
 

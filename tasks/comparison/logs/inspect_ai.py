@@ -131,9 +131,9 @@ def _by_question(samples: Iterable[tuple[Item, Mapping[str, Any]]], metric: str)
     tables = [unique((item, row) for _, own, item, row in by_epoch if own == epoch) for epoch in epochs]
     found: dict[str, Row] = {}
     for table in tables:
-        for name, row in table.items():
+        for name, answered in table.items():
             before = found.get(name)
-            found[name] = row if before is None else replace(before, scores=before.scores + row.scores)
+            found[name] = answered if before is None else replace(before, scores=before.scores + answered.scores)
     return found
 
 

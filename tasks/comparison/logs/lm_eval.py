@@ -37,7 +37,7 @@ def read(items: Iterator[Item], *, path: Path, shown: str, metric: str) -> list[
         Log(
             shown=shown,
             form=NAME,
-            system=path.resolve().parent.name.rpartition("__")[2] or path.stem,
+            system=path.resolve().parent.name.replace("__", "/") or path.stem,
             seed=None,
             setup=path.stem.removeprefix("samples_").rpartition("_")[0],
             metric=chosen,

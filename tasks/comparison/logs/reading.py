@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from hashlib import file_digest
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,7 +146,8 @@ def _is_log(path: Path) -> bool:
 
 def _refuse_copy(path: Path, seen: dict[str, str]) -> None:
     """Refuse a file that stands among the logs already: two copies of one run are no two seeds."""
-    digest = sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
     if digest in seen:
         raise DataError(
             f"{path} holds the same bytes as {seen[digest]}: two copies of one run are no two seeds and no two systems. "

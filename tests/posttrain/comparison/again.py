@@ -19,8 +19,17 @@ ALPHA = 0.05
 def share_at(share, variance, degrees):
     """Wilson's interval at the effective number of trials of a variance that has so many degrees."""
     trials = share * (1 - share) / variance * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, degrees)) ** 2
+    return wilson(share, trials)
+
+
+def wilson(share, trials):
+    """Wilson's interval; with few successes, or failures, among many its bound goes as far as Poisson's."""
     low, high = proportion_confint(share * trials, trials, method="wilson")
-    assert min(share, 1 - share) > 0.1 or min(share, 1 - share) * trials > 3, "rare counts have a bound of their own"
+    few = min(3, 0.1 * trials)
+    if 0 < share * trials <= few:
+        low = min(low, stats.chi2.ppf(ALPHA, 2 * share * trials) / 2 / trials)
+    if 0 < (1 - share) * trials <= few:
+        high = max(high, 1 - stats.chi2.ppf(ALPHA, 2 * (1 - share) * trials) / 2 / trials)
     return low, high
 
 
@@ -58,6 +67,8 @@ def level(table, *, is_share):
     """Return (estimate, low, high) of one method over seeds and questions."""
     seeds, count = len(table), len(table[0])
     mean = sum(map(sum, table)) / (seeds * count)
+    if is_share and min(mean, 1 - mean) < 1e-12:
+        return mean, *wilson(round(mean), count)
     of_seeds, of_questions, _ = parts(table, bound=mean * (1 - mean) if is_share else None)
     variance, degrees = satterthwaite(of_seeds, seeds - 1, of_questions, seeds, count)
     if is_share:
@@ -93,7 +104,9 @@ class Pair:
         self.seeds, self.count = len(table), len(table[0])
         self.estimate = sum(map(sum, table)) / (self.seeds * self.count)
         self.per_seed = [gain_of_seed(tables[a][seed], tables[b][seed], is_share=is_share) for seed in self.common]
-        own, self.question, self.residual = parts(table, bound=1 - self.estimate**2 if is_share else None)
+        # a question's difference of shares varies by 1 at most
+        most = 1 - self.estimate**2 if self.seeds == 1 else 1.0
+        own, self.question, self.residual = parts(table, bound=most if is_share else None)
         if self.seeds == 1:
             self.of_one_seed()
             return
@@ -138,12 +151,22 @@ def family(pairs, *, margin):
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
-            rejected = holm([middle if other == place else p for other, p in enumerate(ps)])[place] < ALPHA
+            rejected = steps_down([middle if other == place else p for other, p in enumerate(ps)], place)
             low, high = (middle, high) if rejected else (low, middle)
         one.level = low
         one.smallest = (stats.t.ppf(1 - one.level / 2, one.degrees) + stats.t.ppf(0.8, one.degrees)) * one.error
         one.verdict = verdict(one, corrected, within)
     return pairs
+
+
+def steps_down(ps, place):
+    """Return whether Holm's procedure rejects the test at this place: one step after the other until one does not."""
+    for step, own in enumerate(sorted(range(len(ps)), key=lambda other: ps[other])):
+        if ps[own] * (len(ps) - step) >= ALPHA:
+            return False
+        if own == place:
+            return True
+    return False
 
 
 def verdict(one, corrected, within):

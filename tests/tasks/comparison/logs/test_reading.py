@@ -172,8 +172,25 @@ def test_what_is_refused_of_files():
         "all of the logs are of one system, a, so there is nothing to compare. "
         'Name the systems where the logs do not: LOGS="sft=a.jsonl dpo=b.jsonl"'
     )
-    assert "byte 46 of the file is 0xe9, which is not UTF-8" in refused(["a.jsonl", "wrong.jsonl"])
+    assert "byte 45 of the file is 0xe9, which is not UTF-8" in refused(["a.jsonl", "wrong.jsonl"])
     assert refused(["broken.eval"]).startswith("broken.eval is a damaged zip archive (")
+
+
+def test_a_line_that_no_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr("tasks.data.rows.LONGEST_LINE", 200)
+    plain("a.jsonl", [1, 0])
+    jsonl("b.jsonl", [{"question": "q0", "score": 1}, {"question": "q1", "score": 1, "text": "a" * 300}])
+    assert refused(["a.jsonl", "b.jsonl"]).startswith("b.jsonl line 2 is longer than ")
+
+
+def test_a_folder_of_logs_leaves_out_what_is_none():
+    for system in ("base", "sft"):
+        Path(system).mkdir()
+        jsonl(f"{system}/samples_t_2026.jsonl", [lm_row(place, answer=system) for place in range(2)])
+        Path(f"{system}/results_2026.json").write_text(json.dumps({"results": {}, "configs": {}}, indent=2))
+    found = read_logs(["base", "sft"])
+    assert [one.name for one in found.methods] == ["base", "sft"]
+    assert found.notes == [f"1 of 2 files in {name} are no per-question logs, and were left out" for name in ("base", "sft")]
 
 
 def test_what_is_refused_of_rows():
@@ -231,8 +248,8 @@ def test_unfinished_and_mixed_logs_of_inspect():
 def test_real_files_of_lm_evaluation_harness():
     folder = REAL / "lm_eval"
     found = read_logs([str(folder / "seed-0"), str(folder / "seed-1")], metric="exact_match,last-number")
-    assert {one.name for one in found.methods} == {"base", "sft"} and len(found.questions) == 16
-    assert sorted(found.methods[0].by_seed) == [0, 1]
+    assert [one.name for one in found.methods] == ["models/base", "models/sft"] and len(found.questions) == 16
+    assert [sorted(one.by_seed) for one in found.methods] == [[0, 1], [0, 1]]
     assert found.questions[0].prompt == "Mia has 13 coins, loses 4, multiplies 2 times. How many?"
     assert found.questions[0].answers == ("18",)
     whole = 'several metrics: exact_match,first-number, exact_match,last-number. Choose one: SET="compare.metric='
@@ -242,7 +259,7 @@ def test_real_files_of_lm_evaluation_harness():
 def test_real_choices_become_a_record():
     found = read_logs([str(REAL / "lm_eval" / "choice")], metric="acc_norm")
     rows = [json.loads(line) for line in next((REAL / "lm_eval/choice/models__sft").iterdir()).read_text().splitlines()]
-    sft = next(one for one in found.methods if one.name == "sft")
+    sft = next(one for one in found.methods if one.name == "models/sft")
     assert sft.by_seed[0].scores.tolist() == [row["acc_norm"] for row in rows]
     assert found.questions[0].answers == (rows[0]["doc"]["choices"][rows[0]["doc"]["gold"]],)
     record = build_comparison(
