@@ -66,7 +66,7 @@ def test_the_wheel_holds_every_module_and_nothing_beside_them(wheel):
         if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
     }
     assert held == wanted, (
-        "each folder of a room needs an __init__.py, and a room holds Python only (pyproject.toml, packages.find); "
+        "each folder of a room needs an __init__.py, and other files stand under package-data in pyproject.toml; "
         f"the wheel differs from the source tree in {sorted(held ^ wanted)}"
     )
 

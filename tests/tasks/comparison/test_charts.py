@@ -1,0 +1,159 @@
+"""The figures: each draws what the JSON holds, the same each time, with its words inside."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from posttrain.comparison.alternatives import SAYS
+from posttrain.comparison.markdown import printable_all
+from tasks.comparison.charts import theme
+from tasks.comparison.charts.costs import costs, place_labels
+from tasks.comparison.charts.forest import forest, forest_rows
+from tasks.comparison.charts.groups import groups
+from tasks.comparison.charts.learning import learning, thinned
+from tasks.comparison.charts.panels import Axis, cost_axis, level_axis
+from tasks.comparison.charts.proxy import proxy, proxy_rows
+from tasks.comparison.charts.svg import SVG, as_svg, tidied
+from tasks.comparison.charts.theme import COLOURS, NARROW, WIDE
+from tasks.comparison.charts.yardsticks import yardstick_rows, yardsticks
+from tests.fabricated_comparison import SIX, comparison, hostile, logs, loss, one_seed
+
+DRAWN = {"forest": forest, "costs": costs, "learning": learning, "groups": groups, "yardsticks": yardsticks, "proxy": proxy}
+
+
+def small():
+    made = comparison({name: SIX[name] for name in ("sft", "rlhf")}, seeds=2)
+    for one in made["methods"]:
+        for curve in one["learning"]:
+            curve["points"] = curve["points"][::10]
+    return made
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("name", DRAWN)
+def test_each_figure_is_a_chart_that_vega_lite_knows(name, width):
+    # altair checks the whole chart against vega-lite's schema here, and as_svg does not
+    assert DRAWN[name](small(), width).to_dict()["$schema"].startswith("https://vega.github.io/schema/vega-lite/v6")
+
+
+def test_a_figure_bears_its_words_tooltips_and_nothing_that_a_policy_refuses():
+    made = small()
+    text = as_svg(lambda: forest(made, WIDE), name="forest-1", says=SAYS["forest"](made))
+    root = ElementTree.fromstring(text)
+    description = root.find(f"{{{SVG}}}desc")
+    assert root.get("role") == "img" and root.get("aria-labelledby") == description.get("id") == "forest-1-says"
+    gain = forest_rows(made)[0][0]["written"].split("  ")[0]
+    assert gain in description.text and f"RLHF {gain}, better" in description.text
+    tooltips = [element.text for element in root.iter(f"{{{SVG}}}title")]
+    assert any(f"RLHF: {gain} points, 95 % interval; better by at least" in one for one in tooltips)
+    assert sum("seed" in one for one in tooltips) == 2
+    assert "style=" not in text and "aria-roledescription" not in text and "<script" not in text and "href" not in text
+    # vega numbers ids on from the chart before; here they begin anew, and two widths share none
+    assert text == as_svg(lambda: forest(made, WIDE), name="forest-1", says=SAYS["forest"](made))
+
+
+def test_every_colour_of_a_figure_has_a_counterpart_on_a_dark_page():
+    made = small()
+    text = as_svg(lambda: forest(made, WIDE), name="f", says="")
+    used = set(re.findall(r'(?:fill|stroke)="(#[0-9a-fA-F]+)"', text))
+    assert used and used <= {colour.light for colour in COLOURS.values()}, "the page cannot theme a colour that the theme has not"
+
+
+@pytest.mark.parametrize("name", ["ink", "muted", "blue", "red", "green", "grey"])
+@pytest.mark.parametrize("side", ["light", "dark"])
+def test_text_in_any_colour_has_contrast_enough(name, side):
+    def luminance(colour):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        # WCAG 2.1, relative luminance
+        red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    text = luminance(getattr(COLOURS[name], side))
+    for ground in ("paper",) if name == "grey" else ("paper", "band"):
+        low, high = sorted((text, luminance(getattr(COLOURS[ground], side))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, f"{name} on {ground}"
+
+
+def test_the_forest_is_grey_and_hollow_where_not_told_apart():
+    made = comparison()
+    pair = next(one for one in made["pairs"] if one["family"] == "reference" and one["a"] == "dpo")
+    for verdict, colour, is_filled in (("better", "blue", True), ("worse", "red", True), ("undecided", "grey", False)):
+        pair["verdict"] = verdict
+        row = next(row for row in forest_rows(made)[0] if row["title"] == "DPO")
+        assert row["colour"] == theme.light(colour) and (row["fill"] == row["colour"]) is is_filled
+
+
+def test_the_interval_that_decides_is_drawn_where_it_is_another():
+    made = comparison()
+    pair = next(one for one in made["pairs"] if one["family"] == "reference" and one["a"] == "dpo")
+    row = next(row for row in forest_rows(made)[0] if row["title"] == "DPO")
+    assert row["low_decides"] == pytest.approx(100 * pair["low_decides"])
+    pair |= {"low_decides": pair["low"], "high_decides": pair["high"]}
+    row = next(row for row in forest_rows(made)[0] if row["title"] == "DPO")
+    assert row["low_decides"] is None and row["high_decides"] is None
+
+
+def test_one_seed_is_no_dot_beside_itself_and_a_loss_keeps_its_unit():
+    assert forest_rows(one_seed())[1] == [] and len(forest_rows(comparison())[1]) == 15
+    assert {row["x"] for row in forest_rows(loss())[0]} == {
+        one["estimate"] for one in loss()["pairs"] if one["family"] == "reference"
+    }
+
+
+@pytest.mark.parametrize("make", [hostile, logs])
+def test_hostile_names_and_bare_logs_are_drawn(make):
+    made = printable_all(make())
+    text = as_svg(lambda: forest(made, NARROW), name="f", says=SAYS["forest"](made))
+    assert "<script" not in text and ElementTree.fromstring(text).tag == f"{{{SVG}}}svg"
+
+
+def test_vega_s_own_labels_go_and_ours_become_tooltips():
+    drawn = (
+        f'<svg xmlns="{SVG}"><g clip-path="url(#clip7)" role="graphics-object" aria-label="theirs"><path d="M1.23456,2"'
+        ' aria-label="§ours &lt;b&gt;"/><path d=""/></g><defs><clipPath id="clip7"/></defs></svg>'
+    )
+    assert tidied(drawn, name="n", says="all") == (
+        f'<svg xmlns="{SVG}" role="img" aria-labelledby="n-says"><desc id="n-says">all</desc><g clip-path="url(#n-1)">'
+        '<path d="M1.23,2"><title>ours &lt;b&gt;</title></path></g><defs><clipPath id="n-1" /></defs></svg>'
+    )
+
+
+def test_lines_are_thinned_with_both_ends():
+    assert thinned(list(range(1_000)), 5) == [0, 250, 500, 749, 999]  # round(749.25) = 749
+    assert thinned([1, 2, 3], 5) == [1, 2, 3]
+
+
+def test_axes_fit_what_they_hold():
+    assert cost_axis([1.0, 10.0]) == Axis("linear", 0.0, pytest.approx(11.2))
+    assert cost_axis([1.0, 100.0]).kind == "log" and cost_axis([0.0, 1.0, 100.0]).kind == "sqrt" and cost_axis([0.0]).high > 0
+    assert Axis("log", 1, 100).place(10) == 0.5 and Axis("sqrt", 0, 100).place(25) == 0.5 and Axis("linear", 2, 2).place(2) == 0.5
+    assert level_axis([1.0, 2.0]) == Axis("linear", 0.94, 2.06)
+    assert Axis("log", 0.9, 90).values() == [1, 2, 5, 10, 20, 50] and Axis("log", 0.9, 2_000).values() == [1, 10, 100, 1_000]
+
+
+def test_labels_do_not_cover_each_other():
+    axis = Axis("linear", 0, 100)
+    rows = [{"x": 50, "y": 50, "label": "near", "is_best": place == 3} for place in range(12)]
+    place_labels(rows, axis, axis, width=300, height=300)
+    sides = [row["side"] for row in rows if row["side"]]
+    # the best chose first; one place each; what finds none is left out
+    assert rows[3]["side"] == "right" and len(sides) == len(set(sides)) < 12
+    edge = [{"x": 100, "y": 50, "label": "at the edge", "is_best": True}]
+    place_labels(edge, axis, axis, width=300, height=300)
+    assert edge[0]["side"] == "left"
+
+
+def test_yardsticks_and_audits_are_those_of_the_json():
+    made = comparison()
+    one = next(one for one in made["methods"] if one["name"] == "rlhf")
+    rows = yardstick_rows(one, "RLHF")
+    assert [(row["yardstick"], row["k"]) for row in rows] == [
+        *(("pass", k) for k in (1, 2, 4, 8)),
+        *(("majority", k) for k in (2, 4, 8)),
+        ("best_of", 4),
+    ]
+    assert rows[0]["y"] == pytest.approx(100 * one["yardsticks"]["pass"]["1"]["estimate"])
+    audit = proxy_rows(one)
+    # 3 seeds × (13 points + 4 of best of n) × proxy and gold
+    assert len(audit) == 3 * 17 * 2 and sum(row["is_last"] for row in audit) == 3 * 2 * 2
