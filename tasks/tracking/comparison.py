@@ -18,6 +18,8 @@ MARKS = {"POSTTRAIN_COMPARISON": COMPARISON_TAG, "POSTTRAIN_TRIAL": TRIAL_TAG}
 """Variables of the environment by which a comparison tells the pipelines that it starts what they are."""
 FIGURES_FOLDER = "figures"
 PICTURES = (".png", ".svg")
+DIGITS = 6
+"""Of the gains on the comparison's runs; its record has all of them."""
 BOUNDS = (("", "estimate"), ("_low", "low"), ("_high", "high"))
 
 
@@ -99,7 +101,7 @@ def finish_comparison(ledger: Ledger, run_id: str, comparison: Mapping[str, Any]
     Args:
         ledger: where.
         run_id: of the comparison.
-        comparison: its record (docs/comparison.md).
+        comparison: its record, of schema posttrain.comparison/1.
         files: the page (index.html), its Markdown and JSON at the top of the artifacts, pictures below `figures/`; the keys are
             not read.
     """
@@ -208,7 +210,8 @@ def _log_gains(ledger: Ledger, comparison: Mapping[str, Any]) -> None:
     for run in _runs(comparison):
         of_seed = (gains.get(run["method"]) or {}).get("per_seed") or ()
         found: Mapping[str, Any] = next((one for one in of_seed if one["seed"] == run["seed"]), {})
-        values = {f"{COMPARED_GAIN}{end}": found[key] for end, key in BOUNDS if found.get(key) is not None}
+        # MLflow's table cuts a number after ten digits: 0.095 is to stand there, not 0.09499999…
+        values = {f"{COMPARED_GAIN}{end}": round(found[key], DIGITS) for end, key in BOUNDS if found.get(key) is not None}
         if run["method"] == reference:
             values = {COMPARED_GAIN: 0.0}
         with suppress(MlflowException):  # it was deleted in MLflow meanwhile

@@ -12,6 +12,8 @@ PICTURES = (".png", ".svg")
 FOREST = ("forest", "gain")
 """How the names of the picture begin that answers the question."""
 POINTS = "points"
+LINE = 130
+"""Characters of line 1 that MLflow shows of a collapsed note, at 1440 pixels."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def note_of_comparison(comparison: Mapping[str, Any], *, links: Links, is_of_run
     design = comparison["design"]
     dataset = (comparison.get("dataset") or {}).get("name", "")
     seeds, questions = len(design["seeds"]), design["questions"]
-    lines = [f"**{_one_line(comparison['verdict'])}**", ""]
+    lines = [*verdict_lines(_one_line(comparison["verdict"])), ""]
     if links.picture:
         lines += [f"![gain of each method over {design['reference']}, with interval]({links.picture})", ""]
     lines += [*_table(comparison, links if is_of_run else None), ""]
@@ -107,6 +109,14 @@ def note_of_comparison(comparison: Mapping[str, Any], *, links: Links, is_of_run
     lines += [f"**Failed:** {one['method']} seed {one['seed']}: {_one_line(one['error'])}" for one in failed]
     lines += [""] if failed else []
     return "\n".join([*lines, READING.format(seeds=" and seeds" if seeds > 1 else "")])
+
+
+def verdict_lines(verdict: str) -> list[str]:
+    """Return a verdict as a note begins with it: one that is longer than line 1 shows is cut at ";", and told whole below."""
+    first, cut, _ = verdict.partition("; ")
+    if len(verdict) <= LINE or not cut:
+        return [f"**{verdict}**"]
+    return [f"**{first}.**", "", verdict]
 
 
 def note_of_pipelines(runs: Sequence[Any], *, links: Links) -> str:

@@ -92,8 +92,8 @@ def write_views(ledger: Ledger, comparison: Mapping[str, Any] | None = None, fil
 
     Args:
         ledger: of the experiment.
-        comparison: the record of a comparison that has just ended (docs/comparison.md), for the note; without one the note of
-            the last comparison stays, and where there is none the last pipeline's verdict stands there.
+        comparison: the record of a comparison that has just ended, of schema posttrain.comparison/1, for the note; without one
+            the note of the last comparison stays, and where there is none the last pipeline's verdict stands there.
         files: artifacts of the comparison's run, of which the note shows a picture and names the page.
     """
     compared = last_comparison(ledger)

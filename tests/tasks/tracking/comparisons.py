@@ -1,4 +1,4 @@
-"""The record of a comparison (docs/comparison.md), made up: three methods on two seeds."""
+"""The record of a comparison, of schema posttrain.comparison/1, made up: three methods on two seeds."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -144,6 +144,14 @@ def test_the_note_begins_with_the_last_comparison_and_a_later_pipeline_leaves_it
     assert tags(ledger)[NOTE_TAG] == told, "a comparison that failed says nothing"
 
 
+def test_a_long_verdict_is_cut_where_line_1_ends_and_told_whole_below(ledger: Ledger) -> None:
+    first = "ReFT has the highest mean of 3 methods: +18.6 points over SFT [-7.5, 44.7]"
+    long = f"{first}; {'and this design sees little, ' * 3}so ask more"
+    finish_comparison(ledger, begin(ledger), record(verdict=long), {})
+    lines = tags(ledger)[NOTE_TAG].splitlines()
+    assert lines[:3] == [f"**{first}.**", "", long]
+
+
 def test_without_a_comparison_the_note_begins_with_the_last_pipeline(ledger: Ledger) -> None:
     write_views(ledger)
     assert tags(ledger)[NOTE_TAG].startswith("**No pipeline has finished yet.**\n")
