@@ -105,7 +105,8 @@ def _by_labels(
     """Buy as many labels for each method that needs some; what else it uses stays as it is."""
     if not row.is_labelled:
         return tuple(Planned(row.name, amount, expected=0.0) for amount in budget.amounts)
-    finished = _first_finished(row, length_of(row), seed, run_job, config=config, overrides=overrides)
+    unlimited = ("labels.budget=0",) if config.labels.budget else ()
+    finished = _first_finished(row, length_of(row), seed, run_job, config=config, overrides=(*overrides, *unlimited))
     if finished.report is None:
         return _left_out(row, budget, finished)
     bought = cost_of(budget.kind, finished.report["metrics"])

@@ -109,15 +109,17 @@ def test_nothing_is_planned_for_what_is_not_trained_nor_without_a_budget() -> No
 def test_methods_that_need_labels_buy_as_many(method: str) -> None:
     jobs = FakeJobs()
     told = plans(jobs, method, "labels:500,4k,10k,40k")
+    assert not [word for word in jobs.asked[0].overrides if word.startswith("labels.")]
     assert [used(jobs, plan, "cost/labels") for plan in told] == [500, 4_000, 10_000, 40_000]
     assert len(jobs.asked) - 4 == 1, "one pilot for all amounts"
     assert [len(plan.overrides) for plan in told] == [1, 1, 2, 3]
 
 
 def test_labels_are_bought_of_what_the_pilot_found_and_not_of_what_was_asked_for_before() -> None:
-    """A budget of the request itself limits the pilot, and is replaced."""
+    """A budget of the request itself does not limit the pilot, and is replaced."""
     jobs = FakeJobs()
     (plan,) = plans(jobs, "dpo", "labels:2k", "labels.budget=100")
+    assert plan.overrides == ("labels.budget=2000",)
     assert used(jobs, plan, "cost/labels") == 2_000
 
 
