@@ -1,7 +1,8 @@
 """Equal budgets in a comparison: each method is measured by a short pilot, and the length of its training is planned from that.
 
 A pilot is a pipeline as any other, whose stages stay in the store: asked for again, it is there. What it costs says nothing of
-how good the method is, so it may be of a reported seed, whose stages before the training it then shares.
+how good the method is, so it may be of the reported seed itself, whose stages before the training it then shares. Costs differ
+between seeds: on the default world one seed's annotators decided a twelfth more pairs than another's, and DPO learns from those.
 """
 
 import json
@@ -45,6 +46,7 @@ class Planned:
         amount: of the budget.
         overrides: settings of its reported runs, and of its trials.
         reason: why it is left out of the comparison at this amount, which is no error of the run; "" where it is not.
+        is_measured: false where no pilot finished, so that it is not known what the method costs.
         length: that its training was given; None where the budget does not decide it.
         expected: cost, in the budget's unit; None where nothing was planned.
     """
@@ -53,6 +55,7 @@ class Planned:
     amount: float
     overrides: tuple[str, ...] = ()
     reason: str = ""
+    is_measured: bool = True
     length: float | None = None
     expected: float | None = None
 
@@ -196,4 +199,4 @@ def _length_in(job: Job, length: Length) -> float:
 
 def _left_out(row: Method, budget: Budget, finished: Finished) -> tuple[Planned, ...]:
     reason = f"{row.title} is left out: its pilot failed, so what it costs is not known: {finished.error}"
-    return tuple(Planned(row.name, amount, reason=reason) for amount in budget.amounts)
+    return tuple(Planned(row.name, amount, reason=reason, is_measured=False) for amount in budget.amounts)

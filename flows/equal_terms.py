@@ -1,6 +1,6 @@
 """A method of a comparison on equal terms: within its budget, tuned as often as any other, and then run on the reported seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.budgets import Planned, StageCosts, within_budget
@@ -18,19 +18,19 @@ class Terms:
     Attributes:
         method: its name.
         jobs: reported ones, with the amount of the budget that each is within; None without a budget. Empty where it is left out.
-        planned: how it keeps to each amount; empty without a budget.
+        planned: how it keeps to each amount, by seed; empty without a budget.
         tuned: what the search found; None without one.
     """
 
     method: str
     jobs: tuple[tuple[float | None, Job], ...]
-    planned: tuple[Planned, ...] = ()
+    planned: Mapping[int, tuple[Planned, ...]]
     tuned: Tuned | None = None
 
     @property
     def notes(self) -> list[str]:
         """Return what a reader must know: amounts that it is left out at, each reason once, and what a search found."""
-        reasons = dict.fromkeys(plan.reason for plan in self.planned if plan.reason)
+        reasons = dict.fromkeys(plan.reason for plans in self.planned.values() for plan in plans if plan.reason)
         return [*reasons, *([self.tuned.sentence()] if self.tuned else [])]
 
 
@@ -49,8 +49,8 @@ def equal_terms(
 ) -> Terms:
     """Plan and tune a method, and return its reported jobs.
 
-    Trials are within the largest amount, at which the verdict is. Pilots have the seed of the trials where there are any, else
-    the first that is reported: either way stages that are run anyhow are shared.
+    Each seed is planned by pilots of its own, which share the stages before its training. Trials are within the largest amount,
+    at which the verdict is.
 
     Args:
         method: its name.
@@ -64,27 +64,51 @@ def equal_terms(
         overrides: settings of the whole comparison.
         tell: is told each trial.
     """
-    trial_seed = unreported_seed(tuple(seeds))
-    planned = within_budget(
-        method,
-        trial_seed if trials else seeds[0],
-        budget,
-        run_job,
-        config=config,
-        stage_costs=stage_costs,
-        overrides=overrides,
-    )
-    if planned and planned[-1].reason:  # then every smaller amount is out of reach as well
+
+    def plan(seed: int) -> tuple[Planned, ...]:
+        return within_budget(method, seed, budget, run_job, config=config, stage_costs=stage_costs, overrides=overrides)
+
+    planned = _agreed({seed: plan(seed) for seed in seeds})
+    largest = {seed: plans[-1] for seed, plans in planned.items() if plans}
+    if any(one.reason for one in largest.values()):  # then every smaller amount is out of reach as well
         return Terms(method, (), planned)
+
     tuned = None
     if trials:
-        within = (*overrides, *(planned[-1].overrides if planned else ()))
-        tuned = tune(method, run_job, trials, config=config, seed=trial_seed, value_of=value_of, overrides=within, tell=tell)
-    own = (*tuned.overrides, *REPORTED) if tuned else ()
-    kept: list[tuple[float | None, tuple[str, ...]]] = [(plan.amount, plan.overrides) for plan in planned if not plan.reason]
+        trial_seed = unreported_seed(tuple(seeds))
+        within = _agreed({**{seed: (one,) for seed, one in largest.items()}, trial_seed: plan(trial_seed)[-1:]})[trial_seed]
+        own = within[0].overrides if within else ()
+        tuned = tune(
+            method,
+            run_job,
+            trials,
+            config=config,
+            seed=trial_seed,
+            value_of=value_of,
+            overrides=(*overrides, *own),
+            tell=tell,
+        )
+    chosen = (*tuned.overrides, *REPORTED) if tuned else ()
+    if not budget.amounts:
+        return Terms(method, tuple((None, Job(method, seed, (*overrides, *chosen))) for seed in seeds), planned, tuned)
     jobs = [
-        (amount, Job(method, seed, (*overrides, *within_amount, *own)))
-        for amount, within_amount in kept or [(None, ())]
-        for seed in seeds
+        (amount, Job(method, seed, (*overrides, *plans[place].overrides, *chosen)))
+        for place, amount in enumerate(budget.amounts)
+        for seed, plans in planned.items()
+        if not plans[place].reason
     ]
     return Terms(method, tuple(jobs), planned, tuned)
+
+
+def _agreed(planned: Mapping[int, tuple[Planned, ...]]) -> dict[int, tuple[Planned, ...]]:
+    """Return plans of which an amount is kept on all seeds or on none.
+
+    A seed whose pilots failed takes the plan of one whose did not: its own run is tried, and says by itself what is wrong. An
+    amount that one seed cannot reach has no seed, since seeds are compared together.
+    """
+    columns = []
+    for plans in zip(*planned.values(), strict=True):
+        known = [one for one in plans if one.is_measured]
+        left_out = next((one for one in known or plans if one.reason), None)
+        columns.append([left_out or (one if one.is_measured else known[0]) for one in plans])
+    return dict(zip(planned, zip(*columns, strict=True), strict=True)) if columns else dict(planned)

@@ -94,7 +94,7 @@ def test_a_method_whose_pilots_fail_is_left_out_with_the_reason() -> None:
     jobs = FakeJobs(fails=lambda config: "the reward model is no better than chance")
     told = plans(jobs, "rlhf", "tokens:20k,40k")
     reason = "RLHF is left out: its pilot failed, so what it costs is not known: the reward model is no better than chance"
-    assert told == tuple(Planned("rlhf", amount, reason=reason) for amount in (20_000, 40_000))
+    assert told == tuple(Planned("rlhf", amount, reason=reason, is_measured=False) for amount in (20_000, 40_000))
 
 
 def test_nothing_is_planned_for_what_is_not_trained_nor_without_a_budget() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flows.equal_terms import Terms, equal_terms
-from flows.jobs import Job
+from flows.jobs import Finished, Job
 from posttrain.comparison.budgets import parse_budget
 from posttrain.settings.config import merge
 from tests.flows.fake_jobs import FakeJobs, stage_costs
@@ -32,15 +32,46 @@ def best_at_a_high_beta(config: Any) -> float:
 def test_without_budget_or_search_jobs_are_as_they_were() -> None:
     jobs = FakeJobs()
     told = terms(jobs, "dpo", "defaults", 0, "data.name=mine")
-    assert told == Terms("dpo", tuple((None, Job("dpo", seed, ("data.name=mine",))) for seed in (4, 9))) and not jobs.asked
+    assert told.jobs == tuple((None, Job("dpo", seed, ("data.name=mine",))) for seed in (4, 9)) and not jobs.asked
     assert told.notes == []
 
 
-def test_a_pilot_shares_the_stages_of_the_first_reported_seed_or_of_the_trials() -> None:
-    alone, searched = FakeJobs(), FakeJobs()
-    terms(alone, "dpo", "tokens:2k")
-    terms(searched, "dpo", "tokens:2k", 2)
-    assert {job.seed for job in alone.asked} == {4} and {job.seed for job in searched.asked} == {10}
+class Seeded(FakeJobs):
+    """Runs of seed 9 cost twice as much an epoch, as where more pairs are decided."""
+
+    def __call__(self, job: Job) -> Finished:
+        self.own = lambda length: (400.0 if job.seed == 9 else 200.0) * length
+        return super().__call__(job)
+
+
+def test_each_seed_is_planned_by_its_own_pilots() -> None:
+    """500 come before training: 1,500 of 2,000 are left, 7.5 epochs at 200 and 3.75 at 400."""
+    jobs = Seeded()
+    told = terms(jobs, "dpo", "tokens:2k", 2)
+    assert [(job.seed, job.overrides[0]) for _, job in told.jobs] == [(4, "dpo.epochs=7.5"), (9, "dpo.epochs=3.75")]
+    pilots = [job.seed for job in jobs.asked if job.purpose == "pilot"]
+    assert sorted(set(pilots)) == [4, 9, 10], "and the trials by theirs"
+
+
+def test_a_seed_whose_pilots_fail_is_tried_by_the_plan_of_another() -> None:
+    jobs = FakeJobs(fails=lambda config: "refused" if config.seed in (9, 10) else "")
+    told = terms(jobs, "dpo", "tokens:2k", 1)
+    assert [(job.seed, job.overrides[0]) for _, job in told.jobs] == [(4, "dpo.epochs=7.5"), (9, "dpo.epochs=7.5")]
+    assert [job.overrides[0] for job in jobs.asked if job.purpose == "trial"] == ["dpo.epochs=7.5"]
+
+
+def test_an_amount_that_one_seed_cannot_reach_has_none() -> None:
+    """The shortest training, 0.05 epochs, takes 510 or 520 with what comes before."""
+    told = terms(Seeded(), "dpo", "tokens:515,2k")
+    assert [amount for amount, _ in told.jobs] == [2000, 2000] and len(told.notes) == 1
+
+
+def test_where_all_pilots_fail_the_method_is_left_out() -> None:
+    told = terms(FakeJobs(fails=lambda config: "refused"), "dpo", "tokens:2k", 3)
+    assert (told.jobs, told.notes) == (
+        (),
+        ["DPO is left out: its pilot failed, so what it costs is not known: refused"],
+    )
 
 
 def test_trials_are_within_the_largest_amount_and_reported_runs_within_each() -> None:
