@@ -7,7 +7,7 @@ import yaml
 
 from flows.budgets import costs_in_store, within_budget
 from flows.jobs import Finished, Job
-from posttrain.comparison.budgets import parse_budget, used
+from posttrain.comparison.budgets import cost_of_stage, parse_budget, used
 from posttrain.settings.config import merge
 from tasks.workspace.jsonl import PROBLEMS, read_rows
 from tasks.workspace.paths import Paths
@@ -40,7 +40,7 @@ def test_a_trial_and_a_reported_run_share_their_training_and_no_question(house: 
 
 
 def test_a_planned_run_uses_what_it_was_given(house: Path) -> None:
-    """A pilot of two updates, a second one, and the plan: what it used is within 5 % of what it was given."""
+    """A pilot of two updates, a second one, and the plan: what it used is within 5 % of what was planned."""
 
     jobs: list[Job] = []
 
@@ -55,5 +55,10 @@ def test_a_planned_run_uses_what_it_was_given(house: Path) -> None:
     finished = run_job(Job("reft", 0, plan.overrides))
     assert finished.report is not None
     spent = used(budget, plan.amount, finished.report["metrics"])
-    print(plan, spent, [job.overrides[0] for job in jobs])
-    assert spent is not None and abs(spent["share"] - 1) < 0.05
+    assert spent is not None and plan.length is not None and plan.expected is not None
+    assert abs(spent["amount"] / plan.expected - 1) < 0.05, (plan, spent)
+    # updates are whole, so half of one is left or too much
+    own = cost_of_stage("tokens", costs_in_store(Paths(house))(finished.report)["ppo"])
+    half_an_update = own / plan.length / 2
+    assert abs(spent["amount"] - budget.amounts[0]) < half_an_update + 0.05 * budget.amounts[0], (plan, spent)
+    assert [job.purpose for job in jobs] == ["pilot", "pilot", "report"]
