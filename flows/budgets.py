@@ -32,7 +32,7 @@ StageCosts = Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, float]]]
 PILOT_QUESTIONS = 64
 """Held-out questions of a pilot: its costs are wanted, and no figure."""
 FURTHER = 2.0
-"""A plan that is longer than the pilot by more than this factor gets a second pilot, since the first saw the beginning alone."""
+"""A plan that is longer than the pilot by more than this factor gets a second one, longer by as much at least."""
 SECOND = 0.4
 """Share of the plan that the second pilot trains."""
 
@@ -148,10 +148,11 @@ def _by_length(
         return _left_out(row, budget, finished)
     pilots = [measured(finished, _length_in(finished.job, length))]
 
-    # the beginning of a training is no picture of a long one: rollouts shorten while a policy learns
+    # the beginning of a training is no picture of a long one: rollouts shorten while a policy learns. Two lengths that are
+    # close to each other would multiply chance, so the second is twice the first at least
     longest = planned(row, length, budget, budget.amounts[-1], pilots).length
     if longest and longest > FURTHER * pilots[0].length:
-        second = max(length.rounded(longest * SECOND), pilots[0].length + 1)
+        second = max(length.rounded(longest * SECOND), length.rounded(pilots[0].length * FURTHER))
         again = run_job(_pilot(row, length, second, seed, config=config, overrides=overrides))
         if again.report is not None:
             pilots.append(measured(again, second))

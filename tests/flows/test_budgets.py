@@ -64,6 +64,13 @@ def test_a_long_plan_gets_a_second_pilot_since_the_first_saw_the_beginning_alone
     assert used(jobs, plan) == pytest.approx(40_000, rel=0.08)
 
 
+def test_two_pilots_are_never_close_to_each_other() -> None:
+    """A plan of 20 updates: 0.4 of it are 8, fewer than the first pilot's 9, and 18 are asked for."""
+    jobs = FakeJobs()
+    assert plans(jobs, "reft", "tokens:4100")[0].length == 20
+    assert [job.overrides[0] for job in jobs.asked] == ["ppo.updates=9", "ppo.updates=18"]
+
+
 def test_a_second_pilot_that_fails_leaves_the_first() -> None:
     jobs = FakeJobs(fails=lambda config: "collapsed" if config.ppo.updates > 9 else "")
     assert plans(jobs, "reft", "tokens:20100")[0].length == 100

@@ -40,7 +40,7 @@ def test_a_trial_and_a_reported_run_share_their_training_and_no_question(house: 
 
 
 def test_a_planned_run_uses_what_it_was_given(house: Path) -> None:
-    """A pilot of two updates, a second one, and the plan: what it used is within 5 % of what was planned."""
+    """A pilot of two updates, a second one, and the plan; an update has 16 responses here, so a tenth of it is chance."""
 
     jobs: list[Job] = []
 
@@ -56,9 +56,9 @@ def test_a_planned_run_uses_what_it_was_given(house: Path) -> None:
     assert finished.report is not None
     spent = used(budget, plan.amount, finished.report["metrics"])
     assert spent is not None and plan.length is not None and plan.expected is not None
-    assert abs(spent["amount"] / plan.expected - 1) < 0.05, (plan, spent)
+    assert abs(spent["amount"] / plan.expected - 1) < 0.1, (plan, spent)
     # updates are whole, so half of one is left or too much
     own = cost_of_stage("tokens", costs_in_store(Paths(house))(finished.report)["ppo"])
     half_an_update = own / plan.length / 2
-    assert abs(spent["amount"] - budget.amounts[0]) < half_an_update + 0.05 * budget.amounts[0], (plan, spent)
+    assert abs(spent["amount"] - budget.amounts[0]) < half_an_update + 0.1 * budget.amounts[0], (plan, spent)
     assert [job.purpose for job in jobs] == ["pilot", "pilot", "report"]
