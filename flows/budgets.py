@@ -1,7 +1,8 @@
 """Equal budgets in a comparison: each method is measured by a short pilot, and the length of its training is planned from that.
 
 A pilot is a pipeline as any other, whose stages stay in the store: asked for again, it is there. What it costs says nothing of
-how good the method is, so it may be of a reported seed, whose stages before the training it then shares.
+how good the method is, so it may be of the reported seed itself, whose stages before the training it then shares. Costs differ
+between seeds: on the default world one seed's annotators decided a twelfth more pairs than another's, and DPO learns from those.
 """
 
 import json
@@ -31,7 +32,7 @@ StageCosts = Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, float]]]
 PILOT_QUESTIONS = 64
 """Held-out questions of a pilot: its costs are wanted, and no figure."""
 FURTHER = 2.0
-"""A plan that is longer than the pilot by more than this factor gets a second pilot, since the first saw the beginning alone."""
+"""A plan that is longer than the pilot by more than this factor gets a second one, longer by as much at least."""
 SECOND = 0.4
 """Share of the plan that the second pilot trains."""
 
@@ -45,6 +46,7 @@ class Planned:
         amount: of the budget.
         overrides: settings of its reported runs, and of its trials.
         reason: why it is left out of the comparison at this amount, which is no error of the run; "" where it is not.
+        is_measured: false where no pilot finished, so that it is not known what the method costs.
         length: that its training was given; None where the budget does not decide it.
         expected: cost, in the budget's unit; None where nothing was planned.
     """
@@ -53,6 +55,7 @@ class Planned:
     amount: float
     overrides: tuple[str, ...] = ()
     reason: str = ""
+    is_measured: bool = True
     length: float | None = None
     expected: float | None = None
 
@@ -105,7 +108,8 @@ def _by_labels(
     """Buy as many labels for each method that needs some; what else it uses stays as it is."""
     if not row.is_labelled:
         return tuple(Planned(row.name, amount, expected=0.0) for amount in budget.amounts)
-    finished = _first_finished(row, length_of(row), seed, run_job, config=config, overrides=overrides)
+    unlimited = ("labels.budget=0",) if config.labels.budget else ()
+    finished = _first_finished(row, length_of(row), seed, run_job, config=config, overrides=(*overrides, *unlimited))
     if finished.report is None:
         return _left_out(row, budget, finished)
     bought = cost_of(budget.kind, finished.report["metrics"])
@@ -144,10 +148,11 @@ def _by_length(
         return _left_out(row, budget, finished)
     pilots = [measured(finished, _length_in(finished.job, length))]
 
-    # the beginning of a training is no picture of a long one: rollouts shorten while a policy learns
+    # the beginning of a training is no picture of a long one: rollouts shorten while a policy learns. Two lengths that are
+    # close to each other would multiply chance, so the second is twice the first at least
     longest = planned(row, length, budget, budget.amounts[-1], pilots).length
     if longest and longest > FURTHER * pilots[0].length:
-        second = max(length.rounded(longest * SECOND), pilots[0].length + 1)
+        second = max(length.rounded(longest * SECOND), length.rounded(pilots[0].length * FURTHER))
         again = run_job(_pilot(row, length, second, seed, config=config, overrides=overrides))
         if again.report is not None:
             pilots.append(measured(again, second))
@@ -195,4 +200,4 @@ def _length_in(job: Job, length: Length) -> float:
 
 def _left_out(row: Method, budget: Budget, finished: Finished) -> tuple[Planned, ...]:
     reason = f"{row.title} is left out: its pilot failed, so what it costs is not known: {finished.error}"
-    return tuple(Planned(row.name, amount, reason=reason) for amount in budget.amounts)
+    return tuple(Planned(row.name, amount, reason=reason, is_measured=False) for amount in budget.amounts)

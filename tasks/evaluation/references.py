@@ -77,7 +77,7 @@ def preference_accuracy(
         reader: of both.
         data: the validated dataset.
         settings: how many pairs, at most (`max_questions`).
-        only_of: the prompts, as plain text, whose pairs count; None: all.
+        only_of: the prompts whose pairs count, as `posttrain.prompts.plain` writes them; None: all.
     """
     pairs = list(read_records(data / PAIRS, Preference)) if has_rows(data / PAIRS) else []
     pairs = [pair for pair in pairs if only_of is None or plain(pair.prompt) in only_of]

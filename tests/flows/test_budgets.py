@@ -64,6 +64,13 @@ def test_a_long_plan_gets_a_second_pilot_since_the_first_saw_the_beginning_alone
     assert used(jobs, plan) == pytest.approx(40_000, rel=0.08)
 
 
+def test_two_pilots_are_never_close_to_each_other() -> None:
+    """A plan of 20 updates: 0.4 of it are 8, fewer than the first pilot's 9, and 18 are asked for."""
+    jobs = FakeJobs()
+    assert plans(jobs, "reft", "tokens:4100")[0].length == 20
+    assert [job.overrides[0] for job in jobs.asked] == ["ppo.updates=9", "ppo.updates=18"]
+
+
 def test_a_second_pilot_that_fails_leaves_the_first() -> None:
     jobs = FakeJobs(fails=lambda config: "collapsed" if config.ppo.updates > 9 else "")
     assert plans(jobs, "reft", "tokens:20100")[0].length == 100
@@ -94,7 +101,7 @@ def test_a_method_whose_pilots_fail_is_left_out_with_the_reason() -> None:
     jobs = FakeJobs(fails=lambda config: "the reward model is no better than chance")
     told = plans(jobs, "rlhf", "tokens:20k,40k")
     reason = "RLHF is left out: its pilot failed, so what it costs is not known: the reward model is no better than chance"
-    assert told == tuple(Planned("rlhf", amount, reason=reason) for amount in (20_000, 40_000))
+    assert told == tuple(Planned("rlhf", amount, reason=reason, is_measured=False) for amount in (20_000, 40_000))
 
 
 def test_nothing_is_planned_for_what_is_not_trained_nor_without_a_budget() -> None:
@@ -109,15 +116,17 @@ def test_nothing_is_planned_for_what_is_not_trained_nor_without_a_budget() -> No
 def test_methods_that_need_labels_buy_as_many(method: str) -> None:
     jobs = FakeJobs()
     told = plans(jobs, method, "labels:500,4k,10k,40k")
+    assert not [word for word in jobs.asked[0].overrides if word.startswith("labels.")]
     assert [used(jobs, plan, "cost/labels") for plan in told] == [500, 4_000, 10_000, 40_000]
     assert len(jobs.asked) - 4 == 1, "one pilot for all amounts"
     assert [len(plan.overrides) for plan in told] == [1, 1, 2, 3]
 
 
 def test_labels_are_bought_of_what_the_pilot_found_and_not_of_what_was_asked_for_before() -> None:
-    """A budget of the request itself limits the pilot, and is replaced."""
+    """A budget of the request itself does not limit the pilot, and is replaced."""
     jobs = FakeJobs()
     (plan,) = plans(jobs, "dpo", "labels:2k", "labels.budget=100")
+    assert plan.overrides == ("labels.budget=2000",)
     assert used(jobs, plan, "cost/labels") == 2_000
 
 

@@ -7,6 +7,7 @@ import torch
 
 from posttrain.data.parts import part_of
 from posttrain.errors import DataError
+from posttrain.prompts import plain
 from posttrain.records import Preference, Question
 from posttrain.settings.evaluation import EvaluateSettings
 from tasks.evaluation import references
@@ -55,6 +56,7 @@ def test_held_out_pairs_go_with_their_questions(tmp_path, monkeypatch):
     monkeypatch.setattr(references, "score_responses", score)
     monkeypatch.setattr(references, "response_ids", lambda reader, texts: texts)
     monkeypatch.setattr(references, "prompt_text", lambda reader, prompt: prompt)
-    told = preference_accuracy("p", "q", None, tmp_path, EvaluateSettings(), only_of={"p1", "p3", "another"})
+    asked_of = {plain(prompt) for prompt in ("p1", "p3", "another")}
+    told = preference_accuracy("p", "q", None, tmp_path, EvaluateSettings(), only_of=asked_of)
     assert asked[0] == ["p1", "p3"] and told.estimate == 0.5
-    assert preference_accuracy("p", "q", None, tmp_path, EvaluateSettings(), only_of={"p1"}) is None
+    assert preference_accuracy("p", "q", None, tmp_path, EvaluateSettings(), only_of={plain("p1")}) is None
