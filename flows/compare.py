@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.clusters import check_runner
 from flows.compare_request import Request, read_request
 from flows.jobs import Finished
 from posttrain.comparison.groups import WAYS
@@ -55,8 +56,6 @@ def compare(paths: Paths, words: Sequence[str], start: Start) -> None:
     methods = dict.fromkeys((config.compare.reference, *request.methods))
     configurations = {method: start.configuration((f"method={method}", *request.settings), False) for method in methods}
     start.prepare(config)
-    from flows.runners import check_runner
-
     check_runner(config.compare)
     if request.is_dry:
         _print_plan(paths, request, config, start)

@@ -4,7 +4,6 @@ What passes between a comparison and its jobs lies in a folder that both see: a 
 that is there while the comparison is at work. It is taken away to stop them: that can be done on a full disk as well.
 """
 
-import importlib.util
 import json
 import os
 import signal
@@ -21,7 +20,6 @@ from prefect import task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.children import RESULT
-from posttrain.errors import RequestError
 from posttrain.settings.compare import CompareSettings
 
 ALIVE = "alive"
@@ -133,29 +131,6 @@ def environment_of_a_job(*, comparison_id: str, is_trial: bool) -> dict[str, str
 
 
 # --- where tasks run --------------------------------------------------------------------------------------------------
-
-
-EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}
-"""Runners that need an extra of the same name, and the package that it brings."""
-
-
-def check_runner(settings: CompareSettings) -> None:
-    """Refuse before anything runs a runner that is not installed, or an address that it does not take.
-
-    Raises:
-        RequestError: one of the two.
-    """
-    package = EXTRAS.get(settings.runner)
-    if package and importlib.util.find_spec(package) is None:
-        raise RequestError(
-            f"compare.runner={settings.runner} needs the extra of that name, which is not installed: "
-            f"{Path(sys.executable).parent.name}/python -m pip install -c constraints.txt -e '.[{settings.runner}]'"
-        )
-    if settings.address and not package:
-        raise RequestError(
-            f"compare.address={settings.address} is the address of a cluster, and compare.runner={settings.runner} has none. "
-            "Add compare.runner=dask or compare.runner=ray, or leave the address out"
-        )
 
 
 def task_runner(settings: CompareSettings, *, workers: int, root: Path) -> TaskRunner[Any]:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -140,6 +142,12 @@ def test_a_dry_run_prints_and_runs_nothing(house: Path) -> None:
     assert re.search(r"^dpo seed 7 +10 +2 .*sample label dpo evaluate-dpo$", told, flags=re.MULTILINE), told
     assert "this store has not made" not in told.split("labels")[0] or "evaluate-ppo" in told
     assert pipelines(house) == reports and "0 labels" not in told
+
+
+def test_nothing_of_a_comparison_asks_prefect_before_its_server_is_there() -> None:
+    """Prefect reads the server's address when it is imported; before that it would start one of its own beside ours."""
+    code = "import sys, flows.compare, flows.clusters; assert 'prefect' not in sys.modules, 'prefect is imported too early'"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

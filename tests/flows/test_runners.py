@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from flows import clusters
 from flows import runners as subject
-from flows.runners import ALIVE, Exchange, ProcessFailedError, check_runner, environment_of_a_job, result_of, run_process
+from flows.clusters import check_runner
+from flows.runners import ALIVE, Exchange, ProcessFailedError, environment_of_a_job, result_of, run_process
 from posttrain.errors import RequestError
 from posttrain.settings.compare import CompareSettings
 from tests.flows.houses import READY, environment
@@ -180,7 +182,7 @@ def test_an_address_without_a_cluster_is_refused():
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_a_runner_that_is_not_installed_is_refused_with_its_extra(runner, monkeypatch):
-    monkeypatch.setattr(subject.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(clusters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match=rf"compare\.runner={runner} needs the extra of that name, which is not installed"):
         check_runner(CompareSettings(runner=runner))
 
