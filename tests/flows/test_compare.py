@@ -140,8 +140,8 @@ def test_a_dry_run_prints_and_runs_nothing(house: Path) -> None:
     assert "everything is there: no stage would run" in run(house, *ASKED, "DRY_RUN=1")
     told = run(house, "compare", "METHODS=dpo ppo", "SEEDS=7,", "DRY_RUN=1")
     assert re.search(r"^dpo seed 7 +10 +2 .*sample label dpo evaluate-dpo$", told, flags=re.MULTILINE), told
-    assert "this store has not made" not in told.split("labels")[0] or "evaluate-ppo" in told
-    assert pipelines(house) == reports and "0 labels" not in told
+    assert "no estimate: this store has not made" in told and "evaluate-ppo" in told
+    assert pipelines(house) == reports
 
 
 def test_nothing_of_a_comparison_asks_prefect_before_its_server_is_there() -> None:
@@ -169,30 +169,14 @@ def test_a_failed_run_is_told_and_the_others_are_compared(house: Path) -> None:
         (("METHODS=sft dppo",), "there is no method dppo; did you mean dpo?"),
         (("SEEDS=0",), "SEEDS must be between 1 and 1,000 seeds, got 0"),
         (("DATA=nowhere",), "there is no dataset nowhere"),
-        (("METHODS=reft", "SET=ppo.reward=python:nothing:here"), "method reft takes its reward from a grader"),
-        (("RUNNER=dask", "SET=compare.address=tcp://x:1"), "compare.runner=dask needs the extra of that name"),
+        (("METHODS=sft reft", "SET=ppo.reward=python:nothing:here"), "there is no module nothing"),
         (("SET=compare.address=tcp://x:1",), "compare.runner=processes has none"),
     ],
 )
 def test_what_can_be_seen_to_be_wrong_is_refused_before_anything_runs(house: Path, words: tuple[str, ...], says: str) -> None:
     reports, folders = pipelines(house), sorted((house / ".posttrain" / "stages").glob("*/*"))
-    if "needs the extra" in says:
-        pytest.importorskip("prefect", reason="prefect is always there")
-        if __import__("importlib.util").util.find_spec("prefect_dask"):
-            pytest.skip("prefect-dask is installed here")
     assert says in run(house, "compare", *words, code=2)
     assert pipelines(house) == reports and sorted((house / ".posttrain" / "stages").glob("*/*")) == folders
-
-
-def test_a_method_that_cannot_run_on_the_data_is_refused_before_the_others_train(house: Path) -> None:
-    rows = [{"question": f"What is {n} and {n + 1}?", "answer": f"They are #### {2 * n + 1}"} for n in range(60)]
-    (house / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(house, "import", "format=gsm8k", "file=rows.jsonl", "name=mine")
-    (house / "data" / "mine" / "demonstrations.jsonl").unlink(missing_ok=True)
-    before = sorted((house / ".posttrain" / "stages").glob("*/*"))
-    told = run(house, "compare", "METHODS=ppo sft", "DATA=mine", "SEEDS=1", code=2)
-    assert "demonstrations" in told
-    assert sorted((house / ".posttrain" / "stages").glob("*/*")) == before
 
 
 def test_killed_or_interrupted_it_leaves_no_process_and_goes_on(house: Path) -> None:
