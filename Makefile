@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline advise data import validate grade ui up down bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade ui up down bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -54,6 +54,9 @@ $(READY): pyproject.toml constraints.txt
 
 pipeline: $(READY)
 	@$(FLOWS) pipeline $(call given,METHOD DATA SET)
+
+compare: $(READY)
+	@$(FLOWS) compare $(call given,METHODS SEEDS DATA SET BUDGET TUNE WORKERS RUNNER DRY_RUN LOGS)
 
 advise: $(READY)
 	@$(FLOWS) advise $(call given,DATA METHODS SET OUT)

@@ -13,10 +13,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from flows.children import as_child
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
@@ -33,8 +36,8 @@ def say(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def configuration(paths: Paths, overrides: Sequence[str]) -> Config:
-    """Return the settings: defaults ← params.yaml ← command line."""
+def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) -> Config:
+    """Return the settings: defaults ← params.yaml ← command line; old names in them are told, unless `is_told` is false."""
     try:
         with (paths.root / "params.yaml").open(encoding="utf-8") as file:
             params = yaml.safe_load(file) or {}
@@ -47,7 +50,7 @@ def configuration(paths: Paths, overrides: Sequence[str]) -> Config:
     if not isinstance(params, dict):
         raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
     config = merge(params, overrides)
-    for notice in renamed(params, overrides):
+    for notice in renamed(params, overrides) if is_told else ():
         say(notice)
     return config
 
@@ -80,8 +83,8 @@ def check_disk(paths: Paths) -> None:
         seen.add(disk)
 
 
-def run_pipeline(paths: Paths, words: Sequence[str]) -> None:
-    """Run one method and print its report."""
+def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
+    """Run one method, print its report, and return it."""
     config = configuration(paths, words)
     check_disk(paths)
     _prepare(paths, config)
@@ -103,8 +106,22 @@ def run_pipeline(paths: Paths, words: Sequence[str]) -> None:
                 say(note)
         settle(paths, say)
         with accountable(paths, config, words) as command:
-            report = pipeline(config, paths.root, say, command)
+            report: dict[str, Any] = pipeline(config, paths.root, say, command)
     print_report(report)
+    return report
+
+
+def run_compare(paths: Paths, words: Sequence[str]) -> None:
+    """Compare methods over seeds, or results of other tools, and print the verdict and where the page is."""
+    from flows.compare import Start, compare
+
+    start = Start(configuration=partial(configuration, paths), prepare=partial(_begin, paths), say=say)
+    compare(paths, words, start)
+
+
+def _begin(paths: Paths, config: Config) -> None:
+    check_disk(paths)
+    _prepare(paths, config)
 
 
 def run_data(paths: Paths, words: Sequence[str]) -> None:
@@ -232,8 +249,9 @@ def run_down(paths: Paths, words: Sequence[str]) -> None:
     print(down(paths))
 
 
-VERBS: dict[str, Callable[[Paths, Sequence[str]], None]] = {
-    "pipeline": run_pipeline,
+VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
+    "pipeline": as_child(run_pipeline),
+    "compare": run_compare,
     "advise": run_advise,
     "data": run_data,
     "import": run_import,
@@ -284,7 +302,7 @@ def main(arguments: Sequence[str]) -> int:
             print(help_of(verb))
         else:
             wanted = words_of(verb, words)
-            if verb != "pipeline":  # which does it once its server is there
+            if verb not in ("pipeline", "compare"):  # which do it once their server is there
                 _settle(paths)
             VERBS[verb](paths, wanted)
     except PosttrainError as error:

@@ -29,15 +29,20 @@ OPEN_RUNS = 200
 
 
 @contextmanager
-def accountable(paths: Paths, config: Config, words: Sequence[str]) -> Iterator[str]:
-    """Keep a note of this process while it runs a pipeline, and put its name on what it does in Prefect.
+def accountable(paths: Paths, config: Config, words: Sequence[str] | str) -> Iterator[str]:
+    """Keep a note of this process while it runs a pipeline or a comparison, and put its name on what it does in Prefect.
+
+    Args:
+        paths: of the repository.
+        config: says where runs are tracked.
+        words: of the pipeline; or the whole command, of anything else.
 
     Yields:
         The command that runs it again.
     """
     from prefect import tags
 
-    command = words_of(words)
+    command = words if isinstance(words, str) else words_of(words)
     with present(paths, command=command, tracking=config.tracking.model_dump()) as note, tags(prefect_tag(note)):
         yield command
 
@@ -151,7 +156,9 @@ def _crash(client: Any, tag: str, command: str) -> None:
 
 
 def _among_reports(paths: Paths, notes: Sequence[Note], killed: "Sequence[KilledRun]") -> None:
+    from tasks.comparison.latest import sweep_comparisons
     from tasks.report.latest import sweep
 
     processes = {note.file.stem for note in notes}
+    sweep_comparisons(paths, processes=processes)
     sweep(paths.reports, processes=processes, pipelines={run.pipeline_id for run in killed if run.kind == "pipeline"})

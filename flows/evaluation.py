@@ -20,6 +20,17 @@ def run_evaluations(run: Run, models: Mapping[str, Artifact]) -> dict[str, Artif
     return {name: results[name] for name in models}
 
 
+def choose_part(run: Run) -> None:
+    """Part the held-out questions where not all of them are asked, before anything is trained."""
+    if run.config.evaluate.part != "all":
+        run.stage(
+            "part",
+            "tasks.evaluation.part:part",
+            data=run.data,
+            settings=run.config.evaluate.only("part", "development_share"),
+        )
+
+
 def evaluate(run: Run, models: Mapping[str, Artifact], name: str, *, baseline: Artifact | None) -> Artifact:
     """Evaluate one model on the held-out questions, beside the one that the method starts from."""
     return run.stage(
@@ -28,6 +39,7 @@ def evaluate(run: Run, models: Mapping[str, Artifact], name: str, *, baseline: A
         **run.network,
         title=NotDeciding(f"test {name}"),
         data=run.data,
+        part=run.artifact("part") if run.has_run("part") else None,
         subject=models[name],
         reference=models[run.config.row.starts_from],
         reference_results=baseline,

@@ -23,7 +23,7 @@ JUDGE_SUMMARY = "judge.json"
 
 def notes(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what a reader must know to read the numbers right."""
-    return [*notes_on_training(run, outcomes), *notes_on_quality(outcomes.results, outcomes.verdicts)]
+    return [*notes_on_part(run), *notes_on_training(run, outcomes), *notes_on_quality(outcomes.results, outcomes.verdicts)]
 
 
 def warnings(run: Run, outcomes: Outcomes) -> list[str]:
@@ -33,6 +33,18 @@ def warnings(run: Run, outcomes: Outcomes) -> list[str]:
         *warnings_of_quality(outcomes.results, outcomes.verdicts),
         *warnings_of_people(run.config, outcomes.feedback),
         *warnings_of_reward(run.config, outcomes.models),
+    ]
+
+
+def notes_on_part(run: Run) -> list[str]:
+    """Return which of the held-out questions were asked, where not all of them were."""
+    if not run.has_run("part"):
+        return []
+    part, found = run.config.evaluate.part, run.artifact("part").metrics
+    others = {"development": "are kept for what is reported", "reported": "are for choosing settings, and none of these did"}
+    return [
+        f"models are measured on {found['questions']:,.0f} of the {found['held_out']:,.0f} held-out questions "
+        f"(evaluate.part={part}); the others {others[part]}"
     ]
 
 

@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
-from flows.evaluation import run_audit, run_evaluations
+from flows.evaluation import choose_part, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.outcomes import Outcomes
@@ -107,6 +107,7 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     make_tokenizer(run, data)
     validate(run, data)
     check_roles(run.config, run.data.path)
+    choose_part(run)
 
     # the base, the model that the method starts from, and the method's own
     models = {"base": make_base(run)}

@@ -45,7 +45,8 @@ class Plan:
 def plan(config: Config, data: Path) -> Plan:
     """Return the plan of a pipeline, from its settings and from what its dataset holds."""
     method, start = config.row, config.row.starts_from
-    names = ["tokenizer", "validate", *method.models[: 2 if start != "base" else 1]]
+    parted = ["part"] if config.evaluate.part != "all" else []
+    names = ["tokenizer", "validate", *parted, *method.models[: 2 if start != "base" else 1]]
     if method.is_labelled:
         names += _feedback(config, data)
     elif method.is_sampled:
@@ -86,14 +87,15 @@ def _has_answers(questions: Path) -> bool:
 
 def _doing(name: str, config: Config, data: Path) -> str:
     if name.startswith("evaluate-"):
-        count = _rows(data / "held_out.jsonl")
-        most = config.evaluate.max_questions
-        return f"{name.removeprefix('evaluate-')} answers {min(count, most) if most else count:,} held-out questions"
+        count, most, part = _rows(data / "held_out.jsonl"), config.evaluate.max_questions, config.evaluate.part
+        asked = f"{min(count, most) if most else count:,}" if part == "all" else f"the {part} ones of {count:,}"
+        return f"{name.removeprefix('evaluate-')} answers {asked} held-out questions"
     if name.startswith("judge-"):
         return "the judge compares held-out answers with those before"
     words = {
         "tokenizer": "making the tokenizer" if config.model.base == TINY else "loading the tokenizer",
         "validate": "checking the data",
+        "part": f"choosing the held-out questions that are {config.evaluate.part}",
         "base": f"pretraining for {config.pretrain.steps:,} steps" if config.model.base == TINY else config.model.base,
         "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
         "sample": f"drawing {config.sample.per_prompt} responses to each question",

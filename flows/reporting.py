@@ -135,8 +135,13 @@ def check_answers(result: Artifact, before: Artifact, *, name: str, start: str, 
 def register_models(
     run: Run, dataset: str, outcomes: Outcomes, *, tags: Mapping[str, str], metrics: Mapping[str, float | None]
 ) -> RegisteredModel:
-    """Register the reward model, where there is one, and the method's own model; return the latter."""
+    """Register the reward model, where there is one, and the method's own model; return the latter.
+
+    Nothing is registered where `tracking.register_model` is off: then the model is named by its stage.
+    """
     reward_model, final = outcomes.feedback.reward_model, outcomes.models[run.config.method]
+    if not run.config.tracking.register_model:
+        return RegisteredModel(uri=final.uri, name="", version="", path=str(final.path / "model"), is_new=False)
     if reward_model:
         registered_model(
             run.ledger,

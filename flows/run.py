@@ -128,9 +128,7 @@ class Run:
         Raises:
             TypeError: an argument is of a kind that no key can hold, such as a bare path.
         """
-        inputs = sorted_inputs(name, arguments, device=device_type())
-        inputs = Inputs(inputs.settings, {**inputs.digests, **(read or {})}, inputs.arguments)
-        key = stage_key(name, inputs, compute=compute)
+        inputs, key = keyed(name, compute, read=read, arguments=arguments)
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
         whole, _ = find(self.paths, name, key)
@@ -210,6 +208,20 @@ class Run:
             return {"run_id": None}
         live[0].finish(artifact.path)
         return {"run_id": live[0].run_id}
+
+
+def keyed(
+    name: str,
+    compute: str,
+    *,
+    read: Mapping[str, str] | None,
+    arguments: Mapping[str, Any],
+    source: Callable[[str], str] | None = None,
+) -> tuple[Inputs, str]:
+    """Return a stage's inputs and its key; what it takes: `Run.stage`, and `source` as `stage_key` has it."""
+    inputs = sorted_inputs(name, arguments, device=device_type())
+    inputs = Inputs(inputs.settings, {**inputs.digests, **(read or {})}, inputs.arguments)
+    return inputs, stage_key(name, inputs, compute=compute, source=source)
 
 
 def _read(folder: Path) -> Artifact:

@@ -40,6 +40,18 @@ SET = Word("SET", '"dpo.beta=0.2 seed=1"', "settings, of docs/settings.md")
 FILE = Word("FILE", "train.jsonl", "the file to read")
 PORT = Word("PORT", "5001", "the port of the page, where another program has the usual one")
 OPEN = Word("OPEN", "0", "0 keeps the browser closed; else it is opened where there is a terminal and a display")
+COMPARE = (
+    Word("METHODS", '"sft dpo reft"', "which methods; sft dpo reft rlhf rlaif ppo where it is left out", is_choice=True),
+    Word("SEEDS", "3", 'how many seeds, 3 where it is left out; or which: "10,11,12"'),
+    DATA,
+    SET,
+    Word("BUDGET", "labels:2000", "what each method may use: defaults, labels:N, tokens:N, flops:N or seconds:N"),
+    Word("TUNE", "20", "trials that each method gets to choose its settings with"),
+    Word("WORKERS", "2", "pipelines at a time; as many as cores where it is left out"),
+    Word("RUNNER", "dask", "where they run: processes, dask or ray", is_choice=True),
+    Word("DRY_RUN", "1", "print what would be run, what is there already, and about how long it takes; run nothing"),
+    Word("LOGS", '"a.jsonl b.jsonl"', "compare logs of lm-evaluation-harness, inspect_ai or a plain form; nothing is trained"),
+)
 IMPORT = (
     Word("FORMAT", "gsm8k", "the form of its rows: docs/formats.md has each", is_choice=True),
     FILE,
@@ -84,6 +96,7 @@ VERBS = {
         Verb("help", "list the verbs; `make help pipeline` tells more of one"),
         Verb("setup", "make the virtual environment (every other verb does it by itself)", is_of_make=True),
         Verb("pipeline", "train by one method, from data to report", (METHOD, DATA, SET), takes_settings=True),
+        Verb("compare", "train by several methods on several seeds, and say which is best", COMPARE, takes_settings=True),
         Verb(
             "advise",
             "say which methods suit a dataset, in which order, and why",

@@ -85,6 +85,11 @@ class Method:
         return (*start, *self.learns_from.stages, *((self.trainer,) if self.trainer else ()))
 
     @property
+    def own_stage(self) -> str:
+        """Return the stage that makes its own model: its trainer, or SFT where that is all."""
+        return self.trainer or self.starts_from
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Return the models that it makes, in order, from the base to its own."""
         return tuple(dict.fromkeys(("base", self.starts_from, self.name)))

@@ -11,6 +11,7 @@ from posttrain.report.unchecked import unchecked_headline, unchecked_rows
 from posttrain.statistics.intervals import INTERVALS_COVER
 
 NO_PROMOTION = {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
+NOT_REGISTERED = {"decision": "none", "why": "not registered: tracking.register_model=false"}
 
 DEVIATIONS = "Deviations are those of the starting model's samples within a question; gold is a program that knows the answers."
 
@@ -157,7 +158,7 @@ def build_report(
         models: in order `base`, `sft` where there is one, then the method's: each {accuracy, accuracy_sampled,
             win_rate: {estimate, low, high} or None, kl, response_tokens, finished}, and `accuracy_gain` over `baseline`.
         baseline: the model that win rate and KL are taken against: the one that the method started from.
-        model: {uri, name, version, path} of the registered version.
+        model: {uri, name, version, path} of the registered version; an empty version for a model that is not registered.
         mlflow: {run_id, experiment_id, compare_url}.
         notes: what a reader must know to read the numbers right, such as who labelled.
         warnings: what may be wrong with them.
@@ -189,7 +190,7 @@ def build_report(
         "baseline": baseline,
         "gain": None if gain is None else asdict(gain),
         "model": dict(model),
-        "champion": dict(NO_PROMOTION),
+        "champion": dict(NO_PROMOTION if model["version"] else NOT_REGISTERED),
         "mlflow": dict(mlflow),
         "notes": list(notes),
         "warnings": list(warnings),

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from posttrain.errors import RequestError, did_you_mean
 from posttrain.methods import METHODS, Method
+from posttrain.settings.compare import CompareSettings
 from posttrain.settings.data import DataSettings, SplitSettings, ValidationSettings, WorldSettings
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.evaluation import EvaluateSettings, TrackingSettings
@@ -65,6 +66,7 @@ class Config(Section):
     grpo: GRPOSettings = GRPOSettings()
     rloo: RLOOSettings = RLOOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    compare: CompareSettings = CompareSettings()
     tracking: TrackingSettings = TrackingSettings()
 
     @property

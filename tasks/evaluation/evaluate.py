@@ -1,5 +1,6 @@
 """The stage `evaluate`: one model on the held-out questions, beside the SFT model of the same pipeline."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from models.load import device, load_model, load_tokenizer
 from models.shots import prompt_after, shots_of
 from posttrain.evaluation.figures import figures
 from posttrain.graders import Grader, Sample, build_grader
+from posttrain.prompts import plain
 from posttrain.records import Question
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
@@ -24,6 +26,9 @@ from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import source_of
 
+PART = "ids.json"
+"""Of the stage `part`: the ids of the questions to answer."""
+
 
 def evaluate(
     out: Path,
@@ -31,6 +36,7 @@ def evaluate(
     *,
     title: str,
     data: Path,
+    part: Path | None,
     subject: Path,
     reference: Path,
     reference_results: Path | None,
@@ -48,6 +54,7 @@ def evaluate(
         log: unused; evaluation has no curve.
         title: of the progress bar.
         data: the validated dataset.
+        part: artifact of the stage `part`, where not all held-out questions are asked.
         subject: artifact of the model under test.
         reference: artifact of the model that the method started from.
         reference_results: that model's own evaluation; None where it is the one under test.
@@ -59,6 +66,10 @@ def evaluate(
         seed: of the sampling.
     """
     questions = required(data, "held_out", Question, why="models are evaluated on")
+    if part:
+        chosen = set(json.loads((part / PART).read_text(encoding="utf-8")))
+        questions = [one for one in questions if one.id in chosen]
+    asked_of = {plain(one.prompt) for one in questions} if part else None
     questions = questions[: settings.max_questions] if settings.max_questions else questions
     reader = load_tokenizer(tokenizer)
     network = _load(subject, model)
@@ -90,7 +101,7 @@ def evaluate(
         is_same_prompt = shots == shots_of(reference)
         kl = _kl(network, start, reader, prompts, sampled, settings) if is_same_prompt else None
         metrics = figures(rows, list(read_rows(reference_results / PROBLEMS)), kl=kl)
-        accuracy = preference_accuracy(network, start, reader, data, settings) if is_policy else None
+        accuracy = preference_accuracy(network, start, reader, data, settings, only_of=asked_of) if is_policy else None
         metrics |= flattened({"preference_accuracy": accuracy})
     tokens = sum(one.tokens for responses in (*greedy, *sampled) for one in responses)
     return Outcome(metrics=metrics, costs={"evaluated_tokens": tokens, "evaluate_seconds": time.perf_counter() - started})

@@ -1,6 +1,6 @@
 """Held-out figures that need no checkable answer: how likely a model finds reference completions, and which of two it prefers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.load import prompt_text
 from models.logprobs import response_ids, score_responses
+from posttrain.prompts import plain
 from posttrain.records import Preference, Question
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.statistics.intervals import Interval, clustered_proportion
@@ -62,6 +63,8 @@ def preference_accuracy(
     reader: PreTrainedTokenizerBase,
     data: Path,
     settings: EvaluateSettings,
+    *,
+    only_of: Collection[str] | None = None,
 ) -> Interval | None:
     """Return how often the implicit reward β(log p - log q) prefers what the annotator chose, on held-out pairs; ties are half.
 
@@ -74,8 +77,10 @@ def preference_accuracy(
         reader: of both.
         data: the validated dataset.
         settings: how many pairs, at most (`max_questions`).
+        only_of: the prompts whose pairs count, as `posttrain.prompts.plain` writes them; None: all.
     """
     pairs = list(read_records(data / PAIRS, Preference)) if has_rows(data / PAIRS) else []
+    pairs = [pair for pair in pairs if only_of is None or plain(pair.prompt) in only_of]
     pairs = pairs[: settings.max_questions] if settings.max_questions else pairs
     prompts = [prompt_text(reader, pair.prompt) for pair in pairs]
     if len(set(prompts)) < 2:

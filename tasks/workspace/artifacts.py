@@ -93,15 +93,29 @@ def find(paths: Paths, stage: str, key: str) -> tuple[Artifact | None, str]:
 
 def earlier_seconds(paths: Paths, stage: str, *, settings: Mapping[str, Any]) -> float | None:
     """Return what the stage took before, with the settings that differ least from these, the last time; None for a new one."""
+    like = most_like(made_before(paths, stage), settings)
+    return None if like is None else float(like["seconds"])
+
+
+def made_before(paths: Paths, stage: str) -> list[dict[str, Any]]:
+    """Return what `stage.json` says of every finished artifact of a stage, the oldest first."""
     found = []
-    now = json.loads(json.dumps(dict(settings), default=str))
     for file in (paths.stages / stage).glob("*/stage.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             facts = json.loads(file.read_text(encoding="utf-8"))
-            then = facts["settings"]
-            differ = sum(now.get(name) != then.get(name) for name in now.keys() | then.keys())
-            found.append((-differ, file.stat().st_mtime, float(facts["seconds"])))
-    return max(found)[2] if found else None
+            checked = {"seconds": float(facts["seconds"]), "settings": dict(facts["settings"])}
+            found.append((file.stat().st_mtime, {**facts, **checked}))
+    return [facts for _, facts in sorted(found, key=lambda one: one[0])]
+
+
+def most_like(made: Sequence[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return that of several whose settings differ least from these, the last of equals; None where there is none."""
+    now = json.loads(json.dumps(dict(settings), default=str))
+
+    def differ(then: Mapping[str, Any]) -> int:
+        return sum(now.get(name) != then.get(name) for name in now.keys() | then.keys())
+
+    return min(reversed(made), key=lambda facts: differ(facts["settings"]), default=None)
 
 
 def make(

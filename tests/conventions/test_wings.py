@@ -40,7 +40,6 @@ WINGS = {
         "training": {"evaluation", "feedback", "rewards", "workspace"},
         "advice": {"workspace"},
         "comparison": {"data", "evaluation", "report", "tracking", "workspace"},
-        "comparison": {"evaluation", "report", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

@@ -39,11 +39,19 @@ def data(tmp_path):
         ("method=dpo labels.source=judge", (*FIRST, "sft", *JUDGED, "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=dpo labels.source=dataset", (*FIRST, "sft", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
         ("method=sft evaluate.judge=true", (*FIRST, "sft", *SFT_TESTS, "judge", "judge-base")),
+        ("method=sft evaluate.part=reported", ("tokenizer", "validate", "part", "base", "sft", *SFT_TESTS)),
         ("method=reft evaluate.judge=true", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "judge", "judge-reft", "audit")),
     ],
 )
 def test_the_stages_of_each_method(data, words, names):
     assert plan(merge({}, words.split()), data).names == names
+
+
+def test_what_is_asked_of_a_part_is_told(data):
+    told = plan(merge({}, ["method=sft", "evaluate.part=reported"]), data)
+    assert told.doing("part") == "choosing the held-out questions that are reported"
+    assert told.doing("evaluate-sft") == "sft answers the reported ones of 5 held-out questions"
+    assert plan(merge({}, ["method=sft"]), data).doing("evaluate-sft") == "sft answers 5 held-out questions"
 
 
 def test_every_method_has_its_training_stages(data):

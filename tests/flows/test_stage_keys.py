@@ -81,6 +81,7 @@ REQUESTS = [
     ["method=rlaif", "judge.backend=openai", "judge.model=m", "judge.base_url=http://127.0.0.1:1/v1"],
     ["method=rlhf", "labels.source=people", "labels.file=people.jsonl"],
     ["method=dpo", "labels.source=dataset"],
+    ["method=dpo", "evaluate.part=development"],
 ]
 
 
@@ -198,6 +199,23 @@ def test_who_trains_from_where_and_whose_log_ratio_is_a_reward(
     assert (evaluated["reference"].stage, evaluated["is_policy"]) == (run.config.row.starts_from, is_policy)
     others = {name: given[f"evaluate-{name}"]["is_policy"] for name in run.config.row.models if name != method}
     assert others == {name: name != "base" for name in others}
+
+
+def test_the_part_that_is_asked_is_in_the_key_of_evaluations_and_of_no_training(
+    data: DatasetVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a trial and a reported run share whatever is trained alike, and neither is taken for the other."""
+    monkeypatch.chdir(ROOT)
+    kinds = ("all", "development", "reported")
+    stages = {kind: {one[0]: one for one in called(data, "method=rlhf", f"evaluate.part={kind}").asked} for kind in kinds}
+    assert set(stages["reported"]) == set(stages["development"]) == {*stages["all"], "part"}
+    for name, stage in stages["all"].items():
+        keys = {key(stages[kind][name]) for kind in kinds}
+        assert len(keys) == (3 if name.startswith("evaluate-") else 1), name
+        assert key(stage) == key(stages["all"][name])
+    assert key(stages["reported"]["part"]) != key(stages["development"]["part"])
+    assert stages["all"]["evaluate-sft"][3]["part"] is None
+    assert stages["reported"]["evaluate-sft"][3]["part"].stage == "part"
 
 
 # --- which edits run which stages again ---------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Figures of one model, by hand on four questions; and the stage itself on the tiniest world."""
 
+import json
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
 from tasks.evaluation import evaluate as subject
 from tasks.evaluation import references
-from tasks.evaluation.evaluate import PROBLEMS, evaluate
+from tasks.evaluation.evaluate import PART, PROBLEMS, evaluate
 from tasks.workspace.jsonl import read_rows, write_rows
 
 RIGHT, WRONG = {"is_right": True}, {"is_right": False}
@@ -142,7 +144,7 @@ def test_both_models_must_have_answered_the_same_questions():
 
 
 def evaluated(
-    out, tiny_world, *, data=None, subject=None, against=None, samples=2, most=6, seed=0, batch_size=16, is_policy=True
+    out, tiny_world, *, data=None, part=None, subject=None, against=None, samples=2, most=6, seed=0, batch_size=16, is_policy=True
 ):
     out.mkdir()
     return evaluate(
@@ -150,6 +152,7 @@ def evaluated(
         lambda *_: None,
         title="test",
         data=data or tiny_world.data,
+        part=part,
         subject=tiny_world.base,
         reference=tiny_world.base,
         reference_results=against,
@@ -179,6 +182,19 @@ def test_every_held_out_question_has_a_row(of_base, world_records):
     tokens = sum(response["tokens"] for one in rows for response in (one["greedy"], *one["sampled"]))
     assert outcome.costs["evaluated_tokens"] == tokens
     assert outcome.metrics == figures(rows, None)
+
+
+def test_a_part_of_the_questions_is_answered_as_all_of_them_are(tmp_path, tiny_world, of_base):
+    """Which questions are asked is chosen before how many are, and decides nothing about the answers."""
+    rows = list(read_rows(of_base[0] / PROBLEMS))
+    chosen = tmp_path / "part"
+    chosen.mkdir()
+    (chosen / PART).write_text(json.dumps([rows[place]["id"] for place in (1, 3, 4)]))
+    told = evaluated(tmp_path / "all", tiny_world, part=chosen, most=0).metrics
+    assert told["questions"] == 3
+    assert list(read_rows(tmp_path / "all" / PROBLEMS)) == [rows[1], rows[3], rows[4]]
+    evaluated(tmp_path / "two", tiny_world, part=chosen, most=2)
+    assert list(read_rows(tmp_path / "two" / PROBLEMS)) == [rows[1], rows[3]]
 
 
 @pytest.mark.parametrize("batch_size", [3, 7])

@@ -118,6 +118,7 @@ def evaluated(out, tiny_world, subject, *, against=None):
         lambda *_: None,
         title="test",
         data=tiny_world.data,
+        part=None,
         subject=subject,
         reference=tiny_world.base,
         reference_results=against,

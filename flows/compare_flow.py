@@ -1,0 +1,153 @@
+"""The Prefect flow of a comparison: its pipelines as tasks, then what they gave as one record, one page and one run in MLflow."""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.aftermath import untagged
+from flows.board import Board
+from flows.compare import cause
+from flows.compare_page import Facts, write_page_of
+from flows.compare_request import Request
+from flows.compare_screen import Screen
+from flows.equal import Terms, check_terms, producers, terms_of
+from flows.jobs import Finished
+from flows.pipeline import git_commit, versioned_data
+from flows.probe import Prober
+from flows.taken import FinishedReports
+from posttrain.settings.config import Config, flat
+from tasks.data.dvc import DatasetVersion
+from tasks.tracking.comparison import fail_comparison, start_comparison
+from tasks.tracking.killed_runs import close_killed, sweep_models
+from tasks.tracking.ledger import Ledger
+from tasks.tracking.run_notes import reason
+from tasks.workspace.paths import Paths
+
+Say = Callable[[str], None]
+
+
+@flow(name="comparison", flow_run_name="{config.data.name}", validate_parameters=False)
+@untagged
+def comparison(
+    request: Request,
+    config: Config,
+    root: Path,
+    configuration: Callable[..., Config],
+    workers: int,
+    say: Say,
+) -> dict[str, Any]:
+    """Run the pipelines of a comparison and write its page; return the record, the page's path and how many jobs there were."""
+    paths, started = Paths(root), time.time()
+    data = versioned_data(paths, config.data.name)
+    for note in data.notes:
+        say(note)
+
+    # what the methods need of the data is checked by the walk through their stages, before any of them starts
+    ledger = Ledger.open(paths, config.tracking)
+    close_killed(ledger)
+    sweep_models(ledger)
+    prober = Prober(paths, data, ledger=lambda: ledger)
+    jobs = request.jobs(reference=config.compare.reference)
+    first = jobs[: len(jobs) // len(request.seeds)]
+    for job in first:
+        prober.probe(configuration(job.words, False))
+
+    terms = terms_of(request)
+    check_terms(request, data.folder, [configuration(job.words, False) for job in first])
+    comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    commit = git_commit(root)
+    run_id = _open_run(ledger, request, config, comparison_id=comparison_id, data=data, commit=commit)
+    try:
+        finished = _run_jobs(
+            paths,
+            request,
+            config,
+            configuration,
+            workers=workers,
+            say=say,
+            comparison_id=comparison_id,
+            ledger=ledger,
+            data=data,
+            terms=terms,
+        )
+        facts = Facts(
+            comparison_id=comparison_id,
+            command=request.command,
+            git_commit=commit,
+            started=started,
+            workers=workers,
+            run_id=run_id,
+            terms=terms,
+        )
+        result = write_page_of(paths, request, config, configuration, finished=finished, data=data, ledger=ledger, facts=facts)
+    except BaseException as error:
+        with suppress(Exception):  # the first error is the one to tell
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            fail_comparison(ledger, run_id, reason(error), status=status)
+        raise
+    if all(one.report for one in finished):  # logs are for whoever asks why a run failed
+        shutil.rmtree(paths.store / "compare" / comparison_id, ignore_errors=True)
+    return result
+
+
+def _open_run(ledger: Ledger, request: Request, config: Config, *, comparison_id: str, data: DatasetVersion, commit: str) -> str:
+    """Open the comparison's run in MLflow and return its id."""
+    return start_comparison(
+        ledger,
+        comparison_id=comparison_id,
+        dataset=data.name,
+        data_md5=data.md5,
+        methods=list(dict.fromkeys((config.compare.reference, *request.methods))),
+        seeds=request.seeds,
+        settings={**flat(config.compare), **dict(one.split("=", 1) for one in request.of_pipelines)},
+        git_commit=commit,
+        command=request.command,
+        flow_run_id=str(flow_run.id),
+    )
+
+
+def _run_jobs(
+    paths: Paths,
+    request: Request,
+    config: Config,
+    configuration: Callable[..., Config],
+    *,
+    workers: int,
+    say: Say,
+    comparison_id: str,
+    ledger: Ledger,
+    data: DatasetVersion,
+    terms: Terms,
+) -> Sequence[Finished]:
+    """Return what came of each job that is compared, in the order of asking.
+
+    Raises:
+        PosttrainError: no job finished.
+    """
+    jobs = request.jobs(reference=config.compare.reference)
+    with Screen(say) as screen:
+        board = Board(
+            paths=paths,
+            folder=paths.store / "compare" / comparison_id,
+            prober=Prober(paths, data, ledger=lambda: ledger),
+            configuration=lambda words: configuration(words, False),
+            taken=FinishedReports(paths, ledger).of,
+            workers=workers,
+            is_far=config.compare.runner != "processes" and bool(config.compare.address),
+            screen=screen,
+        )
+        board.work(producers(paths, request, terms, jobs, board, configuration))
+    order = {(job.method, job.seed): place for place, job in enumerate(jobs)}
+    compared = [one for one in board.finished if one.job.purpose == "report"]
+    compared.sort(key=lambda one: order[one.job.method, one.job.seed])
+    if not any(one.report for one in compared):
+        raise cause(compared, terms.left_out)
+    return compared
