@@ -40,7 +40,7 @@ def test_a_trial_and_a_reported_run_share_their_training_and_no_question(house: 
 
 
 def test_a_planned_run_uses_what_it_was_given(house: Path) -> None:
-    """A pilot of one epoch, a second one, and the plan. An epoch is one step of this world, and the last one is whole."""
+    """A pilot of one epoch, a second one, and the plan. An epoch is four steps here, and the last step is whole."""
     jobs: list[Job] = []
 
     def run_job(job: Job) -> Finished:
@@ -48,9 +48,11 @@ def test_a_planned_run_uses_what_it_was_given(house: Path) -> None:
         run(house, "pipeline", f"method={job.method}", *job.overrides, f"seed={job.seed}")
         return Finished(job, report(house))
 
-    config, budget = merge(yaml.safe_load(SMALL), ["method=sft"]), parse_budget("tokens:20k")
-    (plan,) = within_budget("sft", 0, budget, run_job, config=config, stage_costs=costs_in_store(Paths(house)))
-    finished = run_job(Job("sft", 0, plan.overrides))
+    small = ("sft.batch_size=4",)
+    config, budget = merge(yaml.safe_load(SMALL), ["method=sft", *small]), parse_budget("tokens:20k")
+    costs = costs_in_store(Paths(house))
+    (plan,) = within_budget("sft", 0, budget, run_job, config=config, stage_costs=costs, overrides=small)
+    finished = run_job(Job("sft", 0, (*small, *plan.overrides)))
     assert finished.report is not None and [job.purpose for job in jobs] == ["pilot", "pilot", "report"]
     spent = used(budget, plan.amount, finished.report["metrics"])
     assert spent is not None and abs(spent["share"] - 1) < 0.05, (plan, spent)

@@ -71,6 +71,17 @@ def test_a_search_that_was_interrupted_arrives_where_it_was() -> None:
     assert whole.asked[:6] == cut.asked and len(whole.asked) == 12
 
 
+def test_what_the_requests_settings_gave_teaches_the_sampler() -> None:
+    """Two runs that differ in the first figure alone: later trials differ."""
+
+    def first_is(value: float) -> FakeJobs:
+        return FakeJobs(accuracy=lambda config: value if config.dpo.beta == 0.2 else hill(config))
+
+    bad, good = search(first_is(0.0)), search(first_is(1.0))
+    assert [one.values for one in bad.trials[:2]] == [one.values for one in good.trials[:2]]
+    assert [one.values for one in bad.trials[2:]] != [one.values for one in good.trials[2:]]
+
+
 def test_trials_that_fail_count_and_teach() -> None:
     """Rates above 4e-4 break: they are tried less often later, and never chosen."""
 

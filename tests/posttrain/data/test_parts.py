@@ -93,6 +93,8 @@ def test_one_family_cannot_be_parted():
 def test_a_part_of_one_question_is_refused():
     few = MANY[:6]
     assert len(part_of(few, "reported", share=0.2)) >= 5
+    with pytest.raises(DataError, match=r"^evaluate\.part=development has 1 of the 6 held-out questions, and fewer than two"):
+        part_of(few, "development", share=0.2)
     with pytest.raises(DataError) as caught:
         part_of(few, "development", share=0.0001)
     assert str(caught.value) == (
