@@ -117,7 +117,7 @@ def _seen(pair: Mapping[str, Any], voice: Voice) -> str:
     """Return what this design can see, and what would show more."""
     if pair["smallest_effect"] is None:
         return ""
-    text = f"; this design sees {voice.unit.amount(pair['smallest_effect'])}"
+    text = f"; {_sees(pair['smallest_effect'], voice)}"
     effects: dict[float, list[Mapping[str, Any]]] = {}
     for need in pair["needs"]:
         effects.setdefault(need["effect"], []).append(need)
@@ -128,6 +128,13 @@ def _seen(pair: Mapping[str, Any], voice: Voice) -> str:
         ways = " or ".join(f"{_counted(one['seeds'], 'seed')} and {_counted(one['questions'], 'question')}" for one in needs)
         text += f", an effect of {voice.unit.amount(effect)} would need {ways}"
     return text
+
+
+def _sees(effect: float, voice: Voice) -> str:
+    """Return the smallest effect that this design sees; shares differ by 1 at most, so a larger one is never seen."""
+    if voice.unit is UNITS["share"] and effect >= 1:
+        return "this design sees no effect, however large"
+    return f"this design sees {voice.unit.amount(effect)}"
 
 
 WORDS = {"better": _better, "worse": _worse, "equal": _equal, "undecided": _undecided, "disagree": _disagree}
@@ -204,7 +211,7 @@ def _alike(others: Sequence[Mapping[str, Any]], voice: Voice) -> list[str]:
     alike = [one for one in others if one["verdict"] in ("undecided", "disagree")]
     if alike:
         sees = [one["smallest_effect"] for one in alike if one["smallest_effect"] is not None]
-        seen = f" (this design sees {voice.unit.amount(max(sees))})" if sees else ""
+        seen = f" ({_sees(max(sees), voice)})" if sees else ""
         parts.append(f"not told apart from {_listed([voice.titles[one['b']] for one in alike])}{seen}")
     equal = [voice.titles[one["b"]] for one in others if one["verdict"] == "equal"]
     return [*parts, f"{voice.within} of {_listed(equal)}"] if equal else parts

@@ -53,6 +53,9 @@ if (questions) {
       article.hidden = !texts[place].includes(wanted);
       if (!article.hidden) found += 1;
     });
+    // what is found must be seen
+    const further = document.getElementById("further");
+    if (further && wanted) further.open = true;
     count.textContent = `${found} of ${articles.length} questions`;
   };
   input.addEventListener("input", search);

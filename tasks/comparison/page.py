@@ -28,6 +28,8 @@ from tasks.comparison.charts.theme import NARROW, WIDE, css_of_figures, css_vari
 from tasks.comparison.charts.yardsticks import yardsticks
 
 HERE = Path(__file__).parent
+SHOWN = 12
+"""Questions with answers side by side that stand open; the others are a fold."""
 FIGURES: dict[str, tuple[Callable[[Mapping[str, Any], int], Any], str]] = {
     "forest": (
         forest,
@@ -131,6 +133,7 @@ def render_page(comparison: Mapping[str, Any], figures: Mapping[str, Figure]) ->
         sections=sections,
         figures=figures,
         questions=questions_of(comparison),
+        shown=SHOWN,
         folds=_folds,
     )
     return rendered

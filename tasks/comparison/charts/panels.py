@@ -11,6 +11,8 @@ FACTORS = {"seconds": 1 / 60, "train_seconds": 1 / 60}
 """By key of the JSON, from its unit to that of its axis: minutes."""
 
 MOST_TICKS = 6
+PLAIN = "abs(datum.value) < 1 ? format(datum.value, '~g') : datum.label"
+"""Vega's expression for a tick: vega would write 0.1 minutes as 100m, and 0 as 0M."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def ticks(alt: Any, axis: Axis, *, labels: bool = True) -> Any:
     """Return the axis of an amount: few ticks, with k and M for large numbers."""
     given = {"values": axis.values()} if axis.values() else {"tickCount": 4}
     # vega gives every tick the prefix of the largest, and would write 0M
-    return alt.Axis(format="~s", labels=labels, labelOverlap=True, **given, labelExpr="datum.value === 0 ? '0' : datum.label")
+    return alt.Axis(format="~s", labels=labels, labelOverlap=True, **given, labelExpr=PLAIN)
 
 
 def arranged(alt: Any, panels: Sequence[Any], row: int, config: dict[str, Any], *, gap: int = 18) -> Any:

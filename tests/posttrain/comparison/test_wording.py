@@ -56,6 +56,9 @@ def test_words_of_pairs():
     assert say("equal") == "within ±2.0 points"
     assert say("undecided") == "not told apart; this design sees 4.1 points"
     assert say("undecided", smallest_effect=None) == "not told apart"
+    # two accuracies differ by 100 points at most
+    assert say("undecided", smallest_effect=1.0) == "not told apart; this design sees no effect, however large"
+    assert pair_words(pair("reft", "sft", "undecided", smallest_effect=4.6), voice("nats")).endswith("sees 4.600 nats")
     needs = [{"effect": 0.02, "seeds": 12, "questions": 1000}, {"effect": 0.02, "seeds": 3, "questions": 9000}]
     assert say("undecided", needs=needs) == (
         "not told apart; this design sees 4.1 points, an effect of 2.0 points would need 12 seeds and 1,000 questions "
