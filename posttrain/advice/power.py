@@ -69,9 +69,9 @@ def assumed_spread(seeds: int, questions: int, *, noise: float) -> Spread:
 def smallest_effect(seeds: int, questions: int, *, noise: float) -> float:
     """Return the smallest difference of accuracy that is told apart with a chance of about `POWER`, a share.
 
-    `smallest_effect` of a comparison (posttrain/statistics/comparisons.py) at `assumed_spread`. A comparison decides by the larger
-    of own and pooled variance, each as estimated, which lies above the true one more often than not: by simulation the chance is
-    70 to 85 %.
+    `smallest_effect` of a comparison (posttrain/statistics/comparisons.py) at `assumed_spread`. A comparison decides by the
+    larger of own and pooled variance, each as estimated, which lies above the true one more often than not: by simulation the
+    chance is 70 to 85 %.
 
     Args:
         seeds: S.
