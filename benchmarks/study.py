@@ -173,7 +173,7 @@ def write_picture() -> None:
     from tasks.comparison.charts.theme import WIDE
 
     study = read_study()
-    drawn = as_svg(forest(study, WIDE), name="study", says=study["verdict"])
+    drawn = as_svg(lambda: forest(study, WIDE), name="study", says=study["verdict"])
     (DOCS / "study.svg").write_text(f"{drawn}\n<!-- {DIGEST} {digest()} -->\n", encoding="utf-8")
 
 

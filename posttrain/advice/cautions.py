@@ -7,15 +7,16 @@ from posttrain.advice.situation import LONG_ANSWER, Situation
 from posttrain.methods import Method
 
 FEW_HELD_OUT = 200
-"""Below it intervals need methods of their own, and only large effects are seen (arXiv:2411.00640)."""
+"""Below it the central limit theorem serves badly (arXiv:2503.01747), and only large effects are seen; the number is ours."""
 LOW_ALPHA = 0.667
-"""Krippendorff's lowest α for tentative conclusions (Content Analysis, 2004, section 11.4)."""
+"""Krippendorff's lowest α for tentative conclusions (Content Analysis, second edition, 2004)."""
 CUT_SHARE = 0.05
 """Share of responses beyond the limit from which it is told."""
 REPEATED = 0.1
 """Share of near-duplicate prompts from which it is told."""
 SMALL_FOR_PROMPTS = 100_000_000
-"""Weights below which prompting with examples helps little: GPT-3's smallest (125 M) hardly gains (arXiv:2005.14165)."""
+"""Weights below which examples in a prompt help little. A rule of thumb of ours: larger models make better use of them
+(arXiv:2005.14165, fig. 1.2)."""
 LARGE_FOR_CPU = 100_000_000
 """Weights from which sampling on a CPU takes hours: 135 M wrote 65 to 204 tokens a second on two cores, measured."""
 WORLD = "world"
@@ -121,7 +122,7 @@ WARNINGS: tuple[Rule, ...] = (
         measures_little,
         says=f"fewer than {FEW_HELD_OUT} held-out questions",
         reason="{s.measured:,} held-out questions show large effects only (the table of effects below)",
-        source="arXiv:2411.00640",
+        source="arXiv:2503.01747; the number is ours",
         remedy="hold out more (split.held_out in params.yaml)",
     ),
     Rule(
@@ -217,7 +218,7 @@ WARNINGS: tuple[Rule, ...] = (
         cannot_learn_from_prompts,
         says=f"fewer than {SMALL_FOR_PROMPTS // 1_000_000} M weights",
         reason="a base of {s.base.weights:,} weights hardly learns from examples in its prompt",
-        source="arXiv:2005.14165, fig. 1.2",
+        source="our rule of thumb, after arXiv:2005.14165, fig. 1.2",
     ),
     Rule(
         "no_room_for_shots",
@@ -288,7 +289,7 @@ WARNINGS: tuple[Rule, ...] = (
         agreement_is_unknown,
         says="no pair was judged by two annotators",
         reason="none of the {s.labels:,} pairs was judged by two annotators, so nobody knows how far people agree",
-        source="Krippendorff 2004",
+        source="our rule of thumb",
         remedy="let a second person label a tenth of them",
     ),
     Rule(

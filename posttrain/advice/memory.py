@@ -6,9 +6,11 @@ from posttrain.advice.situation import Situation
 from posttrain.methods import Method
 
 TRAINED_BYTES = 16
-"""Of a weight that is trained in full: float32 weight 4, gradient 4, Adam's two moments 8 (arXiv:1910.02054, section 3.1)."""
+"""Of a weight that is trained in full: float32 weight 4, gradient 4, Adam's two moments 8. Mixed precision has as many: 2 + 2
++ 12 (ZeRO, arXiv:1910.02054, section 3.1)."""
 ACTIVATION_BYTES = 68
-"""Of a token, a layer and a unit of width: 34 in 16 bits (arXiv:2205.05198, eq. 1, without attention's squares), twice in 32."""
+"""Of a token, a layer and a unit of width: 34 in 16 bits (arXiv:2205.05198, section 4.1, without what
+grows with the square of the length), twice in 32."""
 LOGIT_BYTES = 12
 """Of a token and a word of the vocabulary: logits, log-probabilities and their gradient, float32 each."""
 

@@ -25,7 +25,7 @@ from posttrain.advice.situation import Situation
 from posttrain.methods import Method
 
 FEW_DEMONSTRATIONS = 50
-"""Below it SFT mostly learns the form of an answer; hosted fine-tuning services advise 50 to 100 examples to begin with."""
+"""Below it SFT mostly learns the form of an answer: our rule of thumb."""
 PLENTY_DEMONSTRATIONS = 1_000
 """As many curated demonstrations aligned a large base by SFT alone (LIMA, arXiv:2305.11206)."""
 MANY_PAIRS = 1_000
@@ -313,9 +313,9 @@ ORDER: tuple[Rule, ...] = (
         JUDGED,
         judges_itself,
         says="no judge is named, so the base judges itself",
-        reason="no judge is named (judge.backend, judge.model), so the base would judge its own responses; a judge of the "
-        "policy's size may be no better than chance",
-        source="arXiv:2309.00267; docs/judges.md",
+        reason="no judge is named (judge.backend, judge.model), so the base would judge its own responses; a small "
+        "one may do so no better than chance",
+        source="docs/judges.md",
         weight=-30,
         remedy='name one: SET="judge.backend=openai judge.model=… judge.base_url=…", or judge.model=<directory>',
     ),

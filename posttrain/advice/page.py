@@ -30,8 +30,10 @@ batch, a rough estimate.
 ENDING = f"""\
 ## How many questions and seeds
 
-{{assumed}} The verdict is that of a comparison here: the larger of a pair's own and the pooled variance between seeds. Once
-a comparison has run, its own figures say what more seeds or questions would show.
+{{assumed}}
+
+The formulas are those of a comparison (`posttrain/statistics/planning.py`), with the pair's own degrees between seeds, which
+is the careful case. Once a comparison has run, its own figures say what more seeds or questions would show.
 
 ## The JSON
 

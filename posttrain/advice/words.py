@@ -6,7 +6,18 @@ from typing import Any
 
 from posttrain.advice.advise import Advice, Advised, Reason
 from posttrain.advice.costs import Cost
-from posttrain.advice.power import CONFIDENCE, EFFECTS, MOST_QUESTIONS, NOISES, POWER, QUESTION, RESIDUAL, SEEDS, Needed
+from posttrain.advice.power import (
+    CONFIDENCE,
+    EFFECTS,
+    MEASURED_ON,
+    MOST_QUESTIONS,
+    NOISES,
+    POWER,
+    QUESTION,
+    RESIDUAL,
+    SEEDS,
+    Needed,
+)
 from posttrain.advice.rule import GIB, Effect
 from posttrain.advice.situation import Situation
 
@@ -17,9 +28,10 @@ WHO = {"simulated": "simulated annotators", "judge": "the judge", "people": "peo
 """Who would label, in words."""
 HEAD = ("method", "possible", "why, or what is missing", "cost of a run")
 ASSUMED = (
-    f"Chance {100 * POWER:.0f} %, confidence {100 * CONFIDENCE:.0f} %, six methods; two models differ in "
-    f"{100 * (RESIDUAL + QUESTION):.0f} % of the questions, and training adds {100 * NOISES['little']:.1f} (little) or "
-    f"{100 * NOISES['much']:.1f} points (much) between seeds. One seed speaks of two models, not of methods."
+    f"Assumed, not measured on your data: two models differ on {100 * (RESIDUAL + QUESTION):.0f} % of the questions, and the "
+    f"difference of two methods on {MEASURED_ON:,} questions varies by {100 * NOISES['little']:.1f} (little) or "
+    f"{100 * NOISES['much']:.1f} points (much) from seed to seed. Chance about {100 * POWER:.0f} %, confidence "
+    f"{100 * CONFIDENCE:.0f} %, two methods; correction for more takes more. One seed speaks of two models, not of methods."
 )
 """What the table of effects rests on."""
 

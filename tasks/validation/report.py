@@ -15,13 +15,14 @@ _FILES = [f"{role}.jsonl" for role in KIND_OF_ROLE]
 
 @dataclass(frozen=True)
 class RoleReport:
-    """What the gate found in one file."""
+    """What the gate found in one file; `context_needed` is the `model.context` that holds enough of its rows, or 0."""
 
     role: str
     rows: int
     quarantined: int
     max_critical_share: float
     outcomes: tuple[Outcome, ...]
+    context_needed: int = 0
 
     @property
     def file(self) -> str:
@@ -119,6 +120,9 @@ def refusal(report: ValidationReport, *, quarantine: Path | None = None) -> str:
             for outcome in critical
             if not outcome.unexpected
         ]
+    needed = max((role.context_needed for role in report.roles if not role.is_open), default=0)
+    if needed > report.context:
+        lines.append(f'SET="model.context={needed}" would hold enough rows of each file, if the base takes so many tokens')
     if any(role.quarantined for role in report.roles):
         lines.append(f"The rows lie in {quarantine or report.out / QUARANTINE}. Mend or drop them, then run again")
     else:

@@ -19,6 +19,7 @@ from posttrain.errors import DataError
 from posttrain.prompts import plain
 from posttrain.records import KIND_OF_ROLE, Prompt, Record
 from posttrain.settings.data import ValidationSettings
+from tasks.validation.lengths import context_needed
 from tasks.validation.page import page
 from tasks.validation.report import QUARANTINE, RoleReport, ValidationReport, as_json
 from tasks.validation.suite import Example, Expectation, Judge, Outcome, load_suite
@@ -72,9 +73,12 @@ def validate(
             table = _facts(paths[role], role, suite, tokens=tokens, held_out=held_out)
             if role in HELD_OUT:
                 held_out = _joined(held_out, table.held_out(f"{role}.jsonl"))
-            outcomes, reasons = judge.judge(table.columns(), suite) if table.rows else ([], {})
+            columns = table.columns()
+            outcomes, reasons = judge.judge(columns, suite) if table.rows else ([], {})
+            share = settings.max_critical_share
+            needed = context_needed(columns, suite, reasons, share=share) if reasons else 0
             outcomes = _divide(paths[role], role, out=out, quarantine=quarantine, outcomes=outcomes, reasons=reasons)
-            reports[role] = RoleReport(role, table.rows, len(reasons), settings.max_critical_share, tuple(outcomes))
+            reports[role] = RoleReport(role, table.rows, len(reasons), share, tuple(outcomes), needed)
     stray = tuple(sorted(path.name for path in folder.glob("*.jsonl") if path.stem not in KIND_OF_ROLE))
     report = ValidationReport(dataset, folder, out, context, tuple(reports[role] for role in paths), stray)
     _write_report(report)

@@ -23,7 +23,7 @@ WINGS = {
         "reward_model": {"feedback", "settings", "statistics"},
         "judges": {"data", "feedback", "statistics"},
         "report": {"evaluation", "feedback", "statistics"},
-        "advice": {"graders", "settings"},
+        "advice": {"graders", "settings", "statistics"},
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
     },
     "tasks": {
