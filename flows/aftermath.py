@@ -83,8 +83,11 @@ def settle(paths: Paths, say: Callable[[str], None]) -> None:
         return
     for note in notes:
         forget(note)
+    compared = {run.comparison_id for run in killed if run.kind == "comparison"}
     for run in killed:
-        if run.command:
+        # a comparison's command runs its pipelines as well, so theirs are not told beside it
+        is_told = run.kind == "comparison" or run.comparison_id not in compared
+        if run.command and is_told:
             say(f"{run.name} ended before: {run.error}. To go on: {run.command}")
 
 

@@ -21,6 +21,7 @@ from tasks.comparison.gather import (
     counted,
     design_of,
     evaluation_rows,
+    families,
     questions_of,
     refuse_other_data,
     refuse_other_questions,
@@ -33,6 +34,7 @@ from tasks.comparison.saw import simulated
 from tasks.data.dvc import DatasetVersion
 from tasks.tracking.comparison import finish_comparison
 from tasks.tracking.ledger import Ledger
+from tasks.tracking.views import COMPARISON, view_url
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import words_of
 
@@ -89,7 +91,7 @@ def write_page_of(
     rows = next(iter(tables.values()))
     metric = choose_metric(config.compare.metric, rows)
     places = counted(rows, metric)
-    questions = questions_of(rows, places, {})
+    questions = questions_of(rows, places, families(paths, next(iter(reports.values()))))
     scores = score_samples(paths, reports, configuration)
     methods = _method_results(paths, reports, configuration, metric=metric, places=places, scores=scores, terms=facts.terms)
     record = build_comparison(
@@ -119,10 +121,8 @@ def _method_results(
     """Return each method's results, in the order of the jobs."""
     found = []
     for name in dict.fromkeys(job.method for job in reports):
-        method, of_method = (
-            METHODS[name],
-            {job: report for job, report in reports.items() if METHODS[job.method] is METHODS[name]},
-        )
+        method = METHODS[name]
+        of_method = {job: report for job, report in reports.items() if METHODS[job.method] is method}
         settings = {job: configuration(job.words, False) for job in of_method}
         by_seed = {
             job.seed: seed_result(
@@ -143,6 +143,7 @@ def _method_results(
                 name=name,
                 title=method.title,
                 learns_from=method.learns_from.says,
+                when_to_use=method.suits,
                 simulated=simulated(of_method[first], settings[first]),
                 by_seed=by_seed,
                 tuned=terms.tuned_record(name),
@@ -182,7 +183,11 @@ def _facts(
         "git_commit": facts.git_commit,
         "version": version("posttrain"),
         "seconds": round(time.time() - facts.started, 1),
-        "mlflow": {"experiment_id": ledger.experiment_id, "run_id": facts.run_id, "url": None},
+        "mlflow": {
+            "experiment_id": ledger.experiment_id,
+            "run_id": facts.run_id,
+            "url": view_url(ledger, view=COMPARISON),
+        },
         "notes": [*_notes_on_methods(config), *facts.terms.notes],
         "warnings": list(facts.terms.left_out.values()),
     }

@@ -1,7 +1,7 @@
 """What `make compare` was asked for: methods, seeds, settings and the rest, read from its words, and refused where wrong."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.jobs import Job
@@ -96,8 +96,8 @@ def read_request(words: Sequence[str]) -> Request:
             settings.append(word)
     settings += [f"{setting}={given[name]}" for name, setting in SETTINGS.items() if given.get(name)]
     logs = tuple(_split(given.get("logs", ""), "LOGS"))
-    if logs and (clash := sorted({"methods", "seeds", "budget", "tune"} & set(given))):
-        raise RequestError(f"LOGS compares results that are there, so {clash[0].upper()} has no meaning beside it: leave it out")
+    if logs:
+        _refuse_beside_logs(given, settings)
     return Request(
         methods=_methods(given.get("methods", DEFAULT_METHODS)),
         seeds=_seeds(given.get("seeds", DEFAULT_SEEDS)),
@@ -107,6 +107,16 @@ def read_request(words: Sequence[str]) -> Request:
         logs=logs,
         is_dry=_yes(given.get("dry_run", "0"), "DRY_RUN"),
     )
+
+
+def _refuse_beside_logs(given: Mapping[str, str], settings: Sequence[str]) -> None:
+    """Refuse beside LOGS what says how to train: nothing is trained."""
+    words = [name for name in OWN if name != "logs" and given.get(name) not in (None, "", "0")]
+    of_training = [name.upper() for name in words]
+    of_training += [one.partition("=")[0] for one in settings if not one.startswith("compare.")]
+    if of_training:
+        named = {"data.name": "DATA"}.get(of_training[0], of_training[0])
+        raise RequestError(f"LOGS compares results that are there, so {named} has no meaning beside it: leave it out")
 
 
 def _split(text: str, name: str) -> list[str]:

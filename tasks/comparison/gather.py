@@ -116,6 +116,12 @@ def questions_of(rows: Rows, places: Sequence[int], groups: Mapping[str, str]) -
     ]
 
 
+def families(paths: Paths, report: Mapping[str, Any]) -> dict[str, str]:
+    """Return the family of each held-out question that has one, by id, as the data gate let them through."""
+    rows = read_rows(stage_folder(paths, report, "validate") / "held_out.jsonl")
+    return {str(row["id"]): str(row["family"]) for row in rows if row.get("family") is not None}
+
+
 def _as_text(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(f"{one['role']}: {one['content']}" for one in prompt)
 

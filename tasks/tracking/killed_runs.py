@@ -29,6 +29,7 @@ class KilledRun:
         name: as MLflow shows it.
         kind: "pipeline", "stage" or "comparison".
         pipeline_id: names its report; "" for a comparison.
+        comparison_id: of the comparison that it is, or that it belongs to; "" where there is none.
         command: that goes on with it; "" for a stage.
         error: what was written on its page.
     """
@@ -37,6 +38,7 @@ class KilledRun:
     name: str
     kind: str
     pipeline_id: str
+    comparison_id: str
     command: str
     error: str
 
@@ -69,6 +71,7 @@ def _close(ledger: Ledger, run: Any) -> KilledRun:
         name=str(run.info.run_name),
         kind=tags.get("posttrain.kind", ""),
         pipeline_id=tags.get("posttrain.pipeline_id", ""),
+        comparison_id=tags.get("posttrain.comparison", ""),
         command=command,
         error=error,
     )

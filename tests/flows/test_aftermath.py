@@ -16,6 +16,7 @@ import pytest
 from flows import aftermath as subject
 from flows.aftermath import settle, untagged
 from posttrain.errors import StorageError
+from tasks.tracking.killed_runs import KilledRun
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process, folder_of
 
@@ -83,6 +84,23 @@ def test_what_cannot_be_marked_now_is_told_and_left_for_the_next_command(paths, 
     assert not file.exists()
 
 
+def test_of_a_killed_comparison_one_command_is_told(paths, monkeypatch):
+    def killed(kind, name, comparison_id):
+        command = f"make {name}" if kind != "stage" else ""
+        return KilledRun(
+            run_id=name, name=name, kind=kind, pipeline_id="", comparison_id=comparison_id, command=command, error="gone"
+        )
+
+    # comparison c with two pipelines and a stage; a pipeline of a comparison that lives or told its end; one of none
+    runs = [killed("pipeline", "one", "c"), killed("stage", "sft", ""), killed("comparison", "compare", "c")]
+    runs += [killed("pipeline", "two", "c"), killed("pipeline", "three", "d"), killed("pipeline", "four", "")]
+    note_of_a_dead_process(paths)
+    monkeypatch.setattr(subject, "_in_mlflow", lambda *_: runs)
+    said = []
+    settle(paths, said.append)
+    assert said == [f"{name} ended before: gone. To go on: make {name}" for name in ("compare", "three", "four")]
+
+
 def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(paths, monkeypatch):
     from flows import __main__ as verbs
 
@@ -90,7 +108,7 @@ def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(paths, monkey
     note_of_a_dead_process(paths)
     monkeypatch.setattr(subject, "settle", lambda *_: order.append("settle"))
     for verb in verbs.VERBS:
-        if verb != "pipeline":
+        if verb not in ("pipeline", "compare"):  # they settle themselves, beside the server that they start
             monkeypatch.setitem(verbs.VERBS, verb, lambda *_, verb=verb: order.append(verb))
             assert verbs.main([verb]) == 0
             assert order[-2:] == ["settle", verb]

@@ -79,6 +79,12 @@ def test_logs():
         (["BUDGET=labels:10,20"], "BUDGET=labels:10,20: a comparison is at one amount, got 2. Run it once for each of them"),
         (["DRY_RUN=yes"], "DRY_RUN must be 1 (print what would be run) or 0, got yes"),
         (["LOGS=a", "METHODS=dpo"], "LOGS compares results that are there, so METHODS has no meaning beside it: leave it out"),
+        (["LOGS=a", "DATA=mine"], "LOGS compares results that are there, so DATA has no meaning beside it: leave it out"),
+        (["LOGS=a", "DRY_RUN=1"], "LOGS compares results that are there, so DRY_RUN has no meaning beside it: leave it out"),
+        (
+            ["LOGS=a", "sft.epochs=1"],
+            "LOGS compares results that are there, so sft.epochs has no meaning beside it: leave it out",
+        ),
         (["LOGS='a"], "LOGS must close the quotation marks that it opens, got 'a"),
         (["METHOD=dpo"], "METHOD=dpo: METHODS decides that of a comparison; take it out of the settings"),
     ],

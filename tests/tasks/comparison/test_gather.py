@@ -12,6 +12,7 @@ from tasks.comparison.gather import (
     choose_metric,
     counted,
     evaluation_rows,
+    families,
     questions_of,
     refuse_other_data,
     refuse_other_questions,
@@ -169,6 +170,12 @@ def test_questions_as_they_are_shown():
         ("b", "user: How many?\nassistant: Of what?", ("1", "one"), None),
         ("a", "How many?", ("5",), "apples"),
     ]
+
+
+def test_families_are_those_of_the_held_out_questions_that_have_one(store):
+    rows = [{"id": "a", "family": "apples"}, {"id": "b", "family": None}, {"id": "c"}, {"id": "d", "family": "pears"}]
+    store.stage("validate", rows=rows, file="held_out.jsonl")
+    assert families(store.paths, store.report("sft", "validate")) == {"a": "apples", "d": "pears"}
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
