@@ -92,9 +92,7 @@ def within_budget(
     return _by_length(row, length, seed, budget, run_job, config=config, stage_costs=stage_costs, overrides=overrides)
 
 
-def first_pilot(
-    method: str, seed: int, budget: Budget, *, config: Config, overrides: tuple[str, ...] = ()
-) -> Job | None:
+def first_pilot(method: str, seed: int, budget: Budget, *, config: Config, overrides: tuple[str, ...] = ()) -> Job | None:
     """Return the pilot that `within_budget` begins with; None where it needs none. A dry run shows it."""
     row, length = METHODS[method], length_of(METHODS[method])
     is_labels = budget.kind == "labels"

@@ -218,8 +218,9 @@ class Tuned:
         before = "failed" if first is None else f"{self._told(first):.4g}"
         if not best.number:
             return f"{told}. Nothing was better on the development questions than the request's own settings ({before})"
+        chosen = f"{self._told(best.development):.4g}"
         values = " ".join(best.overrides)
-        return f"{told}. Chosen: {values}, {self._told(best.development):.4g} on the development questions (the request's own: {before})"
+        return f"{told}. Chosen: {values}, {chosen} on the development questions (the request's own: {before})"
 
     def _told(self, development: float | None) -> float | None:
         """Return a trial's figure in the metric's own direction."""
