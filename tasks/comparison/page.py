@@ -37,7 +37,7 @@ FIGURES: dict[str, tuple[Callable[[Mapping[str, Any], int], Any], str]] = {
         "Shaded: differences that count as none.",
     ),
     "costs": (costs, "Filled, on the line: methods that no other beats in both. Vertical lines: intervals of the means."),
-    "levels": (levels, "Dots: single seeds at what they used. Line: means over seeds. Grey lines: the other methods."),
+    "levels": (levels, "Dots: single seeds at what they used. Line: means over seeds. Grey: the other methods."),
     "learning": (learning, "A line is a seed, its dot the last point. A dot alone: all of it was used before the first step."),
     "groups": (groups, "Diamond: gain, filled where it is told apart from zero after the correction. Line: its interval."),
     "yardsticks": (

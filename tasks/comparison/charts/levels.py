@@ -50,7 +50,9 @@ def _panel(alt: Any, name: str, rows: Mapping[str, Sequence[Mapping[str, Any]]],
         own.mark_circle(color=light("blue"), size=26, opacity=1).encode(description="says:N"),
     ]
     if others:
-        behind = alt.Chart(alt.Data(values=others)).mark_line(color=light("rule"), strokeWidth=0.8)
+        behind = alt.Chart(alt.Data(values=others)).mark_line(
+            color=light("rule"), strokeWidth=0.8, point=alt.OverlayMarkDef(color=light("rule"), size=14)
+        )
         layers.insert(0, behind.encode(x=x, y=y, detail="method:N", order="a:Q"))
     return alt.layer(*layers)
 
