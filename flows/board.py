@@ -181,7 +181,7 @@ class Board:
             words=job.words,
             root=str(self.paths.root.resolve()),
             exchange=entry.exchange,
-            environment=environment_of_a_job(comparison_id=self.folder.name, is_trial=job.purpose != "report"),
+            environment=environment_of_a_job(comparison_id=self.folder.name, mark=job.mark),
         )
         self._order.start(job)
 

@@ -92,6 +92,19 @@ def within_budget(
     return _by_length(row, length, seed, budget, run_job, config=config, stage_costs=stage_costs, overrides=overrides)
 
 
+def first_pilot(method: str, seed: int, budget: Budget, *, config: Config, overrides: tuple[str, ...] = ()) -> Job | None:
+    """Return the pilot that `within_budget` begins with; None where it needs none. A dry run shows it."""
+    row, length = METHODS[method], length_of(METHODS[method])
+    is_labels = budget.kind == "labels"
+    if not budget.amounts or (not row.is_labelled if is_labels else length is None):
+        return None
+    own = (*overrides, *(_unlimited(config) if is_labels else ()))
+    if length is None:
+        return Job(row.name, seed, own, "pilot")
+    usual = float(attrgetter(length.setting)(config))
+    return _pilot(row, length, length.pilot(usual), seed, config=config, overrides=own)
+
+
 def costs_in_store(paths: Paths) -> StageCosts:
     """Return what reads the costs of a pipeline's stages in the store."""
 
@@ -108,8 +121,8 @@ def _by_labels(
     """Buy as many labels for each method that needs some; what else it uses stays as it is."""
     if not row.is_labelled:
         return tuple(Planned(row.name, amount, expected=0.0) for amount in budget.amounts)
-    unlimited = ("labels.budget=0",) if config.labels.budget else ()
-    finished = _first_finished(row, length_of(row), seed, run_job, config=config, overrides=(*overrides, *unlimited))
+    own_overrides = (*overrides, *_unlimited(config))
+    finished = _first_finished(row, length_of(row), seed, run_job, config=config, overrides=own_overrides)
     if finished.report is None:
         return _left_out(row, budget, finished)
     bought = cost_of(budget.kind, finished.report["metrics"])
@@ -123,6 +136,11 @@ def _by_labels(
         own, reason = labels_overrides(row, amount, bought, pairs)
         told.append(Planned(row.name, amount, own, reason, expected=bought if reason else amount))
     return tuple(told)
+
+
+def _unlimited(config: Config) -> tuple[str, ...]:
+    """Return what lets a pilot buy all labels that there are."""
+    return ("labels.budget=0",) if config.labels.budget else ()
 
 
 def _by_length(

@@ -23,9 +23,10 @@ from flows.jobs import Finished
 from flows.pipeline import git_commit, versioned_data
 from flows.probe import Prober
 from flows.taken import FinishedReports
+from posttrain.comparison.tuning import Trial
 from posttrain.settings.config import Config, flat
 from tasks.data.dvc import DatasetVersion
-from tasks.tracking.comparison import fail_comparison, start_comparison
+from tasks.tracking.comparison import fail_comparison, start_comparison, tag_trial
 from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
@@ -60,7 +61,7 @@ def comparison(
     for job in first:
         prober.probe(configuration(job.words, False))
 
-    terms = terms_of(request)
+    terms = terms_of(request, config, data.folder)
     check_terms(request, data.folder, [configuration(job.words, False) for job in first])
     comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     commit = git_commit(root)
@@ -127,7 +128,7 @@ def _run_jobs(
     data: DatasetVersion,
     terms: Terms,
 ) -> Sequence[Finished]:
-    """Return what came of each job that is compared, in the order of asking.
+    """Return what came of each job that is compared, and of each at a smaller budget, in the order of asking.
 
     Raises:
         PosttrainError: no job finished.
@@ -144,10 +145,14 @@ def _run_jobs(
             is_far=config.compare.runner != "processes" and bool(config.compare.address),
             screen=screen,
         )
-        board.work(producers(paths, request, terms, jobs, board, configuration))
+
+        def tell(trial: Trial, of_trial: Finished) -> None:
+            tag_trial(ledger, trial.run_id, trial.tags(comparison_id))
+
+        board.work(producers(paths, request, terms, jobs, board, configuration, tell=tell))
     order = {(job.method, job.seed): place for place, job in enumerate(jobs)}
-    compared = [one for one in board.finished if one.job.purpose == "report"]
+    compared = [one for one in board.finished if one.job.purpose in ("report", "level")]
     compared.sort(key=lambda one: order[one.job.method, one.job.seed])
-    if not any(one.report for one in compared):
-        raise cause(compared, terms.left_out)
+    if not any(one.report for one in compared if one.job.purpose == "report"):
+        raise cause([one for one in compared if one.report is None], terms.left_out)
     return compared

@@ -82,9 +82,11 @@ def write_page_of(
         DataError: the runs are of different data or held-out questions.
         ContractError: the reference has no finished run.
     """
-    reports = {one.job: one.report for one in finished if one.report is not None}
+    every = {one.job: one.report for one in finished if one.report is not None}
+    refuse_other_data({job.title: report for job, report in every.items()})
+    # the verdicts are at the largest amount of a budget; smaller ones are points of the curve
+    reports = {job: report for job, report in every.items() if job.purpose == "report"}
     tables = {job: evaluation_rows(paths, report, job.method) for job, report in reports.items()}
-    refuse_other_data({job.title: report for job, report in reports.items()})
     refuse_other_questions({job.title: rows for job, rows in tables.items()})
 
     # what decides, and on which questions
@@ -98,7 +100,10 @@ def write_page_of(
         design=design_of(metric, config, budget=facts.terms.budget.as_record(), tune=request.tune),
         questions=questions,
         methods=methods,
-        facts=_facts(facts, config, questions, finished=finished, data=data, ledger=ledger),
+        facts={
+            **_facts(facts, config, questions, finished=finished, data=data, ledger=ledger),
+            "levels": facts.terms.levels(paths, finished, metric),
+        },
         group_by="auto" if config.compare.groups == "none" else config.compare.groups,
     )
     if config.compare.groups == "none":
@@ -169,7 +174,7 @@ def _facts(
         "source": "pipelines",
         "command": facts.command,
         "failed": [
-            {"method": one.job.method, "seed": one.job.seed, "error": one.error, "command": words_of(one.job.words)}
+            {"method": one.job.method, "seed": one.job.seed, "error": _error(one), "command": words_of(one.job.words)}
             for one in failed
         ],
         "dataset": {
@@ -191,6 +196,11 @@ def _facts(
         "notes": [*_notes_on_methods(config), *facts.terms.notes],
         "warnings": list(facts.terms.left_out.values()),
     }
+
+
+def _error(failed: Finished) -> str:
+    """Return what a run said, behind the amount of the budget that it was at where that is not the one that decides."""
+    return f"at {failed.job.part} of the budget: {failed.error}" if failed.job.purpose == "level" else failed.error
 
 
 def _notes_on_methods(config: Config) -> list[str]:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from flows.compare_request import Request
+from flows.equal import check_terms
 from flows.estimate import Earlier, Estimate
+from flows.expected import expected_jobs, not_known
 from flows.jobs import Job
 from flows.order import Order
 from flows.probe import ProbedStage, Prober
@@ -36,7 +38,9 @@ def plan_lines(
     for note in data.notes:
         say(note)
     prober = Prober(paths, data, ledger=lambda: Ledger.open(paths, config.tracking))
-    jobs = request.jobs(reference=config.compare.reference)
+    asked = request.jobs(reference=config.compare.reference)
+    check_terms(request, data.folder, [configuration(job.words, False) for job in asked if job.seed == request.seeds[0]])
+    jobs = expected_jobs(request, asked, configuration)
     probed = {job: prober.probe(configuration(job.words, False)) for job in jobs}
     earlier = Earlier(paths)
     missing = {job: {stage.key: stage for stage in found.missing} for job, found in probed.items()}
@@ -49,7 +53,8 @@ def plan_lines(
             (job.title, str(len(stages)), str(len(stages) - len(missing[job])), _names(new), *_costs(earlier.estimate(new)))
         )
     everything = {stage.key: stage for found in probed.values() for stage in found.missing}
-    return [*_table([HEAD, *rows]), "", *_totals(earlier.estimate(everything.values()), len(everything), workers=workers)]
+    totals = _totals(earlier.estimate(everything.values()), len(everything), workers=workers)
+    return [*_table([HEAD, *rows]), "", *totals, *not_known(request)]
 
 
 def _in_order(missing: dict[Job, dict[str, ProbedStage]], earlier: Earlier) -> list[Job]:

@@ -4,24 +4,32 @@ Each method's share of that runs in a thread of its own, since pilots and trials
 another do not. What they find becomes settings of the method's jobs.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flows.board import Board
-from flows.budgets import Planned, costs_in_store, within_budget
+from flows.budgets import costs_in_store
 from flows.compare_request import Request
-from flows.jobs import Job
-from flows.tuning import REPORTED, check_tuning, tune
-from posttrain.comparison.budgets import Budget, parse_budget, used
-from posttrain.comparison.tuning import Tuned, unreported_seed
+from flows.equal_terms import Terms as MethodTerms
+from flows.equal_terms import equal_terms
+from flows.jobs import Finished, Job
+from flows.tuning import check_tuning
+from posttrain.comparison.budgets import Budget, cost_of, level, parse_budget, used
+from posttrain.comparison.tuning import Trial
+from posttrain.errors import ContractError
+from posttrain.methods import METHODS
+from posttrain.records import Question
 from posttrain.settings.config import Config
 from posttrain.statistics.figures import mean
+from tasks.comparison.gather import METRICS, level_of
+from tasks.workspace.jsonl import required
 from tasks.workspace.paths import Paths
 
 Configuration = Callable[..., Config]
+Tell = Callable[[Trial, Finished], None]
 
 
 @dataclass
@@ -30,37 +38,71 @@ class Terms:
 
     Attributes:
         budget: of every method.
-        planned: how each keeps to it, by method.
-        tuned: what was found for each, by method.
+        metric: that trials are chosen by; "" without a search.
+        reference: name of the method without which nothing can be compared.
+        of_methods: how each keeps to the budget and what was found for it, by name.
     """
 
     budget: Budget
-    planned: dict[str, Planned] = field(default_factory=dict)
-    tuned: dict[str, Tuned] = field(default_factory=dict)
+    metric: str
+    reference: str
+    of_methods: dict[str, MethodTerms] = field(default_factory=dict)
 
     @property
     def left_out(self) -> dict[str, str]:
         """Return why a method is not compared, by method."""
-        return {method: plan.reason for method, plan in self.planned.items() if plan.reason}
+        return {method: own.left_out for method, own in self.of_methods.items() if own.left_out}
 
     @property
     def notes(self) -> list[str]:
-        """Return what a reader must know of what was chosen."""
-        return [tuned.sentence() for tuned in self.tuned.values()]
+        """Return what a reader must know of what was chosen, and of smaller amounts that are out of a method's reach."""
+        return [note for own in self.of_methods.values() if not own.left_out for note in own.notes]
 
     def tuned_record(self, method: str) -> dict[str, Any] | None:
         """Return what the record says of a method's trials."""
-        return self.tuned[method].as_record() if method in self.tuned else None
+        own = self.of_methods.get(method)
+        return own.tuned.as_record() if own and own.tuned else None
 
     def used_record(self, reports: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
         """Return what a method's runs used of the budget, on average; None without one."""
         found = [told for report in reports if (told := used(self.budget, self.budget.amount, report["metrics"]))]
         return {name: mean([told[name] for told in found]) for name in ("amount", "share")} if found else None
 
+    def levels(self, paths: Paths, finished: Sequence[Finished], metric: str) -> list[dict[str, Any]] | None:
+        """Return the points of the curve over budgets, as `levels` of the record has them; None unless there are several amounts.
 
-def terms_of(request: Request) -> Terms:
-    """Return the terms that were asked for, before anything has run."""
-    return Terms(parse_budget(request.budget))
+        Args:
+            paths: of the repository.
+            finished: reported runs and those at smaller amounts.
+            metric: that decides; it is told in its own direction.
+        """
+        if len(self.budget.amounts) < 2:
+            return None
+        reports = {one.job: one.report for one in finished if one.report is not None}
+        sign = 1.0 if METRICS[metric][2] else -1.0
+        return [
+            level(amount, job.method, job.seed, sign * value, cost_of(self.budget.kind, reports[job]["metrics"]))
+            for amount, job in self._by_amount()
+            if job in reports and (value := level_of(paths, reports[job], metric)) is not None
+        ]
+
+    def _by_amount(self) -> Iterator[tuple[float, Job]]:
+        """Yield the methods' jobs with their amounts, the smallest first."""
+        for amount in self.budget.amounts:
+            for own in self.of_methods.values():
+                yield from ((amount, job) for at, job in own.jobs if at == amount)
+
+
+def terms_of(request: Request, config: Config, data: Path) -> Terms:
+    """Return the terms that were asked for, before anything has run; `data` is the dataset's folder.
+
+    The metric is decided by the whole held-out set: its development part must not be judged by another one.
+    """
+    metric = config.compare.metric if request.tune else ""
+    if metric == "auto":
+        questions = required(data, "held_out", Question, why="models are evaluated on")
+        metric = "accuracy" if any(one.answers for one in questions) else "reference_loss"
+    return Terms(parse_budget(request.budget), metric, config.compare.reference)
 
 
 def check_terms(request: Request, data: Path, configs: Sequence[Config]) -> None:
@@ -75,47 +117,62 @@ def check_terms(request: Request, data: Path, configs: Sequence[Config]) -> None
 
 
 def producers(
-    paths: Paths, request: Request, terms: Terms, jobs: Sequence[Job], board: Board, configuration: Configuration
+    paths: Paths,
+    request: Request,
+    terms: Terms,
+    jobs: Sequence[Job],
+    board: Board,
+    configuration: Configuration,
+    *,
+    tell: Tell = lambda trial, finished: None,
 ) -> list[Callable[[], None]]:
-    """Return what puts jobs on the board: all of them at once at the methods' defaults, else a function for each method."""
+    """Return what puts jobs on the board: all of them at once at the methods' defaults, else a function for each method.
+
+    Args:
+        paths: of the repository.
+        request: what was asked for.
+        terms: are filled in.
+        jobs: reported ones at the methods' defaults.
+        board: takes them.
+        configuration: turns words into settings.
+        tell: is told each trial.
+    """
     if not terms.budget.amounts and not request.tune:
         return [partial(_submit, board, jobs)]
-    of_method: dict[str, list[Job]] = {}
-    for job in jobs:
-        of_method.setdefault(job.method, []).append(job)
-    return [partial(_prepare_method, paths, request, terms, own, board, configuration) for own in of_method.values()]
+    methods = dict.fromkeys(job.method for job in jobs)
+    return [partial(_prepare_method, paths, request, terms, method, board, configuration, tell) for method in methods]
 
 
-def _submit(board: Board, jobs: Sequence[Job]) -> None:
+def _submit(board: Board, jobs: Iterable[Job]) -> None:
     for job in jobs:
         board.submit(job)
 
 
 def _prepare_method(
-    paths: Paths, request: Request, terms: Terms, jobs: Sequence[Job], board: Board, configuration: Configuration
+    paths: Paths, request: Request, terms: Terms, method: str, board: Board, configuration: Configuration, tell: Tell
 ) -> None:
-    """Run a method's pilots and trials, and then submit its jobs with what they found."""
-    name, overrides = jobs[0].method, request.of_pipelines
-    config = configuration(jobs[0].words, False)
-    if terms.budget.amounts:
-        plan = within_budget(
-            name,
-            request.seeds[0],
-            terms.budget,
-            board.run_job,
-            config=config,
-            stage_costs=costs_in_store(paths),
-            overrides=overrides,
-        )[-1]
-        terms.planned[name] = plan
-        if plan.reason:
-            board.screen.say(plan.reason)
-            return
-        overrides = (*overrides, *plan.overrides)
-    if request.tune:
-        seed = unreported_seed(request.seeds)
-        found = tune(name, board.run_job, request.tune, config=config, seed=seed, overrides=overrides)
-        terms.tuned[name] = found
-        board.screen.say(found.sentence())
-        overrides = (*overrides, *found.overrides, *REPORTED)
-    _submit(board, [Job(job.method, job.seed, overrides) for job in jobs])
+    """Run a method's pilots and trials, and then submit its jobs with what they found.
+
+    Raises:
+        ContractError: it is the reference, and cannot keep to the budget.
+    """
+    own = equal_terms(
+        method,
+        request.seeds,
+        board.run_job,
+        budget=terms.budget,
+        trials=request.tune,
+        config=configuration((f"method={method}", *request.of_pipelines), False),
+        stage_costs=costs_in_store(paths),
+        value_of=lambda report: level_of(paths, report, terms.metric),
+        is_loss=bool(terms.metric) and not METRICS[terms.metric][2],
+        overrides=request.of_pipelines,
+        tell=tell,
+    )
+    terms.of_methods[method] = own
+    for note in own.notes:
+        board.screen.say(note)
+    if own.left_out and METHODS[method] is METHODS[terms.reference]:
+        raise ContractError(f"every method is compared with the reference, which has no run. {own.left_out}")
+    # the largest amount first: it is the one that decides, should the rest be interrupted
+    _submit(board, dict.fromkeys(job for _, job in sorted(own.jobs, key=lambda one: -(one[0] or 0.0))))

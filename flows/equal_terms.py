@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.budgets import Planned, StageCosts, within_budget
 from flows.jobs import Finished, Job, RunJob
 from flows.tuning import REPORTED, ValueOf, accuracy, tune
-from posttrain.comparison.budgets import Budget
+from posttrain.comparison.budgets import Budget, shown
 from posttrain.comparison.tuning import Trial, Tuned, unreported_seed
 from posttrain.settings.config import Config
 
@@ -17,7 +17,9 @@ class Terms:
 
     Attributes:
         method: its name.
-        jobs: reported ones, with the amount of the budget that each is within; None without a budget. Empty where it is left out.
+        jobs: with the amount of the budget that each is within; None without a budget. Those at the largest amount are reported,
+            those at smaller ones are levels of the curve; a job that needs nothing of the budget is reported at all amounts.
+            Empty where the method is left out.
         planned: how it keeps to each amount, by seed; empty without a budget.
         tuned: what the search found; None without one.
     """
@@ -26,6 +28,12 @@ class Terms:
     jobs: tuple[tuple[float | None, Job], ...]
     planned: Mapping[int, tuple[Planned, ...]]
     tuned: Tuned | None = None
+
+    @property
+    def left_out(self) -> str:
+        """Return why the method is not compared; "" where it is."""
+        reasons = [plans[-1].reason for plans in self.planned.values() if plans and plans[-1].reason]
+        return reasons[0] if reasons else ""
 
     @property
     def notes(self) -> list[str]:
@@ -44,6 +52,7 @@ def equal_terms(
     config: Config,
     stage_costs: StageCosts,
     value_of: ValueOf = accuracy,
+    is_loss: bool = False,
     overrides: tuple[str, ...] = (),
     tell: Callable[[Trial, Finished], None] = lambda trial, finished: None,
 ) -> Terms:
@@ -60,7 +69,8 @@ def equal_terms(
         trials: that it gets; 0 for no search.
         config: of the method with the request's settings.
         stage_costs: of a finished pilot (`flows.budgets.costs_in_store`).
-        value_of: the figure that decides a search.
+        value_of: the figure that decides a search, higher is better.
+        is_loss: that figure is a loss turned round.
         overrides: settings of the whole comparison.
         tell: is told each trial.
     """
@@ -85,19 +95,28 @@ def equal_terms(
             config=config,
             seed=trial_seed,
             value_of=value_of,
+            is_loss=is_loss,
             overrides=(*overrides, *own),
             tell=tell,
         )
     chosen = (*tuned.overrides, *REPORTED) if tuned else ()
     if not budget.amounts:
         return Terms(method, tuple((None, Job(method, seed, (*overrides, *chosen))) for seed in seeds), planned, tuned)
+    reported = {seed: Job(method, seed, (*overrides, *plans[-1].overrides, *chosen)) for seed, plans in planned.items()}
     jobs = [
-        (amount, Job(method, seed, (*overrides, *plans[place].overrides, *chosen)))
+        (amount, _level(reported[seed], amount, (*overrides, *plans[place].overrides, *chosen)))
         for place, amount in enumerate(budget.amounts)
         for seed, plans in planned.items()
         if not plans[place].reason
     ]
     return Terms(method, tuple(jobs), planned, tuned)
+
+
+def _level(reported: Job, amount: float, overrides: tuple[str, ...]) -> Job:
+    """Return the job of one amount: the reported one itself, or a level where it has other settings."""
+    if overrides == reported.overrides:
+        return reported
+    return Job(reported.method, reported.seed, overrides, "level", shown(amount))
 
 
 def _agreed(planned: Mapping[int, tuple[Planned, ...]]) -> dict[int, tuple[Planned, ...]]:

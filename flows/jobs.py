@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Purpose = Literal["report", "trial", "pilot"]
+Purpose = Literal["report", "level", "trial", "pilot"]
 UNREGISTERED = "tracking.register_model=false"
-"""What keeps a trial or a pilot from becoming challenger: its model is no candidate."""
+"""What keeps any but a reported run from becoming challenger: its model is no candidate."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,16 @@ class Job:
         method: of the table of methods.
         seed: of everything that training and sampling draw.
         overrides: settings of this job, "dpo.beta=0.2": those of the whole comparison first, its own behind them.
-        purpose: `report`: its result is what is compared. A `trial` of a setting, or a `pilot` of a budget, is not compared, and
-            registers nothing.
+        purpose: `report`: its result is what is compared. A `level` is the same at a smaller budget, for the curve. Neither that
+            nor a `trial` of a setting nor a `pilot` of a budget is compared, and none of them registers anything.
+        part: which of its purpose: number of a trial, amount of a level; "" for none.
     """
 
     method: str
     seed: int
     overrides: tuple[str, ...] = ()
     purpose: Purpose = "report"
+    part: str = ""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -38,8 +40,14 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Return what people call it: "dpo seed 1", "dpo seed 1, trial"."""
-        return f"{self.method} seed {self.seed}{'' if self.purpose == 'report' else f', {self.purpose}'}"
+        """Return what people call it: "dpo seed 1", "dpo seed 1, trial 3"."""
+        what = "" if self.purpose == "report" else f", {self.purpose} {self.part}".rstrip()
+        return f"{self.method} seed {self.seed}{what}"
+
+    @property
+    def mark(self) -> str:
+        """Return what its run in MLflow is tagged with, so that no view takes it for a result: number of a trial, or "pilot"."""
+        return "" if self.purpose == "report" else self.part or self.purpose if self.purpose == "trial" else self.purpose
 
 
 @dataclass(frozen=True)

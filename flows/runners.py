@@ -123,10 +123,15 @@ def _is_wanted(exchange: Exchange) -> bool:
         return False
 
 
-def environment_of_a_job(*, comparison_id: str, is_trial: bool) -> dict[str, str]:
-    """Return what a job gets beside the environment of whoever starts it: one thread, our Prefect server, and whose it is."""
+def environment_of_a_job(*, comparison_id: str, mark: str) -> dict[str, str]:
+    """Return what a job gets beside the environment of whoever starts it: one thread, our Prefect server, and whose it is.
+
+    Args:
+        comparison_id: whose it is.
+        mark: of what is no result (`Job.mark`); "" for a result.
+    """
     ours = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
-    marks = {"POSTTRAIN_COMPARISON": comparison_id, **({"POSTTRAIN_TRIAL": "1"} if is_trial else {})}
+    marks = {"POSTTRAIN_COMPARISON": comparison_id, **({"POSTTRAIN_TRIAL": mark} if mark else {})}
     return {**ours, "OMP_NUM_THREADS": "1", **marks}
 
 

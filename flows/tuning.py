@@ -74,6 +74,7 @@ def tune(
     config: Config,
     seed: int,
     value_of: ValueOf = accuracy,
+    is_loss: bool = False,
     overrides: tuple[str, ...] = (),
     tell: Callable[[Trial, Finished], None] = lambda trial, finished: None,
 ) -> Tuned:
@@ -86,12 +87,13 @@ def tune(
         config: of the method with the request's settings.
         seed: of the trials and of the sampler; none that is reported.
         value_of: the figure that decides, of a report; higher is better, None where it is undefined.
+        is_loss: that figure is a loss turned round, and is told as a loss.
         overrides: settings of the whole comparison, and those that keep the method within its budget.
         tell: is told each trial with what came of it, to tag its run or to print a line.
     """
     row, ranges = METHODS[method], ranges_of(METHODS[method])
     if not ranges or not trials:
-        return Tuned(method, seed)
+        return Tuned(method, seed, is_loss=is_loss)
     from optuna.trial import TrialState
 
     start, space = _space(ranges, config)
@@ -101,7 +103,7 @@ def tune(
         asked = study.ask(space) if number else None
         values = _values(asked.params) if asked else {}
         own = tuple(f"{name}={value}" for name, value in values.items())
-        finished = run_job(Job(row.name, seed, (*overrides, *own, *DEVELOPMENT), "trial"))
+        finished = run_job(Job(row.name, seed, (*overrides, *own, *DEVELOPMENT), "trial", str(number)))
         trial = _trial(number, values, finished, value_of)
         done.append(trial)
         tell(trial, finished)
@@ -110,7 +112,7 @@ def tune(
             study.tell(asked, trial.development, state=state)
         elif trial.development is not None:
             _add_start(study, trial.development, start, space)
-    return Tuned(method, seed, tuple(done), start)
+    return Tuned(method, seed, tuple(done), start, is_loss)
 
 
 def _trial(number: int, values: Mapping[str, Value], finished: Finished, value_of: ValueOf) -> Trial:

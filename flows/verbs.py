@@ -45,7 +45,11 @@ COMPARE = (
     Word("SEEDS", "3", 'how many seeds, 3 where it is left out; or which: "10,11,12"'),
     DATA,
     SET,
-    Word("BUDGET", "labels:2000", "what each method may use: defaults, labels:N, tokens:N, flops:N or seconds:N"),
+    Word(
+        "BUDGET",
+        "labels:2000",
+        "what each method may use: defaults, labels:N, tokens:N, flops:N or seconds:N; several for a curve",
+    ),
     Word("TUNE", "20", "trials that each method gets to choose its settings with"),
     Word("WORKERS", "2", "pipelines at a time; as many as cores where it is left out"),
     Word("RUNNER", "dask", "where they run: processes, dask or ray", is_choice=True),

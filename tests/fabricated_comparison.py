@@ -74,6 +74,7 @@ def comparison(rows=None, *, seeds=3, unit="share", seed=0):
         "methods": methods,
         "pairs": [],
         "groups": None,
+        "levels": None,
         "answers": answers(rows),
         "notes": ["RLAIF's judge is the base model; it agreed with the right answers in 58.1 % of the pairs."],
         "warnings": ["RLAIF, seed 1: the KL divergence rose above its target for 40 updates."],
@@ -382,8 +383,24 @@ def tuned():
     return made
 
 
+def budgets():
+    """Return a comparison at three amounts of labels; SFT, which needs none, stands at 0 with each of them."""
+    made = comparison()
+    made["design"]["budget"] = {"kind": "labels", "amount": 4_000}
+    made["levels"] = [
+        {
+            **{"amount": amount, "method": one["name"], "seed": score["seed"], "used": amount * bool(one["saw"]["labels"])},
+            "value": score["estimate"] - 0.05 * place * bool(one["saw"]["labels"]),
+        }
+        for place, amount in ((2, 500), (1, 1_000), (0, 4_000))
+        for one in made["methods"]
+        for score in one["scores"]
+    ]
+    return made
+
+
 VARIANTS = {
     **{"full": comparison, "one_seed": one_seed, "partial": partial, "logs": logs, "loss": loss, "hostile": hostile},
-    **{"crowd": crowd, "tuned": tuned},
+    **{"crowd": crowd, "tuned": tuned, "budgets": budgets},
 }
 """By name, makers of each kind of comparison that a page must show."""

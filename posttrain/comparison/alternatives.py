@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from posttrain.comparison.curves import has_curve, has_proxy
+from posttrain.comparison.curves import has_curve, has_proxy, level_form, levels_of
 from posttrain.comparison.fronts import cost_axes, pareto_front, priced
 from posttrain.comparison.measures import YARDSTICKS, yardstick_sizes
 from posttrain.comparison.numbers import bounds, decimal, scale_of, share
@@ -60,6 +60,21 @@ def learning_says(comparison: Record) -> str:
             )
             said.append(f"{titles[method['name']]} from {ends}" if ends else f"{titles[method['name']]} without values")
     return f"Line charts: learning curves, a row a method, a line a seed. {'; '.join(said)}."
+
+
+def levels_says(comparison: Record) -> str:
+    """Return the mean of each method at each amount of the budget."""
+    scale, titles, kind = scale_of(comparison), titles_of(comparison), comparison["design"]["budget"]["kind"]
+    form, said = level_form(kind), []
+    for name, rows in levels_of(comparison).items():
+        steps = []
+        for given in dict.fromkeys(row["amount"] for row in rows):
+            values = [row["value"] for row in rows if row["amount"] == given]
+            steps.append(f"{scale.plain(sum(values) / len(values))} at {form(given)}")
+        said.append(f"{titles[name]} {', '.join(steps)}")
+    unit = f" in {scale.level_unit}" if scale.level_unit else ""
+    metric = comparison["design"]["metric"].replace("_", " ")
+    return f"Line charts: mean {metric}{unit} at each budget of {kind}, a panel a method. {'; '.join(said)}."
 
 
 def groups_says(comparison: Record) -> str:
@@ -133,6 +148,7 @@ def level_says(comparison: Record) -> str:
 SAYS: dict[str, Callable[[Record], str]] = {
     "forest": forest_says,
     "costs": costs_says,
+    "levels": levels_says,
     "learning": learning_says,
     "groups": groups_says,
     "yardsticks": yardsticks_says,

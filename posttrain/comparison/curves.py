@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from posttrain.comparison.cells import Table, columns, number, words
-from posttrain.comparison.numbers import Form, amount, count, decimal, minutes
+from posttrain.comparison.numbers import Form, amount, count, decimal, minutes, scale_of
 from posttrain.comparison.verdicts import ordered, titles_of
 
 Record = Mapping[str, Any]
@@ -57,6 +57,42 @@ def learning_table(comparison: Record) -> Table | None:
         return None
     heads = columns("method", "#seed", "measured on", "#value", "#step", *(f"#{title}" for _, title, _ in axes))
     return Table("learning", "The last point of each learning curve.", heads, tuple(rows))
+
+
+def levels_of(comparison: Record) -> dict[str, list[Record]]:
+    """Return the points of the curve over budgets by method, in the page's order, each list by amount and then by seed."""
+    rows = sorted(comparison.get("levels") or [], key=lambda row: (row["amount"], row["seed"]))
+    by_name = {method["name"]: [row for row in rows if row["method"] == method["name"]] for _, method in ordered(comparison)}
+    return {name: held for name, held in by_name.items() if held}
+
+
+def level_form(kind: str) -> Form:
+    """Return how an amount of a kind of budget is written on the page, in the unit of the JSON."""
+    return count if kind == "labels" else amount
+
+
+def levels_table(comparison: Record) -> Table | None:
+    """Return every run at every amount of a budget; None where there is one amount, or none."""
+    if not comparison.get("levels"):
+        return None
+    titles, scale = titles_of(comparison), scale_of(comparison)
+    places = {id(row): place for place, row in enumerate(comparison["levels"])}
+    kind = comparison["design"]["budget"]["kind"]
+    form = level_form(kind)
+    rows = [
+        (
+            words(titles[name]),
+            number(comparison, f"/levels/{places[id(row)]}/amount", form),
+            number(comparison, f"/levels/{places[id(row)]}/seed", str),
+            number(comparison, f"/levels/{places[id(row)]}/used", form),
+            number(comparison, f"/levels/{places[id(row)]}/value", scale.plain),
+        )
+        for name, held in levels_of(comparison).items()
+        for row in held
+    ]
+    unit = f", {scale.level_unit}" if scale.level_unit else ""
+    heads = columns("method", f"#budget, {kind}", "#seed", f"#used, {kind}", f"#{comparison['design']['metric']}{unit}")
+    return Table("levels", "Each run at each amount of the budget.", heads, tuple(rows))
 
 
 def proxy_table(comparison: Record) -> Table | None:

@@ -11,7 +11,7 @@ from posttrain.comparison.results import Design, MethodResult, Question, check_r
 from posttrain.comparison.schema import SCHEMA, checked_record
 from posttrain.comparison.wording import UNITS, Voice, covers, verdict_sentence
 
-FACTS = ("dataset", "machine", "git_commit", "version", "seconds", "mlflow")
+FACTS = ("dataset", "machine", "git_commit", "version", "seconds", "mlflow", "levels")
 """What the record takes over as it is, and what may be missing."""
 
 
@@ -30,7 +30,7 @@ def build_comparison(
         questions: held out, the same for all.
         methods: results, in the order of tables; the reference among them.
         facts: `id`, `created`, `source`, `command`; and, where known, `failed` (runs), `notes`, `warnings`, `dataset`, `machine`,
-            `git_commit`, `version`, `seconds`, `mlflow`, each as the record has it.
+            `git_commit`, `version`, `seconds`, `mlflow`, `levels`, each as the record has it.
         group_by: grouping of the questions; a row of `posttrain.comparison.groups.WAYS`, or `auto`.
 
     Raises:

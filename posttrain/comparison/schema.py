@@ -75,7 +75,7 @@ class Budget(Part):
     kind: str = "defaults"
     """`defaults` (each method at its own), `labels`, `tokens`, `flops` or `seconds`."""
     amount: Number | None = None
-    """In the unit of the kind; null for `defaults`."""
+    """In the unit of the kind; of several the largest, at which the verdicts are; null for `defaults`."""
 
 
 class DesignPart(Part):
@@ -222,6 +222,21 @@ class AnswerRow(Part):
     """By name of the method."""
 
 
+class Level(Part):
+    """One run at one amount of the budget, a point of the curve of quality over budget."""
+
+    amount: Number
+    """Of the budget, in the unit of its kind."""
+    method: str
+    """Name of the method; one that could not keep to this amount has no row."""
+    seed: int
+    """Of the run."""
+    value: Number
+    """Of the primary metric, in its own direction."""
+    used: Number
+    """What the run really used, in the unit of the budget's kind."""
+
+
 class MlflowPlace(Part):
     """The comparison's own run."""
 
@@ -270,6 +285,8 @@ class Record(Part):
     """Family by family."""
     groups: Groups | None = None
     """Gain over the reference by group of questions; null where the questions make no two groups of 20."""
+    levels: list[Level] | None = None
+    """Runs at every amount of a budget that has several, those of the largest, at which all verdicts are, included; else null."""
     answers: list[AnswerRow]
     """At most 60 questions, those on which methods differ most."""
     notes: list[str]

@@ -6,7 +6,15 @@ from typing import Any
 
 from posttrain.comparison.alternatives import SAYS, confidence, level_says
 from posttrain.comparison.cells import Table
-from posttrain.comparison.curves import has_curve, has_proxy, learning_axes, learning_table, proxy_table
+from posttrain.comparison.curves import (
+    has_curve,
+    has_proxy,
+    learning_axes,
+    learning_table,
+    level_form,
+    levels_table,
+    proxy_table,
+)
 from posttrain.comparison.fronts import cost_axes
 from posttrain.comparison.measures import (
     behaviour_table,
@@ -66,6 +74,7 @@ def sections_of(comparison: Record) -> tuple[list[Section], list[str]]:
             numbers=(seeds_table(comparison),),
         ),
         _costs(comparison) or "Cost against quality is left out: no cost was measured.",
+        _levels(comparison) or "The curve over budgets is left out: there are no several amounts.",
         _learning(comparison) or "Learning curves are left out: no run logged points of one.",
         _pairs(comparison) or "The grid of pairs is left out: two methods are the one pair that stands above.",
         _groups(comparison) or "Gains by group are left out: the questions have no groups.",
@@ -151,6 +160,20 @@ def _costs(comparison: Record) -> Section | None:
         "an interval may still hold the order of two neighbours open."
     )
     return Section("costs", "Cost against quality", (lead,), "costs", SAYS["costs"](comparison))
+
+
+def _levels(comparison: Record) -> Section | None:
+    table = levels_table(comparison)
+    if table is None:
+        return None
+    budget = comparison["design"]["budget"]
+    largest = f"{level_form(budget['kind'])(budget['amount'])} {budget['kind']}"
+    lead = (
+        f"Every run was repeated at each amount of {budget['kind']}, and stands at what it really used. All verdicts are at the "
+        f"largest amount, {largest}. A method that is not there at an amount "
+        "cannot keep to it; the notes say why."
+    )
+    return Section("levels", "Quality at each budget", (lead,), "levels", SAYS["levels"](comparison), numbers=(table,))
 
 
 def _learning(comparison: Record) -> Section | None:

@@ -167,12 +167,14 @@ class Tuned:
         seed: of the trials; reported runs have others.
         trials: in their order.
         start: the request's own values of what was searched, which trial 0 had; empty where the method has no ranges.
+        is_loss: the figures of the trials are losses turned round; they are told as losses.
     """
 
     method: str
     seed: int
     trials: tuple[Trial, ...] = ()
     start: Mapping[str, Value] = field(default_factory=dict)
+    is_loss: bool = False
 
     @property
     def best(self) -> Trial | None:
@@ -198,7 +200,7 @@ class Tuned:
         return {
             "trials": len(self.trials),
             "chosen": chosen,
-            "development": self.best.development if self.best else None,
+            "development": self._told(self.best.development) if self.best else None,
         }
 
     def sentence(self) -> str:
@@ -213,8 +215,13 @@ class Tuned:
         best, first = self.best, self.trials[0].development
         if best is None:
             return f"{told}. All failed, so its settings are the request's"
-        before = "failed" if first is None else f"{first:.4g}"
+        before = "failed" if first is None else f"{self._told(first):.4g}"
         if not best.number:
             return f"{told}. Nothing was better on the development questions than the request's own settings ({before})"
+        chosen = f"{self._told(best.development):.4g}"
         values = " ".join(best.overrides)
-        return f"{told}. Chosen: {values}, {best.development:.4g} on the development questions (the request's own: {before})"
+        return f"{told}. Chosen: {values}, {chosen} on the development questions (the request's own: {before})"
+
+    def _told(self, development: float | None) -> float | None:
+        """Return a trial's figure in the metric's own direction."""
+        return -development if self.is_loss and development is not None else development

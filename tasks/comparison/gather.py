@@ -103,6 +103,13 @@ def design_of(metric: str, config: Config, *, budget: Mapping[str, Any], tune: i
     )
 
 
+def level_of(paths: Paths, report: Mapping[str, Any], metric: str) -> float | None:
+    """Return a metric of a pipeline's own method, over the questions that have it, higher is better; None where none has."""
+    rows = evaluation_rows(paths, report, METHODS[report["method"]].name)
+    places = counted(rows, metric)
+    return float(np.mean(_scores([rows[place] for place in places], metric))) if places else None
+
+
 def questions_of(rows: Rows, places: Sequence[int], groups: Mapping[str, str]) -> list[Question]:
     """Return the questions that are compared on; `groups` by id, of those that have one."""
     return [

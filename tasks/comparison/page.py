@@ -22,6 +22,7 @@ from tasks.comparison.charts.costs import costs
 from tasks.comparison.charts.forest import forest
 from tasks.comparison.charts.groups import groups
 from tasks.comparison.charts.learning import learning
+from tasks.comparison.charts.levels import levels
 from tasks.comparison.charts.proxy import proxy
 from tasks.comparison.charts.svg import as_svg
 from tasks.comparison.charts.theme import NARROW, WIDE, css_of_figures, css_variables
@@ -38,6 +39,7 @@ FIGURES: dict[str, tuple[Callable[[Mapping[str, Any], int], Any], str]] = {
         "Shaded: differences that count as none.",
     ),
     "costs": (costs, "Filled, on the line: methods that no other beats in both. Vertical lines: intervals of the means."),
+    "levels": (levels, "Dots: single seeds at what they used. Line: means over seeds. Grey: the other methods."),
     "learning": (learning, "A line is a seed, its dot the last point. A dot alone: all of it was used before the first step."),
     "groups": (groups, "Diamond: gain, filled where it is told apart from zero after the correction. Line: its interval."),
     "yardsticks": (

@@ -94,6 +94,18 @@ def tag_runs(ledger: Ledger, run_ids: Sequence[str], comparison_id: str) -> None
             ledger.client.set_tag(run_id, COMPARISON_TAG, comparison_id)
 
 
+def tag_trial(ledger: Ledger, run_id: str, tags: Mapping[str, str]) -> None:
+    """Say of a trial's run which comparison and which trial it is of; "" is no run, one that is gone is passed over.
+
+    Its environment says so too, but a trial that an earlier search made already is taken as it is.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if run_id:
+        with suppress(MlflowException):
+            ledger.tag(run_id, dict(tags))
+
+
 @plain_errors
 def finish_comparison(ledger: Ledger, run_id: str, comparison: Mapping[str, Any], files: Mapping[str, Path]) -> None:
     """Log a comparison's figures, tables, page and pictures, tell its runs what they are, and let the experiment open on it.

@@ -76,7 +76,7 @@ def test_logs():
         (["SEEDS=4294967296,"], "SEEDS: a seed must be at most 4294967295, got 4294967296"),
         (["SET=seed=1"], "seed=1: SEEDS decides that of a comparison; take it out of the settings"),
         (["method=dpo"], "method=dpo: METHODS decides that of a comparison; take it out of the settings"),
-        (["BUDGET=labels:10,20"], "BUDGET=labels:10,20: a comparison is at one amount, got 2. Run it once for each of them"),
+        (["BUDGET=labels:10,10"], "BUDGET=labels:10,10: the amount 10 stands there twice"),
         (["DRY_RUN=yes"], "DRY_RUN must be 1 (print what would be run) or 0, got yes"),
         (["LOGS=a", "METHODS=dpo"], "LOGS compares results that are there, so METHODS has no meaning beside it: leave it out"),
         (["LOGS=a", "DATA=mine"], "LOGS compares results that are there, so DATA has no meaning beside it: leave it out"),

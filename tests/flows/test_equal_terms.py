@@ -82,8 +82,8 @@ def test_trials_are_within_the_largest_amount_and_reported_runs_within_each() ->
     assert len(trials) == 6 and all(job.overrides[:2] == ("data.name=mine", "dpo.epochs=17.5") for job in trials)
     assert told.tuned is not None and told.tuned.best is not None and told.tuned.best.number > 0
     assert [(amount, job.seed, job.overrides[1], job.purpose) for amount, job in told.jobs] == [
-        (2000, 4, "dpo.epochs=7.5", "report"),
-        (2000, 9, "dpo.epochs=7.5", "report"),
+        (2000, 4, "dpo.epochs=7.5", "level"),
+        (2000, 9, "dpo.epochs=7.5", "level"),
         (4000, 4, "dpo.epochs=17.5", "report"),
         (4000, 9, "dpo.epochs=17.5", "report"),
     ]

@@ -161,10 +161,11 @@ def test_what_a_job_gets_of_our_environment(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.setenv("A_SECRET", "x")
-    told = environment_of_a_job(comparison_id="id", is_trial=False)
+    told = environment_of_a_job(comparison_id="id", mark="")
     assert told["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
     assert (told["OMP_NUM_THREADS"], told["POSTTRAIN_COMPARISON"]) == ("1", "id")
     assert not {"A_SECRET", "POSTTRAIN_TRIAL"} & set(told)
+    assert environment_of_a_job(comparison_id="id", mark="3")["POSTTRAIN_TRIAL"] == "3"
 
 
 # --- runners ----------------------------------------------------------------------------------------------------------

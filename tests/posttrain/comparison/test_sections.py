@@ -3,11 +3,11 @@ import pytest
 from posttrain.comparison.cells import escaped, found
 from posttrain.comparison.sections import sections_of
 from posttrain.comparison.verdicts import grid_table, ordered
-from tests.fabricated_comparison import VARIANTS, comparison, crowd, logs, loss, one_seed, partial, tuned
+from tests.fabricated_comparison import VARIANTS, budgets, comparison, crowd, logs, loss, one_seed, partial, tuned
 
 ORDER = (
-    *("verdict", "reading", "methods", "costs", "learning", "pairs", "groups", "yardsticks", "proxy", "answers", "used"),
-    *("simulated", "failed", "reproduce", "notes"),
+    *("verdict", "reading", "methods", "costs", "levels", "learning", "pairs", "groups", "yardsticks", "proxy", "answers"),
+    *("used", "simulated", "failed", "reproduce", "notes"),
 )
 
 
@@ -30,6 +30,19 @@ def test_sections_stand_in_order_and_what_is_missing_has_a_word(variant):
     for section in shown:
         for each in (*section.tables, *section.numbers):
             assert all(len(row) == len(each.columns) for row in each.rows)
+
+
+def test_the_curve_over_budgets_has_every_run_at_what_it_used():
+    section = by_name(budgets())["levels"]
+    assert "All verdicts are at the largest amount, 4,000 labels." in section.lead[0]
+    rows = [[cell.text for cell in row] for row in table(budgets(), "levels").rows]
+    assert len(rows) == 6 * 3 * 3
+    dpo = [row for row in rows if row[0] == "DPO"]
+    assert [row[1:4] for row in dpo] == [[amount, seed, amount] for amount in ("500", "1,000", "4,000") for seed in "012"]
+    assert {row[3] for row in rows if row[0] == "SFT"} == {"0"}
+    # 5 points less at half, 10 at an eighth
+    assert float(dpo[-1][4]) - float(dpo[2][4]) == pytest.approx(10, abs=0.11)
+    assert "levels" not in by_name(comparison())
 
 
 def test_logs_show_what_logs_have():

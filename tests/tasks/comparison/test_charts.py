@@ -12,18 +12,24 @@ from tasks.comparison.charts.costs import costs, place_labels
 from tasks.comparison.charts.forest import forest, forest_rows
 from tasks.comparison.charts.groups import groups
 from tasks.comparison.charts.learning import learning, thinned
+from tasks.comparison.charts.levels import level_rows, levels, means
 from tasks.comparison.charts.panels import Axis, cost_axis, level_axis
 from tasks.comparison.charts.proxy import proxy, proxy_rows
 from tasks.comparison.charts.svg import SVG, as_svg, tidied
 from tasks.comparison.charts.theme import COLOURS, NARROW, WIDE
 from tasks.comparison.charts.yardsticks import yardstick_rows, yardsticks
-from tests.fabricated_comparison import SIX, comparison, hostile, logs, loss, one_seed
+from tests.fabricated_comparison import SIX, budgets, comparison, hostile, logs, loss, one_seed
 
-DRAWN = {"forest": forest, "costs": costs, "learning": learning, "groups": groups, "yardsticks": yardsticks, "proxy": proxy}
+DRAWN = {
+    **{"forest": forest, "costs": costs, "levels": levels, "learning": learning, "groups": groups},
+    **{"yardsticks": yardsticks, "proxy": proxy},
+}
 
 
 def small():
     made = comparison({name: SIX[name] for name in ("sft", "rlhf")}, seeds=2)
+    made["design"]["budget"] = {"kind": "labels", "amount": 4_000}
+    made["levels"] = [row for row in budgets()["levels"] if row["method"] in ("sft", "rlhf") and row["seed"] < 2]
     for one in made["methods"]:
         for curve in one["learning"]:
             curve["points"] = curve["points"][::10]
@@ -51,6 +57,22 @@ def test_a_figure_bears_its_words_tooltips_and_nothing_that_a_policy_refuses():
     assert "style=" not in text and "aria-roledescription" not in text and "<script" not in text and "href" not in text
     # vega numbers ids on from the chart before; here they begin anew, and two widths share none
     assert text == as_svg(lambda: forest(made, WIDE), name="forest-1", says=SAYS["forest"](made))
+
+
+def test_a_line_over_budgets_goes_through_the_means_of_seeds_at_what_they_used():
+    made = small()
+    made["levels"] = [
+        {"amount": 4_000, "method": "rlhf", "seed": 1, "value": 0.8, "used": 4_100},
+        {"amount": 4_000, "method": "rlhf", "seed": 0, "value": 0.6, "used": 3_900},
+        {"amount": 500, "method": "rlhf", "seed": 0, "value": 0.5, "used": 490},
+    ]
+    rows = level_rows(made)
+    assert list(rows) == ["rlhf"]
+    assert [(row["a"], row["x"], row["y"]) for row in rows["rlhf"]] == [(500, 490, 50), (4_000, 3_900, 60), (4_000, 4_100, 80)]
+    assert rows["rlhf"][0]["says"] == "§RLHF, seed 0, 490 of 500 labels: 50.0"
+    assert means(rows["rlhf"]) == [{"a": 500, "x": 490, "y": 50}, {"a": 4_000, "x": 4_000, "y": pytest.approx(70)}]
+    made["design"]["budget"]["kind"] = "seconds"
+    assert level_rows(made)["rlhf"][0]["x"] == pytest.approx(490 / 60), "the axis has minutes"
 
 
 def test_every_colour_of_a_figure_has_a_counterpart_on_a_dark_page():
