@@ -7,6 +7,7 @@ from flows.estimate import Earlier, Estimate
 from flows.jobs import Job
 from flows.order import Order
 from flows.probe import ProbedStage, Prober
+from flows.situation import check_possible
 from posttrain.settings.config import Config
 from tasks.data.dvc import bring_up_to_date
 from tasks.tracking.ledger import Ledger
@@ -37,6 +38,7 @@ def plan_lines(
         say(note)
     prober = Prober(paths, data, ledger=lambda: Ledger.open(paths, config.tracking))
     jobs = request.jobs(reference=config.compare.reference)
+    check_possible(paths, config, data.folder, [job.method for job in jobs], say)
     probed = {job: prober.probe(configuration(job.words, False)) for job in jobs}
     earlier = Earlier(paths)
     missing = {job: {stage.key: stage for stage in found.missing} for job, found in probed.items()}
