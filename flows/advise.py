@@ -2,16 +2,13 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.feedback import label_source, question_share
-from flows.judging import is_practising
-from flows.pipeline import check_settings
+from flows.feedback import question_share
 from flows.plan import plan
-from flows.training import checked_reward
+from flows.situation import known_situation, of_method, of_store
 from flows.validation import Checked, checked_dataset
 from models.load import check_base, load_tokenizer, prompt_text
 from models.outline import outline
@@ -19,11 +16,10 @@ from posttrain.advice.advise import advise
 from posttrain.advice.costs import Cost, labels_wanted, response_length, responses_wanted
 from posttrain.advice.memory import memory_of
 from posttrain.advice.power import NOISES, SEEDS, power_table, smallest_effect
-from posttrain.advice.situation import Asked, Situation
+from posttrain.advice.situation import Situation
 from posttrain.advice.words import as_json, power_rows
-from posttrain.errors import PosttrainError, RequestError, did_you_mean
+from posttrain.errors import RequestError, did_you_mean
 from posttrain.methods import METHODS, Method
-from posttrain.records import Question
 from posttrain.settings.config import Config
 from tasks.advice.look import look
 from tasks.advice.machine import this_machine
@@ -31,11 +27,7 @@ from tasks.advice.past import comparisons, earlier_costs, earlier_stages
 from tasks.advice.terminal import print_advice
 from tasks.base_model.identity import TINY
 from tasks.feedback.sources.table import SOURCES
-from tasks.feedback.store import read_store
-from tasks.tracking.ledger import Ledger
-from tasks.tracking.registry import local_path
 from tasks.workspace.disk import storage_errors, write_whole
-from tasks.workspace.jsonl import has_rows, read_records
 from tasks.workspace.paths import Paths
 
 Say = Callable[[str], None]
@@ -105,12 +97,8 @@ def situation_of(paths: Paths, config: Config, data: Checked, say: Say) -> Situa
     def count_tokens(texts: list[str]) -> list[int]:
         return [len(ids) for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]]
 
-    refused, labels_from = _settings_refused(paths, config, data, say)
-    known = Situation(
-        dataset=config.data.name,
-        labels_from=labels_from,
-        refused=refused,
-        asked=_asked(paths, config, say),
+    known = replace(
+        known_situation(paths, config, data.folder, say),
         base=outline(
             config.model, config.tiny if config.model.base == TINY else None, vocabulary=len(reader), context=data.context
         ),
@@ -123,81 +111,7 @@ def situation_of(paths: Paths, config: Config, data: Checked, say: Say) -> Situa
         prompt_text=lambda prompt: prompt_text(reader, prompt),
         near_duplicate=config.split.near_duplicate,
     )
-    bought = _store_labels(config, data.folder)
-    return found if bought is None else replace(found, labels=bought, annotators=0, shared_pairs=0, alpha=None)
-
-
-def of_method(config: Config, method: Method) -> Config:
-    """Return the settings of the same run by another method."""
-    return config.model_copy(update={"method": method.name})
-
-
-def _settings_refused(paths: Paths, config: Config, data: Checked, say: Say) -> tuple[dict[str, str], dict[str, str]]:
-    """Return by method why its settings are refused, and who would label, from the checks of the pipeline themselves."""
-    refused: dict[str, str] = {}
-    labels_from: dict[str, str] = {}
-    for method in METHODS.values():
-        asked = of_method(config, method)
-        try:
-            check_settings(asked, paths)
-            checked_reward(asked, registered=_registered(paths, config, say))
-            if method.is_labelled:
-                labels_from[method.name] = label_source(asked, data.folder)
-                _check_store(asked, data.folder, labels_from[method.name])
-        except PosttrainError as error:
-            refused[method.name] = str(error).rstrip(".")
-    return refused, labels_from
-
-
-def _check_store(config: Config, folder: Path, source: str) -> None:
-    if config.labels.file and (SOURCES[source].needs_file or SOURCES[source].is_ai) and has_rows(folder / "questions.jsonl"):
-        questions = {one.id: one for one in read_records(folder / "questions.jsonl", Question)}
-        read_store(Path(config.labels.file), questions=questions, responses=None)
-
-
-def _store_labels(config: Config, folder: Path) -> int | None:
-    """Return how many labels people's store holds, where it is what methods learn from; None where it is not."""
-    if config.labels.source not in SOURCES or not SOURCES[config.labels.source].needs_file:
-        return None
-    if not config.labels.file or not has_rows(folder / "questions.jsonl"):
-        return 0
-    with suppress(PosttrainError):  # told as what makes methods impossible
-        questions = {one.id: one for one in read_records(folder / "questions.jsonl", Question)}
-        return len(read_store(Path(config.labels.file), questions=questions, responses=None))
-    return 0
-
-
-def _registered(paths: Paths, config: Config, say: Say) -> Callable[[str], Path]:
-    return lambda uri: local_path(Ledger.open(paths, config.tracking), uri, say=say)
-
-
-def _asked(paths: Paths, config: Config, say: Say) -> Asked:
-    is_graded = False
-    with suppress(PosttrainError):  # told as what makes methods impossible
-        # of a method that takes any reward
-        anything = next(row for row in METHODS.values() if row.learns_from.reward == "named")
-        source = checked_reward(of_method(config, anything), registered=_registered(paths, config, say))
-        is_graded = source is not None and source.is_checkable_by_program
-    trainers = {row.trainer or "sft": row.loop or row.trainer or "sft" for row in METHODS.values()}
-    return Asked(
-        reward=config.ppo.reward,
-        is_graded=is_graded,
-        partial_credit=config.ppo.partial_credit,
-        judge=config.judge.model,
-        is_practised=is_practising(config),
-        max_questions=config.evaluate.max_questions,
-        max_new_tokens=config.evaluate.max_new_tokens,
-        lora_rank=config.model.lora_rank,
-        has_shared_critic=config.ppo.critic == "shared",
-        reward_models=config.reward_model.ensemble,
-        device_rows={trainer: _rows(getattr(config, section)) for trainer, section in trainers.items()},
-    )
-
-
-def _rows(section: Any) -> int:
-    """Return how many sequences a device takes at once; 1 for what trains nothing."""
-    limits = [getattr(section, name, None) for name in ("device_batch_size", "mini_batch_size", "batch_size")]
-    return min((int(limit) for limit in limits if limit is not None), default=1)
+    return of_store(config, data.folder, found)
 
 
 def _cost(paths: Paths, config: Config, method: Method, data: Checked, situation: Situation) -> Cost:

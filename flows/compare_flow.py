@@ -22,6 +22,7 @@ from flows.equal import Terms, check_terms, producers, terms_of
 from flows.jobs import Finished
 from flows.pipeline import git_commit, versioned_data
 from flows.probe import Prober
+from flows.situation import check_possible
 from flows.taken import FinishedReports
 from posttrain.comparison.tuning import Trial
 from posttrain.settings.config import Config, flat
@@ -58,6 +59,7 @@ def comparison(
     prober = Prober(paths, data, ledger=lambda: ledger)
     jobs = request.jobs(reference=config.compare.reference)
     first = jobs[: len(jobs) // len(request.seeds)]
+    check_possible(paths, config, data.folder, [job.method for job in first], say)
     for job in first:
         prober.probe(configuration(job.words, False))
 

@@ -9,6 +9,7 @@ from flows.expected import expected_jobs, not_known
 from flows.jobs import Job
 from flows.order import Order
 from flows.probe import ProbedStage, Prober
+from flows.situation import check_possible
 from posttrain.settings.config import Config
 from tasks.data.dvc import bring_up_to_date
 from tasks.tracking.ledger import Ledger
@@ -39,6 +40,7 @@ def plan_lines(
         say(note)
     prober = Prober(paths, data, ledger=lambda: Ledger.open(paths, config.tracking))
     asked = request.jobs(reference=config.compare.reference)
+    check_possible(paths, config, data.folder, [job.method for job in asked], say)
     check_terms(request, data.folder, [configuration(job.words, False) for job in asked if job.seed == request.seeds[0]])
     jobs = expected_jobs(request, asked, configuration)
     probed = {job: prober.probe(configuration(job.words, False)) for job in jobs}

@@ -54,13 +54,7 @@ def look(
     whole = [prompt + response for prompt, response in zip(tokens([one.prompt for one in shown]), of_responses, strict=True)]
     limit = situation.asked.max_new_tokens
     return replace(
-        situation,
-        demonstrations=len(demonstrations),
-        questions=len(questions),
-        **_answers(questions),
-        held_out=len(held_out),
-        held_out_answered=sum(bool(one.answers) for one in held_out),
-        **_feedback(folder, questions),
+        _counted(folder, situation, questions=questions, demonstrations=demonstrations, held_out=held_out),
         prompt_tokens=percentile(of_prompts, 0.95),
         response_tokens=sum(of_responses) / len(of_responses) if of_responses else 0.0,
         long_response_tokens=percentile(of_responses, 0.95),
@@ -69,6 +63,37 @@ def look(
         shortest_shot=min(whole, default=0),
         longest_question=max(tokens([one.prompt for one in held_out]), default=0),
         near_duplicates=repeated_share(questions[:MOST_ROWS], threshold=near_duplicate),
+    )
+
+
+def counted(folder: Path, situation: Situation) -> Situation:
+    """Return the situation with how many rows there are, their answers and their labels: what makes a method impossible.
+
+    Raises:
+        DataError: feedback that no label can be made of.
+        ValidationError: a row is no record.
+    """
+    questions, held_out = (_rows(folder, role, Question) for role in ("questions", "held_out"))
+    demonstrations = _rows(folder, "demonstrations", Demonstration)
+    return _counted(folder, situation, questions=questions, demonstrations=demonstrations, held_out=held_out)
+
+
+def _counted(
+    folder: Path,
+    situation: Situation,
+    *,
+    questions: Sequence[Question],
+    demonstrations: Sequence[Demonstration],
+    held_out: Sequence[Question],
+) -> Situation:
+    return replace(
+        situation,
+        demonstrations=len(demonstrations),
+        questions=len(questions),
+        **_answers(questions),
+        held_out=len(held_out),
+        held_out_answered=sum(bool(one.answers) for one in held_out),
+        **_feedback(folder, questions),
     )
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.advise import give_advice, of_method, situation_of
+from flows.advise import give_advice, situation_of
 from flows.pipeline import check_settings
+from flows.probe import Prober
+from flows.situation import check_possible, of_method
 from flows.training import check_roles, checked_reward
 from flows.validation import Checked
 from posttrain.advice.advise import advise
@@ -160,6 +162,37 @@ def test_what_a_stage_refuses_is_called_impossible_before(paths, write, tmp_path
         simulated.label(tmp_path, lambda *_: None, samples=tmp_path, settings=config.labels, model_uri="m", seed=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "how", "method"),
+    [
+        ("no questions", [], "reft"),
+        ("questions only", [], "dpo"),
+        ("chat", [], "self_training"),
+        ("one held out", [], "sft"),
+        ("chat", ["ppo.reward=nonsense"], "ppo"),
+    ],
+)
+def test_a_comparison_refuses_in_the_words_of_advice_what_its_walk_would_refuse(name, how, method, paths, write):
+    data = write(name)
+    config = merge({}, ["data.name=mine", *how])
+    said = impossible(METHODS[method], situation_of(paths, config, data, print))
+    with pytest.raises(DataError) as told:
+        check_possible(paths, config, data.folder, ["few_shot"] * (name == "chat") + [method], print)
+    assert str(told.value) == said and said.startswith(f"{METHODS[method].title} cannot run on mine: ")
+    with pytest.raises(PosttrainError):
+        Prober(paths, data.version, ledger=lambda: None).probe(of_method(config, METHODS[method]))
+
+
+def test_a_comparison_refuses_before_it_trains_what_a_stage_would_refuse(paths, write):
+    data, config = write("chat"), merge({}, ["data.name=mine"])
+    with pytest.raises(DataError, match=r"^ReFT cannot run on mine: ppo.reward=answer checks answers"):
+        check_possible(paths, config, data.folder, ["sft", "reft"], print)
+    check_possible(paths, config, data.folder, ["sft", "few_shot"], print)
+    check_possible(paths, config, write("world-like").folder, [*METHODS], print)
+    (data.folder / "questions.jsonl").write_text("no record\n")  # for the data gate to tell
+    check_possible(paths, config, data.folder, ["reft"], print)
+
+
 def test_facts_of_a_dataset(paths, write):
     data = write("preferences")
     found = situation_of(paths, merge({}, ["data.name=mine"]), data, print)
@@ -272,19 +305,3 @@ def test_earlier_runs_and_comparisons_are_told(paths, checked, capsys):
     assert [one["id"] for one in told["comparisons"]] == ["c"] and told["comparisons"][0]["same_data"]
     assert "compared here, 2026: ReFT is the best." in out
     assert json.loads((paths.root / "a.json").read_text())["dataset"] == "mine" and not (paths.reports / "advice").exists()
-
-
-def test_a_real_architecture_is_counted_without_its_weights(tmp_path):
-    from transformers import AutoModelForCausalLM, GPT2Config
-
-    from models.outline import outline
-    from posttrain.settings.model import ModelSettings
-
-    made = AutoModelForCausalLM.from_config(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=50, n_positions=32))
-    made.config.save_pretrained(tmp_path)
-    found = outline(ModelSettings(base=str(tmp_path)), None, vocabulary=0, context=32)
-    assert found.weights == sum(weight.numel() for weight in made.parameters())
-    assert (found.layers, found.width, found.vocabulary, found.is_tiny) == (2, 16, 50, False)
-    assert [file.name for file in tmp_path.iterdir()] == ["config.json"], "no weights were there to load"
-    with pytest.raises(RequestError, match="its configuration cannot be loaded"):
-        outline(ModelSettings(base=str(tmp_path / "none")), None, vocabulary=0, context=32)

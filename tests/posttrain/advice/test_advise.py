@@ -222,3 +222,11 @@ def test_impossible_and_advice_say_the_same(situation):
 
 def test_every_impossible_rule_is_told_first_by_the_order_of_the_table():
     assert IMPOSSIBLE[0].name == "refused_settings", "what the settings say comes before what the data say"
+
+
+def test_two_held_out_questions_are_the_fewest():
+    assert impossible(METHODS["sft"], replace(these.WORLD, held_out=1)).startswith(
+        "SFT cannot run on world: 1 held-out questions are asked, and two at least have an interval"
+    )
+    assert impossible(METHODS["sft"], replace(these.WORLD, held_out=2)) == ""
+    assert "1 held-out" in impossible(METHODS["sft"], replace(these.WORLD, asked=Asked(max_questions=1)))
