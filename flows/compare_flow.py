@@ -75,7 +75,7 @@ def comparison(
             say=say,
             comparison_id=comparison_id,
             ledger=ledger,
-            data=data,
+            prober=prober,
             terms=terms,
         )
         facts = Facts(
@@ -124,7 +124,7 @@ def _run_jobs(
     say: Say,
     comparison_id: str,
     ledger: Ledger,
-    data: DatasetVersion,
+    prober: Prober,
     terms: Terms,
 ) -> Sequence[Finished]:
     """Return what came of each job that is compared, in the order of asking.
@@ -137,7 +137,7 @@ def _run_jobs(
         board = Board(
             paths=paths,
             folder=paths.store / "compare" / comparison_id,
-            prober=Prober(paths, data, ledger=lambda: ledger),
+            prober=prober,
             configuration=lambda words: configuration(words, False),
             taken=FinishedReports(paths, ledger).of,
             workers=workers,

@@ -11,6 +11,7 @@ from flows.probe import Probed, ProbedStage
 from flows.taken import FinishedReports
 from tasks.workspace.paths import Paths
 
+SFT = Job("sft", 0)
 KEYS = {"base": "b1", "sft": "s1"}
 RUNS = {"whole": ("FINISHED", "active"), "failed": ("FAILED", "active"), "removed": ("FINISHED", "deleted")}
 
@@ -46,7 +47,7 @@ def house(tmp_path):
         }
         (paths.reports / f"{name}.json").write_text(json.dumps(told))
 
-    def taken(job=Job("sft", 0), stages=KEYS):
+    def taken(job=SFT, stages=KEYS):
         report = FinishedReports(paths, SimpleNamespace(client=Client())).of(job, probed(stages))
         return report and report["pipeline_id"]
 
