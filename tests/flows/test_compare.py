@@ -166,7 +166,7 @@ def test_a_failed_run_is_told_and_the_others_are_compared(house: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("METHODS=sft dppo",), "there is no method dppo; did you mean dpo?"),
+        (("METHODS=sft rlhff",), "there is no method rlhff; did you mean rlhf?"),
         (("SEEDS=0",), "SEEDS must be between 1 and 1,000 seeds, got 0"),
         (("DATA=nowhere",), "there is no dataset nowhere"),
         (("METHODS=sft reft", "SET=ppo.reward=python:nothing:here"), "there is no module nothing"),
