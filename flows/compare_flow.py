@@ -78,7 +78,7 @@ def comparison(
             say=say,
             comparison_id=comparison_id,
             ledger=ledger,
-            data=data,
+            prober=prober,
             terms=terms,
         )
         facts = Facts(
@@ -127,7 +127,7 @@ def _run_jobs(
     say: Say,
     comparison_id: str,
     ledger: Ledger,
-    data: DatasetVersion,
+    prober: Prober,
     terms: Terms,
 ) -> Sequence[Finished]:
     """Return what came of each job that is compared, and of each at a smaller budget, in the order of asking.
@@ -140,7 +140,7 @@ def _run_jobs(
         board = Board(
             paths=paths,
             folder=paths.store / "compare" / comparison_id,
-            prober=Prober(paths, data, ledger=lambda: ledger),
+            prober=prober,
             configuration=lambda words: configuration(words, False),
             taken=FinishedReports(paths, ledger).of,
             workers=workers,

@@ -155,6 +155,14 @@ def test_a_process_that_ends_without_a_word(boards):
     assert future.result().error == "the process was ended by SIGKILL (the machine had no memory left, or somebody killed it)"
 
 
+def test_a_process_whose_report_is_gone_has_failed(boards):
+    board, _, _ = boards({"sft seed 0": ("", {"pipeline_id": "20261128-1-sft", "code": 0}, 0)})
+    future = board.submit(Job("sft", 0))
+    board.work()
+    assert (future.result().report, future.result().code) == (None, -1), "its own code says that all is well"
+    assert future.result().error.startswith("its report 20261128-1-sft is not in ")
+
+
 def test_another_job_starts_once_what_both_need_is_made(boards, tmp_path):
     """SFT never ends here; PPO starts, since SFT's log says that the base is there, and DPO does not."""
     ends = {

@@ -112,6 +112,15 @@ def test_other_metrics(store):
     assert np.allclose(loss.scores, [-2.0, -1.0]), "nats a token of each completion, negated: higher is better"
 
 
+def test_where_one_question_has_no_answers_none_is_told_right_or_wrong(store):
+    reference = {"nats": 6.0, "tokens": 3}
+    store.stage("evaluate-sft", rows=[row("a", True, reference=reference), row("b", True, answers=(), reference=reference)])
+    report = store.report("sft", "evaluate-sft")
+    found = seed_result(store.paths, report, merge({}), metric="reference_loss", places=[0, 1], command="", reward=[[1.0]] * 2)
+    assert (found.sampled, found.extracted, found.reward, found.is_right) == (None, None, None, None)
+    assert found.texts == ["5", "5"]
+
+
 @pytest.mark.parametrize(
     ("asked", "rows", "metric"),
     [
@@ -151,7 +160,8 @@ def test_other_questions_are_refused_naming_both():
     ours, fewer = [row("a", True), row("b", False)], [row("a", False)]
     other = [row("a", True), row("b", False, prompt="How few?")]
     refuse_other_questions({"sft seed 0": ours, "dpo seed 0": [row("a", False), row("b", True)]})
-    for theirs, count in ((fewer, 1), (other, 2)):
+    corrected = [row("a", True), row("b", False, answers=("6",))]
+    for theirs, count in ((fewer, 1), (other, 2), (corrected, 2)):
         with pytest.raises(DataError) as told:
             refuse_other_questions({"sft seed 0": ours, "dpo seed 1": theirs})
         assert str(told.value).startswith(f"sft seed 0 was evaluated on 2 held-out questions and dpo seed 1 on {count}, which")
