@@ -197,7 +197,7 @@ def test_a_producer_runs_trials_and_then_submits(boards, tmp_path):
 
     board.work([produce])
     assert task.started == ["sft seed 0, trial", "sft seed 0"] and threads[0] is not threading.main_thread()
-    assert task.environments["sft seed 0, trial"]["POSTTRAIN_TRIAL"] == "1"
+    assert task.environments["sft seed 0, trial"]["POSTTRAIN_TRIAL"] == "trial"
     assert "POSTTRAIN_TRIAL" not in task.environments["sft seed 0"]
     marks = {told["POSTTRAIN_COMPARISON"] for told in task.environments.values()}
     assert marks == {"20260101-000000-abcd"} and task.environments["sft seed 0"]["OMP_NUM_THREADS"] == "1"

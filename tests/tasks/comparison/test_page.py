@@ -14,7 +14,7 @@ from posttrain.comparison.sections import sections_of
 from posttrain.errors import StorageError
 from tasks.comparison import page
 from tasks.comparison.page import FIGURES, Figure, render_page, write_page
-from tests.fabricated_comparison import ARABIC, CODE, SIX, VARIANTS, comparison, crowd, hostile, logs, partial
+from tests.fabricated_comparison import ARABIC, CODE, SIX, VARIANTS, budgets, comparison, crowd, hostile, logs, partial
 
 STUB = {name: Figure('<svg role="img"></svg>', '<svg role="img"></svg>', "key") for name in FIGURES}
 MINUTES = ("train_seconds", "evaluate_seconds", "seconds")
@@ -69,7 +69,8 @@ def wanted(made, pointer, text):
         factor = 1 / 60
     else:
         has_unit = re.search(
-            r"/(mean|scores|accuracy|sampled|development|smallest_effect|estimate)(/\d+)?$|^/pairs/\d+$|/groups/\d+/methods/",
+            r"/(mean|scores|accuracy|sampled|development|smallest_effect|estimate)(/\d+)?$|^/pairs/\d+$|/groups/\d+/methods/"
+            r"|^/levels/\d+/value$",
             pointer,
         )
         factor = 100 if has_unit and made["design"]["unit"] == "share" else 1
@@ -183,6 +184,8 @@ def test_paper_is_light_whatever_the_screen_is():
 def small():
     """Two methods on two seeds, with few points: quick to draw, with every figure."""
     made = comparison({name: SIX[name] for name in ("sft", "rlhf")}, seeds=2)
+    made["design"]["budget"] = budgets()["design"]["budget"]
+    made["levels"] = [row for row in budgets()["levels"] if row["method"] in ("sft", "rlhf") and row["seed"] < 2]
     for one in made["methods"]:
         for curve in one["learning"]:
             curve["points"] = curve["points"][::10]
