@@ -169,7 +169,7 @@ def test_every_verb_refuses_what_it_does_not_take(house, verb):
 
 
 @pytest.mark.parametrize(
-    ("verb", "words"), [("ui", "it takes PORT"), ("down", "it takes no variables"), ("test", "it takes no variables")]
+    ("verb", "words"), [("ui", "it takes PORT and OPEN"), ("down", "it takes no variables"), ("test", "it takes no variables")]
 )
 def test_a_variable_of_another_verb(house, verb, words):
     assert refused(house, verb, "METHOD=dpo") == f"request: make {verb} knows no variable METHOD; {words}\n"
