@@ -44,7 +44,7 @@ COMPARE = (
     Word("METHODS", '"sft dpo reft"', "which methods; sft dpo reft rlhf rlaif ppo where it is left out", is_choice=True),
     Word("SEEDS", "3", 'how many seeds, 3 where it is left out; or which: "10,11,12"'),
     DATA,
-    SET,
+    Word("SET", '"dpo.beta=0.2"', "settings of every pipeline, of docs/settings.md; seeds are those of SEEDS"),
     Word(
         "BUDGET",
         "labels:2000",
