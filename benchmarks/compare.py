@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.pipeline import fresh_copy, tree_mb
+from benchmarks.pipeline import awaited, fresh_copy
 
 METHODS = "sft dpo reft rlhf rlaif ppo"
 OF_A_RUN = ("id", "created", "seconds", "mlflow", "command", "machine", "workers")
@@ -39,22 +38,8 @@ def start(root: Path, words: list[str]) -> subprocess.Popen[bytes]:
 def run(root: Path, words: list[str]) -> tuple[dict[str, Any], float, float]:
     """Return a comparison's record, its wall time in seconds, and the peak of all its processes' memory in MB."""
     started = time.perf_counter()
-    process = start(root, words)
-    peak = [0.0]
-
-    def watch() -> None:
-        while process.poll() is None:
-            peak[0] = max(peak[0], tree_mb(process.pid))
-            time.sleep(0.5)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = process.wait()
-    seconds = time.perf_counter() - started
-    watcher.join()
-    if code:
-        sys.exit(f"the comparison ended with {code}")
-    return record_of(root), seconds, peak[0]
+    seconds, peak = awaited(start(root, words), since=started, what="the comparison")
+    return record_of(root), seconds, peak
 
 
 def record_of(root: Path) -> dict[str, Any]:

@@ -61,6 +61,12 @@ def run(root: Path, *settings: str) -> tuple[dict[str, Any], float, float]:
     """Return the report of a pipeline, its wall time in seconds, and the peak of all its processes' memory in MB."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "flows", "pipeline", *settings], cwd=root, stdout=subprocess.DEVNULL)
+    seconds, peak = awaited(process, since=started, what="the pipeline")
+    return json.loads((root / "reports" / "latest.json").read_text()), seconds, peak
+
+
+def awaited(process: subprocess.Popen[Any], *, since: float, what: str) -> tuple[float, float]:
+    """Wait for the end of a process; return the seconds since a moment, and the peak of its family's memory in MB."""
     peak = [0.0]
 
     def watch() -> None:
@@ -71,11 +77,11 @@ def run(root: Path, *settings: str) -> tuple[dict[str, Any], float, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     code = process.wait()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - since
     watcher.join()
     if code:
-        sys.exit(f"the pipeline ended with {code}")
-    return json.loads((root / "reports" / "latest.json").read_text()), seconds, peak[0]
+        sys.exit(f"{what} ended with {code}")
+    return seconds, peak[0]
 
 
 def tree_mb(pid: int) -> float:

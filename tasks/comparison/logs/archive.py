@@ -49,6 +49,7 @@ class Archive:
             else:
                 with self._zip.open(info) as stream:
                     content = stream.read(LARGEST + 1)
+        # all that zipfile, zlib and pyarrow raise: RuntimeError of an encrypted member, NotImplementedError of another packing
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             raise damaged(self.shown, f"{name}: {error}") from None
         if len(content) > LARGEST:
