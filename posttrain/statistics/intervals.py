@@ -71,10 +71,10 @@ def wilson(successes: float, trials: float, *, confidence: float = 0.95) -> Inte
     share = successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # rounding must not leave 0 of n with a bound of 1e-18, nor the estimate outside its own interval
-    low = 0.0 if successes == 0 else min(share, float(centre - half), _bound_of_few(successes, trials, confidence))
+    # rounding must not leave a bound of 1e-18 for 0 of n, nor one of -1e-17 for nearly 0, nor the estimate outside its interval
+    low = 0.0 if successes == 0 else min(share, max(0.0, float(centre - half)), _bound_of_few(successes, trials, confidence))
     failures = trials - successes
-    high = 1.0 if failures == 0 else max(share, float(centre + half), 1 - _bound_of_few(failures, trials, confidence))
+    high = 1.0 if failures == 0 else max(share, min(1.0, float(centre + half)), 1 - _bound_of_few(failures, trials, confidence))
     return Interval(estimate=float(share), low=low, high=high)
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -46,6 +46,14 @@ def test_wilson_keeps_its_width_at_the_ends() -> None:
     # 0 of n: high = z² / (n + z²); 1,000 trials without a success still allow 0.38 %
     assert wilson(0, 1_000) == Interval(0.0, 0.0, pytest.approx(Z**2 / (1_000 + Z**2)))
     assert wilson(1_000, 1_000) == Interval(1.0, pytest.approx(1_000 / (1_000 + Z**2)), 1.0)
+
+
+@given(st.floats(0.01, 5), st.floats(-16, -6))
+@example(2.631518069153872, -12.898448)
+def test_wilson_of_nearly_nothing_and_nearly_all_stays_within_its_bounds(trials: float, power: float) -> None:
+    few = trials * 10**power
+    for interval in (wilson(few, trials), wilson(trials - few, trials)):
+        assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
 
 
 def test_one_success_is_as_rare_as_it_may_be() -> None:
