@@ -78,8 +78,8 @@ def percent(value: Mapping[str, float] | float) -> str:
 
 
 def count(value: float) -> str:
-    """Return a number of things: "3,991"; a mean over seeds that is not whole has one digit."""
-    return f"{value:,.0f}" if abs(value - round(value)) < 0.05 else f"{value:,.1f}"
+    """Return a number of things: "3,991"; a mean over seeds that is small and not whole has one digit."""
+    return f"{value:,.0f}" if abs(value) >= 100 or abs(value - round(value)) < 0.05 else f"{value:,.1f}"
 
 
 def amount(value: float) -> str:

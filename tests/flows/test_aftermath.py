@@ -20,9 +20,6 @@ from tasks.tracking.killed_runs import KilledRun
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process, folder_of
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 REPOSITORY = Path(__file__).parents[2]
 WHY = "the process ended without a word (kill -9, out of memory, or a power cut)"
 

@@ -17,11 +17,7 @@ import pytest
 
 from tests.flows.houses import fork, new_house, run
 
-pytestmark = [
-    pytest.mark.slow,
-    # mlflow 3.17 under sqlalchemy 2.1
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 METHODS, SEEDS = ("sft", "dpo", "reft"), (0, 1)
 ASKED = ("compare", "METHODS=dpo reft", "SEEDS=2", "WORKERS=2")
 """The reference, SFT, is not named: it is run all the same."""

@@ -13,11 +13,7 @@ from mlflow import MlflowClient
 from tests.flows.houses import new_house, ran, report, run
 from tests.tasks.judge_servers import completion, faulty
 
-pytestmark = [
-    pytest.mark.slow,
-    # mlflow 3.17 under sqlalchemy 2.1
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 LENIENT = ("judge.max_flips=1", "judge.min_conviction=0", "judge.max_unreadable=1")
 TOPICS = ("bread", "rain", "trains", "stones", "music", "maps", "wool", "glass", "salt", "boats", "clocks", "honey")

@@ -13,11 +13,7 @@ import pytest
 from posttrain.report.pipeline import PARENT_METRICS
 from tests.flows.houses import command, new_house, ran, report, run
 
-pytestmark = [
-    pytest.mark.slow,
-    # mlflow 3.17 under sqlalchemy 2.1
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 OF_RUNS = ("kind", "method", "stage", "pipeline_id", "seed", "dataset", "data_md5", "stage_key", "cached", "git_commit")
 TAGS = {*(f"posttrain.{name}" for name in OF_RUNS), "prefect.flow_run_id"}

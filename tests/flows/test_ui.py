@@ -14,9 +14,6 @@ from tasks.tracking.views import PIPELINES
 from tasks.workspace.paths import Paths
 from tests.ports import free_port
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 VIEW = f"/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={PIPELINES}"
 
 

@@ -10,11 +10,7 @@ import pytest
 from tests.flows.houses import new_house, ran, report, run
 from tests.tasks.judge_servers import completion, faulty
 
-pytestmark = [
-    pytest.mark.slow,
-    # mlflow 3.17 under sqlalchemy 2.1
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 THINGS = ("bread", "rain", "trains", "stones", "music", "maps", "wool", "glass", "salt", "boats", "clocks", "honey")
 WISHES = ("What do you know of {}?", "Tell me about {}.", "Why do people like {}?", "Where does one find {}?", "Is {} old?")

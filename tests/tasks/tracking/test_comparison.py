@@ -21,8 +21,6 @@ from tests.tasks.tracking.comparisons import ID, VERDICT, record
 from tests.tasks.tracking.test_killed_runs import WHY, dead, give_to
 from tests.tasks.tracking.test_ledger import _quiet, ledger, made_once, start
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 __all__ = ["_quiet", "dead", "ledger", "made_once"]
 
 COMMAND = 'make compare METHODS="sft dpo reft" SEEDS=2'

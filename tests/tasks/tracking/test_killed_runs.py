@@ -15,8 +15,6 @@ from tasks.tracking.ledger import Ledger
 from tasks.workspace.presence import Process, folder_of
 from tests.tasks.tracking.test_ledger import KEY, _quiet, ledger, made_once, start
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 __all__ = ["_quiet", "ledger", "made_once"]
 
 WHY = "the process ended without a word (kill -9, out of memory, or a power cut)"

@@ -24,9 +24,6 @@ from tasks.tracking.server import server_command, server_environment
 from tasks.tracking.views import PIPELINES, VIEW_TAG, view_url, write_views
 from tasks.workspace.paths import Paths
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 LOCAL = TrackingSettings()
 KEY = "c" * 64
 

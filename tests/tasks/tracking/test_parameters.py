@@ -8,8 +8,6 @@ from tasks.tracking.ledger import Ledger
 from tasks.tracking.parameters import parameters_from_stage, parameters_of_request, parameters_of_stage
 from tests.tasks.tracking.test_ledger import KEY, _quiet, artifact, ledger, made_once, start
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 __all__ = ["_quiet", "ledger", "made_once"]
 
 ASKING = {"backend", "model", "template", "samples"}

@@ -26,9 +26,6 @@ from tasks.tracking.registry import (
 )
 from tasks.workspace.paths import Paths
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 NAME = "posttrain-world"
 KEY = {"posttrain.stage_key": "k" * 64}
 

@@ -4,8 +4,6 @@ import json
 import re
 from typing import Any
 
-import pytest
-
 from tasks.tracking.comparison import finish_comparison, marks
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.views import (
@@ -22,8 +20,6 @@ from tests.tasks.tracking.comparisons import ID, VERDICT, record
 from tests.tasks.tracking.test_comparison import begin
 from tests.tasks.tracking.test_ledger import _quiet, ledger, made_once, start
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 __all__ = ["_quiet", "ledger", "made_once"]
 
 METRICS = {

@@ -26,9 +26,6 @@ from tasks.workspace import databases as subject
 from tasks.workspace.databases import Database, check, explained, holder_of, migrations
 from tasks.workspace.paths import Paths
 
-# MLflow 3.17.2's own mapping of its tables, under sqlalchemy 2.1
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 PREFECT_SCHEMA = "prefect/server/database/_migrations/versions/sqlite"
 
 
