@@ -205,7 +205,9 @@ def copy_of_sources() -> Path:
 
 def measure(methods: str, seeds: str, words: list[str]) -> int:
     """Run the comparison in a copy, take its reports here, and print the page of results; return the comparison's exit code."""
-    folder = copy_of_sources()
+    from flows.pipeline import git_commit  # Prefect takes seconds to load, and pages are made without it
+
+    commit, folder = git_commit(ROOT), copy_of_sources()
     print(f"the study runs in {folder}; killed, the same command goes on", file=sys.stderr)
     command = [sys.executable, "-m", "flows", "compare", f"METHODS={methods.replace(',', ' ')}", f"SEEDS={seeds}", *words]
     code = subprocess.run(command, cwd=folder, check=False).returncode
@@ -216,10 +218,12 @@ def measure(methods: str, seeds: str, words: list[str]) -> int:
     here = ROOT / "reports" / "study"
     shutil.rmtree(here, ignore_errors=True)
     shutil.copytree(folder / "reports", here)
-    comparison = json.loads(latest.read_text(encoding="utf-8"))
+    # the copy has no commit of its own: its sources have
+    comparison = json.loads(latest.read_text(encoding="utf-8")) | {"git_commit": commit}
+    record = here / "compare" / comparison["id"] / "comparison.json"
+    record.write_text(json.dumps(comparison, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(study_pages.results(rounded(study_of(comparison, here, world=REPORTED.seed))))
-    record = (here / "compare" / comparison["id"] / "comparison.json").relative_to(ROOT)
-    print(f"to publish it: python -m benchmarks.study from={record}", file=sys.stderr)
+    print(f"to publish it: python -m benchmarks.study from={record.relative_to(ROOT)}", file=sys.stderr)
     if not code:
         shutil.rmtree(folder)
     return code
