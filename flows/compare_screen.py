@@ -69,7 +69,8 @@ class Screen:
         """Tell what came of a job."""
         self._done.append(finished)
         if finished.report is None:
-            how = f"failed: {finished.error}"
+            # a pilot is short, and one that learns too little to show is followed by a longer one
+            how = f"{'measured nothing' if finished.job.purpose == 'pilot' else 'failed'}: {finished.error}"
         elif finished.is_cached:
             how = "finished before, its report is taken"
         else:

@@ -119,6 +119,14 @@ def test_a_job_that_cannot_run_is_refused_and_the_others_run(boards, tmp_path):
     assert lines[0].startswith("1/2 dpo seed 0: failed: dpo has no data")
 
 
+def test_a_pilot_that_fails_alarms_nobody_since_a_longer_one_follows(boards):
+    board, _, lines = boards({}, prober=Asked(refused=("dpo",)))
+    refused = board.submit(Job("dpo", 0, (), "pilot"))
+    board.work()
+    assert refused.result().report is None
+    assert lines == ["1/1 dpo seed 0, pilot: measured nothing: dpo has no data"]
+
+
 def test_a_job_that_needs_the_stage_that_failed_fails_alike_without_a_start(boards, tmp_path):
     log = "1/3 base: pretraining … 2 s\n2/3 sft: imitating … stopped after 1 s\ncontract: no\n"
     ends = {
