@@ -16,6 +16,7 @@ record (`reports/<pipeline_id>.json`): the page of a record that was moved alone
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,9 @@ OF_PAIR = (
     *("degrees", "verdict", "words", "per_seed"),
 )
 """Fields of a record, of its methods and of its pairs that are kept: no answers, no curves, no address of this machine's runs."""
+OF_MACHINE = ("cpu", "cores", "memory_gb", "python", "torch", "gpu", "workers", "threads")
+OUR_FOLDERS = re.compile(r"(?<![\w.])/[^\s:]*?/(?=\.posttrain/|reports/|data/)")
+"""Before a path within a repository, in what a failed run said: where the copy lay is nobody's business."""
 FEEDBACK = (
     ("labels", "labels", "accuracy"),
     ("labels", "proxy", "labels_agreement_gold"),
@@ -74,7 +78,8 @@ def study_of(comparison: Mapping[str, Any], reports: Path | None, *, world: int)
     """
     if comparison.get("schema") != RECORD:
         raise SystemExit(f"the record must be of the form {RECORD}, got {comparison.get('schema')!r}")
-    kept = {name: comparison.get(name) for name in KEPT}
+    kept = _without_folders({name: comparison.get(name) for name in KEPT})
+    kept["machine"] = {name: (kept["machine"] or {}).get(name) for name in OF_MACHINE}
     methods = [{name: method.get(name) for name in OF_METHOD} for method in comparison["methods"]]
     pairs = [{name: pair.get(name) for name in OF_PAIR} for pair in comparison["pairs"] if pair["family"] != "all"]
     return {
@@ -87,6 +92,15 @@ def study_of(comparison: Mapping[str, Any], reports: Path | None, *, world: int)
         "base": list(base_of(comparison, reports)) if reports else [],
         "feedback": list(feedback_of(comparison, reports)) if reports else [],
     }
+
+
+def _without_folders(value: Any) -> Any:
+    """Return a tree of JSON whose texts name files by their path within the repository."""
+    if isinstance(value, str):
+        return OUR_FOLDERS.sub("", value)
+    if isinstance(value, Mapping):
+        return {name: _without_folders(one) for name, one in value.items()}
+    return [_without_folders(one) for one in value] if isinstance(value, list) else value
 
 
 def reports_of(comparison: Mapping[str, Any], reports: Path) -> Iterator[tuple[int, dict[str, Any]]]:

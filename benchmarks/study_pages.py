@@ -194,6 +194,7 @@ def results(study: Study) -> str:
         ["## What each took", "", *_cost_lines(study)],
         ["## What the intervals do not cover", "", *_NOT_COVERED],
         ["## What is simulated", "", *_SIMULATED],
+        _note_lines(study),
         ["## Make it anew", "", *_again_lines(study)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -202,13 +203,12 @@ def results(study: Study) -> str:
 def _preamble(study: Study) -> list[str]:
     made = "Made by `python -m benchmarks.study` from [study.json](study.json); do not edit it by hand."
     verdict = [f"**{study['verdict']}**", ""] if study["verdict"] else []
-    notes = [line for note in study["notes"] for line in (note, "")]
     picture = f"![What each method reached, a dot a seed]({study['picture']})"
     world = (
         f"The study runs on the default world of seed {study['world']}, on which no setting was chosen. Settings were chosen "
         "on another world and on other seeds ([decision 3](decisions/0003-world.md), `benchmarks/worlds.py`)."
     )
-    return [made, "", *verdict, *notes, picture, "", world]
+    return [made, "", *verdict, picture, "", world]
 
 
 def _gain_lines(study: Study) -> list[str]:
@@ -337,6 +337,11 @@ _SIMULATED = (
     "The world, the annotators and the judge are simulated ([what is simulated](simulated.md)). These figures say how the "
     "methods compare on this world. To see how they compare on yours: `make compare DATA=mine`.",
 )
+
+
+def _note_lines(study: Study) -> list[str]:
+    notes = [f"- {note}" for note in study["notes"]]
+    return ["## What the runs noted", "", *notes] if notes else []
 
 
 def _again_lines(study: Study) -> list[str]:
