@@ -25,6 +25,7 @@ WINGS = {
         "report": {"evaluation", "feedback", "statistics"},
         "advice": {"graders", "settings", "statistics"},
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
+        "promotion": {"comparison", "evaluation", "settings", "statistics"},
     },
     "tasks": {
         "workspace": set(),
