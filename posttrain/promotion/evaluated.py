@@ -13,6 +13,7 @@ Table = ArrayLike | None
 """(seeds, questions), or (questions,) for one seed; NaN where a question has none; None where nothing was measured."""
 FEWEST_QUESTIONS = 2
 """One question says nothing about the spread between questions."""
+SHARES = ("scores", "finished")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,7 +129,8 @@ def paired(what: str, challenger: Evaluated, baseline: Evaluated) -> Pair | None
         baseline: the model that it is compared with.
 
     Raises:
-        ContractError: the tables have different shapes, other questions of them are undefined, or a number is infinite.
+        ContractError: the tables have different shapes, other questions of them are undefined, a number is infinite, or a share
+            is none.
     """
     tables = [_table(what, each) for each in (challenger, baseline)]
     if tables[0] is None or tables[1] is None:
@@ -160,6 +162,8 @@ def _table(what: str, one: Evaluated) -> Array | None:
         raise ContractError(f"{what} of {one.name} must have the axes (seeds, questions), got shape {np.shape(given)}")
     if np.isinf(cells).any():
         raise ContractError(f"{what} of {one.name} must be finite, or NaN where a question has none. Evaluate it again")
+    if what in SHARES and ((cells < 0) | (cells > 1)).any():
+        raise ContractError(f"{what} of {one.name} must be shares between 0 and 1, or NaN where a question has none")
     if one.families is not None and len(one.families) != cells.shape[1]:
         raise ContractError(
             f"{one.name} has {len(one.families)} families and {what} of {cells.shape[1]} questions: there must be one a question"
