@@ -169,10 +169,14 @@ def _why(one: Decision) -> str:
     if one.promoted:
         within = f", not worse by {unit.amount(one.margin)}" if one.rule == "not worse" else ""
         return f"{one.challenger} is promoted over {one.against}: {told}{within}; no guard is broken"
+    head = f"{one.challenger} is not promoted over {one.against}: {told}"
     if one.rule == "guard":
-        return f"{one.challenger} is not promoted over {one.against}: {told}, but {stopped}"
-    wanted = f"not shown to lose less than {unit.amount(one.margin)}" if one.margin else "not shown to be better"
+        return f"{head}, but {stopped}"
+    allowed = unit.amount(one.margin)
     if one.gain.high < -one.margin:
-        wanted = f"worse by more than {unit.amount(one.margin)}" if one.margin else "worse"
-    sees = "no gain would be seen" if one.smallest_effect is None else f"a gain of {unit.amount(one.smallest_effect)} would be"
-    return f"{one.challenger} is not promoted over {one.against}: {told}, {wanted} ({sees})" + (f"; {stopped}" if broken else "")
+        wanted = f"worse by more than {allowed}" if one.margin else "worse"
+    else:
+        wanted = f"not shown to lose less than {allowed}" if one.margin else "not shown to be better"
+        effect = one.smallest_effect
+        wanted += " (no gain would be seen)" if effect is None else f" (a gain of {unit.amount(effect)} would be)"
+    return f"{head}, {wanted}" + (f"; {stopped}" if broken else "")
