@@ -221,19 +221,19 @@ def run_promote(paths: Paths, words: Sequence[str]) -> None:
             raise RequestError(f'promote needs {name.upper()}: make promote VERSION=7 WHY="better on fractions"')
     if given.get("force", "") not in ("", "0", "1"):
         raise RequestError(f"FORCE must be 1 (promote it although the gate says no) or 0, got {given['force']}")
-    _begin(paths, config)
+    _prepare(paths, config)
     from flows.promotion import promote
 
     promote(paths, config, say, version=given["version"], why=given["why"], is_forced=given.get("force") == "1")
 
 
 def run_rollback(paths: Paths, words: Sequence[str]) -> None:
-    """Make the previous champion champion again: WHY, and settings."""
+    """Make the previous champion champion again, also where the disk is too full for anything else: WHY, and settings."""
     given, settings = given_and_settings(words, ("why",))
     config = configuration(paths, settings)
     if not given.get("why", "").strip():
         raise RequestError('rollback needs WHY: make rollback WHY="wrong answers in production"')
-    _begin(paths, config)
+    _prepare(paths, config)
     from flows.promotion import roll_back
 
     roll_back(paths, config, say, why=given["why"])
@@ -242,7 +242,7 @@ def run_rollback(paths: Paths, words: Sequence[str]) -> None:
 def run_history(paths: Paths, words: Sequence[str]) -> None:
     """Print who became champion when, by whom and why, the newest first."""
     config = configuration(paths, words)
-    _begin(paths, config)
+    _prepare(paths, config)
     from flows.promotion import tell_history
 
     tell_history(paths, config)
