@@ -67,8 +67,8 @@ def test_the_gate_decides_and_a_person_may_overrule_it(
         promote(paths, config, said.append, version=other.version, why="new data")
     assert str(unlike.value) == (
         "version 3 was measured on 40 held-out questions (data eeeeeeee), version 2 on 40 (data dddddddd), which are not the "
-        "same: they do not compare. Let both be measured on one version of the data, with equal settings of evaluate; or promote it by "
-        'hand, without a comparison: make promote VERSION=3 WHY="…" FORCE=1'
+        "same: they do not compare. Let both be measured on one version of the data, with equal settings of evaluate; or promote "
+        'it by hand, without a comparison: make promote VERSION=3 WHY="…" FORCE=1'
     )
     assert champion(ledger) == ("2", "1")
     promote(paths, config, said.append, version="3", why="the data have changed", is_forced=True)
