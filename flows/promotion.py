@@ -4,7 +4,7 @@ A promotion takes seconds and is no Prefect flow: a server would take longer to 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 
 from posttrain.errors import ContractError, DataError, RequestError
@@ -12,7 +12,7 @@ from posttrain.printable import printable
 from posttrain.promotion.evaluated import Evaluated
 from posttrain.promotion.gate import Decision
 from posttrain.promotion.gate import decide as gate
-from posttrain.promotion.moves import CHAMPION, Aliases, Move, promotion, rollback
+from posttrain.promotion.moves import CHALLENGER, CHAMPION, Aliases, Move, promotion, rollback
 from posttrain.settings.config import Config
 from posttrain.settings.promotion import PromotionSettings
 from tasks.promotion.evaluated import evaluated
@@ -22,6 +22,7 @@ from tasks.promotion.loading import check_loads
 from tasks.promotion.moves import Reason, alone, carry_out, read_aliases, record_refusal, this_actor
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import name_and_version
+from tasks.workspace.disk import storage_errors
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import present
 
@@ -117,7 +118,7 @@ def roll_back(paths: Paths, config: Config, say: Say, *, why: str) -> str:
 
 def tell_history(paths: Paths, config: Config) -> None:
     """Print every move of the model's aliases, the newest first."""
-    with _registry(paths, config, "make history") as (ledger, name):
+    with _registry(paths, config) as (ledger, name):
         print("\n".join(history_lines(name, read_aliases(ledger, name), history_of(ledger, name))))
 
 
@@ -131,14 +132,23 @@ def _judge(
     ours, theirs, trouble = _measured(ledger, name, move.before, move.version)
     known = {one.name: _figures(one) for one in (ours, theirs) if one}
     actor = this_actor()
-    if theirs is None or trouble:
-        if not is_forced:
-            raise DataError(trouble)
+
+    def by_hand(trouble: str) -> Reason:
         record = {"evaluations": known, "gate": None}
         return Reason(why=why, decision=f"{BY_HAND}, without a comparison", record=record, gate=trouble, actor=actor)
+
+    if theirs is None or trouble:
+        if not is_forced:
+            raise DataError(_forced(trouble, move.version))
+        return by_hand(trouble)
     is_first = move.leaves is None
     sides = evaluated(ledger, theirs), evaluated(ledger, ours)
-    decision = decide(None if is_first else sides[0], sides[1], sides[0] if is_first else None, settings)
+    try:
+        decision = decide(None if is_first else sides[0], sides[1], sides[0] if is_first else None, settings)
+    except ContractError as error:
+        if not is_forced:
+            raise ContractError(_forced(str(error), move.version)) from None
+        return by_hand(str(error))
     record = {"evaluations": known, "gate": decision.as_record()}
     reason = Reason(why=why, decision=str(decision.rule), record=record, gate=decision.why, actor=actor)
     for line in decision_lines(decision):
@@ -166,14 +176,14 @@ def _measured(ledger: Ledger, name: str, now: Aliases, version: str) -> tuple[Ev
             return ours, base_of(ledger, ours), ""
         theirs = evaluation_of(ledger, name, str(now[CHAMPION]), like=ours)
     except DataError as error:
-        return ours, None, _forced(str(error), version)
+        return ours, None, str(error)
     if ours.unlike(theirs):  # an earlier evaluation of the version may compare with the champion's newest
         ours = evaluation_of(ledger, name, version, like=theirs)
     if different := ours.unlike(theirs):
         told = (
             f"{different}: they do not compare. Let both be measured on one version of the data, with equal settings of evaluate"
         )
-        return ours, theirs, _forced(told, version)
+        return ours, theirs, told
     return ours, theirs, ""
 
 
@@ -204,16 +214,19 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 @contextmanager
-def _registry(paths: Paths, config: Config, command: str) -> Iterator[tuple[Ledger, str]]:
-    """Open the ledger for a model that is in it, with a note of this process for whoever comes after a kill.
+def _registry(paths: Paths, config: Config, command: str = "") -> Iterator[tuple[Ledger, str]]:
+    """Open the ledger for a model that is in it; a `command` that moves something leaves a note for whoever comes after a kill.
 
     Raises:
         RequestError: there is no such model.
+        StorageError: the disk refuses.
     """
     name = f"posttrain-{config.data.name}"
     if not config.tracking.uri and not (paths.ledger / "mlflow.db").exists():
         raise RequestError(f"there is no model {name}: no pipeline has run here. Make one: make pipeline DATA={config.data.name}")
-    with present(paths, command=command, tracking=config.tracking.model_dump(), in_prefect=False):
+    with storage_errors("the registry", paths.root), ExitStack() as noted:
+        if command:
+            noted.enter_context(present(paths, command=command, tracking=config.tracking.model_dump(), in_prefect=False))
         ledger = Ledger.open(paths, config.tracking)
         known = [model.name for model in ledger.client.search_registered_models()]
         if name not in known:
@@ -224,10 +237,10 @@ def _registry(paths: Paths, config: Config, command: str) -> Iterator[tuple[Ledg
 
 def _version(ledger: Ledger, name: str, asked: str) -> str:
     """Return the number of the version that was asked for."""
-    if asked.isdecimal():
+    if asked.isdecimal() and len(asked) < 10:  # more is no version, and no number that a database holds
         return name_and_version(ledger, f"models:/{name}/{int(asked)}")[1]
-    if asked in ("challenger", "previous"):
-        return name_and_version(ledger, f"models:/{name}@{asked}")[1]
+    if asked == CHALLENGER:
+        return name_and_version(ledger, f"models:/{name}@{CHALLENGER}")[1]
     raise RequestError(f"VERSION must be the number of a version of {name}, or challenger, got {asked or 'nothing'}")
 
 

@@ -1,20 +1,18 @@
 """Whether the version that a pipeline has just made takes `challenger` from the one that has it."""
 
-import numpy as np
-
 from posttrain.errors import DataError
 from posttrain.evaluation.reference_loss import per_completion
-from posttrain.promotion.moves import aliases_of
 from posttrain.promotion.standing import Gain, Standing, holder, standing
+from posttrain.statistics.clusters import Array
 from posttrain.statistics.intervals import paired_difference, paired_gain
 from tasks.promotion.evaluations import Evaluation, Rows, evaluation_of
-from tasks.promotion.moves import ROLLED_BACK_TAG
+from tasks.promotion.moves import ROLLED_BACK_TAG, read_aliases
 from tasks.tracking.ledger import Ledger
 
 
 def standing_of(ledger: Ledger, name: str, version: str, ours: Evaluation) -> Standing:
     """Return whether a version is, or becomes, challenger; `ours` is its evaluation in the pipeline that is about to end."""
-    now = aliases_of(ledger.client.get_registered_model(name).aliases)
+    now = read_aliases(ledger, name)
     gain, unmeasured = None, ""
     if against := holder(now, version):
         try:
@@ -41,6 +39,6 @@ def gain_over(ours: Evaluation, theirs: Evaluation) -> tuple[Gain | None, str]:
     return None, "has neither answers nor completions to be compared by"
 
 
-def _losses(rows: Rows, places: list[int]) -> np.ndarray:
+def _losses(rows: Rows, places: list[int]) -> Array:
     found = [rows[place]["reference"] for place in places]
     return per_completion([one["nats"] for one in found], [one["tokens"] for one in found])
