@@ -119,8 +119,9 @@ def promotion(now: Aliases, version: str) -> Move:
     """
     if now[CHAMPION] == version:
         raise RequestError(f"version {version} is the champion already: there is nothing to promote")
+    kept = None if now[PREVIOUS] == version else now[PREVIOUS]  # of a champion that was deleted, who was before it is known still
     after = {
-        PREVIOUS: now[PREVIOUS] if now[CHAMPION] is None else now[CHAMPION],
+        PREVIOUS: kept if now[CHAMPION] is None else now[CHAMPION],
         CHAMPION: version,
         CHALLENGER: None if now[CHALLENGER] == version else now[CHALLENGER],
     }
@@ -190,10 +191,8 @@ def after_steps(now: Aliases, steps: Collection[Step]) -> dict[str, str | None]:
 
 
 def _place(move: Move, now: Aliases, alias: str, known: Collection[str]) -> str:
-    """Return where an alias stands: "same" (the move leaves it), "before", "after", or "elsewhere" (somebody else has set it)."""
+    """Return where an alias stands: "before", "after", or "elsewhere", where somebody else has set it."""
     before, after, at = move.before[alias], move.after[alias], now[alias]
-    if before == after:
-        return "same"
     # the alias of a version that was deleted went with it
     if at == after or (at is None and after is not None and after not in known):
         return "after"

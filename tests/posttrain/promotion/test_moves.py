@@ -58,6 +58,8 @@ MOVES = {
     "third": promotion(aliases("2", "1", "3"), "3"),
     "third, not the challenger": promotion(aliases("2", "1", "4"), "3"),
     "the previous one again": promotion(aliases("2", "1", "1"), "1"),
+    "after a champion that was deleted": promotion(aliases(None, "1", "2"), "2"),
+    "the previous one, after a champion that was deleted": promotion(aliases(None, "1"), "1"),
     "rollback": rollback(aliases("2", "1")),
     "rollback beside a challenger": rollback(aliases("2", "1", "3")),
     "rollback of the challenger": rollback(aliases("2", "1", "2")),
@@ -87,6 +89,8 @@ def cut_off(name: str, done: int) -> tuple[Move, Registry]:
         ("third", aliases("3", "2")),
         ("third, not the challenger", aliases("3", "2", "4")),
         ("the previous one again", aliases("1", "2")),
+        ("after a champion that was deleted", aliases("2", "1")),
+        ("the previous one, after a champion that was deleted", aliases("1")),
         ("rollback", aliases("1", "2")),
         ("rollback beside a challenger", aliases("1", "2", "3")),
         ("rollback of the challenger", aliases("1", "2")),
@@ -96,6 +100,7 @@ def cut_off(name: str, done: int) -> tuple[Move, Registry]:
 def test_by_hand(name: str, after: dict[str, str | None]) -> None:
     move = MOVES[name]
     assert dict(move.after) == after
+    assert move.kind is (Kind.ROLLBACK if name.startswith("rollback") else Kind.PROMOTE)
     assert after_steps(move.before, move.steps) == after
 
 
@@ -158,9 +163,10 @@ def test_refusals() -> None:
 
 
 def serving(registry: Registry, steps: tuple[Step, ...]) -> Iterator[str | None]:
-    """Yield the champion before, between and after steps."""
+    """Yield the champion before, between and after steps, each of which changes something."""
     yield registry.now[CHAMPION]
     for step in steps:
+        assert registry.now[step[0]] != step[1]
         registry.set(step)
         yield registry.now[CHAMPION]
 
@@ -261,8 +267,7 @@ def test_an_old_champion_that_was_deleted_gets_no_alias(name: str, done: int) ->
     registry.delete(move.leaves)
     settled = registry.settle(move)
     assert settled.outcome is Outcome.COMPLETED
-    for step in settled.steps:
-        registry.set(step)
+    list(serving(registry, settled.steps))
     assert registry.now == {alias: None if at == move.leaves else at for alias, at in move.after.items()}
 
 
