@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from posttrain.errors import RequestError, StorageError
-from posttrain.promotion.moves import Kind, Move, Outcome, Settlement, Step, aliases_of, settlement
+from posttrain.promotion.moves import CHALLENGER, Kind, Move, Outcome, Settlement, Step, aliases_of, settlement
 from tasks.promotion.loading import check_loads
 from tasks.tracking.killed_runs import PROMOTION
 from tasks.tracking.ledger import Ledger
@@ -108,6 +108,8 @@ def carry_out(ledger: Ledger, name: str, move: Move, reason: Reason) -> str:
         )
     _write_record(ledger, run_id, name, move, reason)
     for step in move.steps:
+        if step[0] == CHALLENGER and read_aliases(ledger, name)[CHALLENGER] != move.before[CHALLENGER]:
+            continue  # a pipeline on another machine, which our lock does not hold, has just made a new one
         set_alias(ledger, name, step)
     _tell_versions(ledger, name, move, f"{_now()} by {reason.actor}: {reason.why}")
     _close(ledger, run_id, Outcome.DONE, "")

@@ -258,6 +258,22 @@ def test_an_alias_that_was_set_by_hand_meanwhile_stops_a_move(ledger: Ledger, tm
     assert set(ORDER) == set(read_aliases(ledger, NAME))
 
 
+def test_a_challenger_that_another_machine_made_meanwhile_stays(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline(ledger, tmp_path, 1.0, answered(20))
+    pipeline(ledger, tmp_path, 2.0, answered(19))
+    write_record = subject._write_record
+
+    def meanwhile(*arguments: Any) -> None:
+        write_record(*arguments)
+        ledger.client.set_registered_model_alias(NAME, CHALLENGER, "2")
+
+    monkeypatch.setattr(subject, "_write_record", meanwhile)
+    promote(ledger, "1")
+    assert read_aliases(ledger, NAME) == aliases("1", challenger="2")
+
+
 def test_a_full_disk_leaves_a_move_that_the_next_command_settles(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
