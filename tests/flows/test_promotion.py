@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from tasks.promotion.history import history_of
 from tasks.promotion.moves import read_aliases
 from tasks.tracking.ledger import Ledger
 from tasks.workspace.paths import Paths
-from tests.flows.houses import new_house, report, run
+from tests.flows.houses import ROOT, environment, new_house, report, run
 from tests.tasks.promotion.versions import NAME, answered, pipeline, start
 
 
@@ -150,6 +151,48 @@ def test_broken_guards_come_first() -> None:
         "  BROKEN length: 2.10 times those of version 1",
         "  ok     finished: no change",
     ]
+
+
+KILLED = """
+import os, signal, sys
+from tasks.promotion import moves
+from flows.__main__ import main
+
+left, was = [int(sys.argv[1])], moves.set_alias
+
+def set_alias(*arguments):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    was(*arguments)
+
+moves.set_alias = set_alias
+main(["promote", "VERSION=1", "WHY=killed half-way"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [0, 1])
+def test_whatever_comes_after_a_kill_completes_the_move(ledger: Ledger, tmp_path: Path, steps: int) -> None:
+    pipeline(ledger, tmp_path, 1.0, answered(30))
+    root = ledger.paths.root
+    (root / "params.yaml").touch()
+    how: dict[str, Any] = {
+        "cwd": root,
+        "env": environment() | {"PYTHONPATH": str(ROOT)},
+        "capture_output": True,
+        "text": True,
+        "check": False,
+    }
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(steps)], **how)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert champion(ledger)[0] == ("1" if steps else None)
+    done = subprocess.run([sys.executable, "-m", "flows", "history"], **how)
+    assert done.returncode == 0 and "promote posttrain-world – → 1 was half-done and is completed: " in done.stderr, done.stderr
+    assert done.stdout.startswith("posttrain-world: champion 1, previous –, challenger –\n") and "completed" in done.stdout
+    assert champion(ledger) == ("1", None)
+    again = subprocess.run([sys.executable, "-m", "flows", "history"], **how)
+    assert (again.returncode, again.stderr, again.stdout) == (0, "", done.stdout)
 
 
 LOADS = (
