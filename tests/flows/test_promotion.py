@@ -225,7 +225,7 @@ def test_a_small_house_promotes_and_rolls_back(tmp_path_factory: pytest.TempPath
     done = subprocess.run(
         [sys.executable, "-c", LOADS],
         cwd=tmp_path_factory.mktemp("elsewhere"),
-        env={"PATH": "/usr/bin:/bin", "MLFLOW_TRACKING_URI": f"sqlite:///{house}/mlflow/store/mlflow.db", "HF_HUB_OFFLINE": "1"},
+        env=environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{house}/mlflow/store/mlflow.db", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=True,
