@@ -19,8 +19,6 @@ UNKNOWN = "unknown"
 """The licence of a model of which nobody said one; also Hugging Face's word for it."""
 LABELS = {row.key: row.label for row in ROWS} | {figure.key: figure.label for figure in FIGURES}
 """What the metrics of a model are called, by key; `{start}` in them is the model that the method started from."""
-AGREED = {"accuracy": "accuracy", "perplexity": "perplexity"}
-"""Metrics that Hugging Face knows under a name of its own."""
 LIMITS = (
     "It was measured on held-out questions of the dataset above, and on nothing else: not on other tasks or languages, and not "
     "for harm, bias or facts.",
@@ -126,9 +124,9 @@ def _metrics(report: Mapping[str, Any]) -> list[str]:
             continue
         bounds = value if isinstance(value, Mapping) else {}
         lines += [
-            f"    - type: {_text(AGREED.get(key, key))}",
+            f"    - type: {_text(key)}",
             f"      name: {_text(_plain(label, report))}",
-            f"      value: {json.dumps(float(bounds.get('estimate', value) if bounds else value))}",
+            f"      value: {json.dumps(float(bounds['estimate'] if bounds else value))}",
         ]
         if bounds:
             args = {"confidence": CONFIDENCE, "low": float(bounds["low"]), "high": float(bounds["high"])}
