@@ -8,7 +8,7 @@ reward whose gold score stays where it is. A row of the first table is a design,
 
 - equal: the challenger is as good as the champion. Promoted at margin 0, which is wrong; any guard broken; and each guard.
 - at the limits: every harm is exactly as large as its guard allows, the loss of each family too. Any guard of a sample broken.
-- better: by the smallest effect that the gate names. Refused, whether by the metric or by a guard.
+- better: by the smallest effect, of a gate that knows its variances. Refused, whether by the metric or by a guard.
 
 One seed has no training noise: two models are equal, or one is better. With three, methods are, and `sd` is the deviation between
 seeds of their difference, in points. The second table has one training of each of two equal methods, whose models differ.
@@ -19,7 +19,7 @@ The default takes some minutes; repetitions=100 shows the same to 2 points.
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import numpy as np
@@ -30,8 +30,10 @@ from scipy.special import betaincinv, ndtr
 
 from benchmarks.verdicts import CHUNK, Array, World, noise_of
 from posttrain.promotion.evaluated import Evaluated, RewardCurve
-from posttrain.promotion.gate import Decision, decide
+from posttrain.promotion.gate import CONFIDENCE, POWER, Decision, decide
 from posttrain.settings.promotion import PromotionSettings
+from posttrain.statistics.comparisons import compare_with
+from posttrain.statistics.planning import reach
 
 SETTINGS = PromotionSettings()
 FAMILIES, SAMPLES, UPDATES = 5, 8, 40
@@ -66,21 +68,14 @@ class Tally:
 
     promoted: int = 0
     decisions: int = 0
-    effects: list[float] = field(default_factory=list)
     broken: Counter[str] = field(default_factory=Counter)
 
     def add(self, decision: Decision) -> None:
         kinds = {guard.name.partition(":")[0] for guard in decision.guards if guard.is_broken}
         self.promoted, self.decisions = self.promoted + decision.promoted, self.decisions + 1
-        self.effects += [decision.smallest_effect] if decision.smallest_effect is not None else []
         self.broken.update(kinds)
         self.broken["any"] += bool(kinds)
         self.broken["any of a sample"] += bool(kinds & set(OF_SAMPLES))
-
-    @property
-    def effect(self) -> float:
-        """The smallest effect that the gate named, as a share: the root of its mean square, as of any error."""
-        return float(np.sqrt(np.mean(np.square(self.effects))))
 
     def rate(self, count: int) -> float:
         """Return a count in % of the decisions."""
@@ -147,6 +142,18 @@ def pair_of(seeds: int, questions: int, deviation: float, gain: float = 0.0) -> 
     return World(seeds, questions, noise=(noise_of(deviation),) * 2, gains=(0.0, gain))
 
 
+def known_effect(world: World, random: Generator, repetitions: int) -> float:
+    """Return the smallest effect, in points, of a gate that knows its variances: their means over all repetitions."""
+    found = []
+    for first in range(0, repetitions, CHUNK):
+        for answers in world.draw(random, min(CHUNK, repetitions - first)).astype(np.float64):
+            (one,) = compare_with({"b": answers[1], "a": answers[0]}, "a", margin=0.0, confidence=CONFIDENCE)
+            found.append(one.spread)
+    parts = {name: float(np.mean([getattr(one, name) for one in found])) for name in ("seed", "question", "residual")}
+    known = replace(found[0], **parts)
+    return 100 * reach(1 - CONFIDENCE, known.degrees, power=POWER) * sqrt(known.variance)
+
+
 def rates(numbers: list[int], seeds: list[int], repetitions: int, random: Generator) -> Table:
     table = Table(title=f"The gate, {repetitions:,} repetitions, %")
     heads = ("seeds", "sd", "questions", "equal:\npromoted", "any guard", *GUARDS, "at the limits:\nany of a sample")
@@ -156,7 +163,8 @@ def rates(numbers: list[int], seeds: list[int], repetitions: int, random: Genera
         for deviation in NOISES[seed_count]:
             for questions in numbers:
                 is_noisy = seed_count > 1
-                equal, limit, better = _design(seed_count, questions, deviation, repetitions, random, is_noisy=is_noisy)
+                effect = known_effect(pair_of(seed_count, questions, deviation), random, repetitions)
+                equal, limit, better = _design(seed_count, questions, deviation, effect, repetitions, random, is_noisy=is_noisy)
                 table.add_row(
                     f"{seed_count}",
                     f"{deviation:g}",
@@ -164,20 +172,20 @@ def rates(numbers: list[int], seeds: list[int], repetitions: int, random: Genera
                     *(f"{equal.rate(count):.1f}" for count in (equal.promoted, equal.broken["any"])),
                     *(f"{equal.rate(equal.broken[name]):.1f}" for name in GUARDS),
                     f"{limit.rate(limit.broken['any of a sample']):.1f}",
-                    f"{100 * equal.effect:.1f}",
+                    f"{effect:.1f}",
                     f"{100 - better.rate(better.promoted):.1f}",
                 )
     return table
 
 
 def _design(
-    seeds: int, questions: int, deviation: float, repetitions: int, random: Generator, *, is_noisy: bool
+    seeds: int, questions: int, deviation: float, effect: float, repetitions: int, random: Generator, *, is_noisy: bool
 ) -> tuple[Tally, Tally, Tally]:
     equal = tallied(decisions(pair_of(seeds, questions, deviation), random, repetitions, is_noisy=is_noisy))
     lost = pair_of(seeds, questions, deviation, gain=-100 * SETTINGS.max_family_loss)
     limit = tallied(decisions(lost, random, repetitions, harms=AT_THE_LIMITS, is_noisy=is_noisy))
     # an accuracy of 70 % leaves room for 30 points
-    gained = pair_of(seeds, questions, deviation, gain=min(100 * equal.effect, 29.0))
+    gained = pair_of(seeds, questions, deviation, gain=min(effect, 29.0))
     return equal, limit, tallied(decisions(gained, random, repetitions, is_noisy=is_noisy))
 
 

@@ -5,16 +5,21 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from benchmarks.gate import AT_THE_LIMITS, GUARDS, SETTINGS, Tally, decisions, pair_of, tallied
+from benchmarks.gate import AT_THE_LIMITS, GUARDS, SETTINGS, Tally, decisions, known_effect, pair_of, tallied
 
-REPETITIONS = 150
+REPETITIONS, QUESTIONS = 150, 100
 ERROR = 100 * sqrt(0.05 * 0.95 / REPETITIONS)
 """Points: one standard error of a rate of 5 %, 1.8; of one of 20 % it is 3.3."""
 DESIGNS = {"one seed": (1, 0.0), "three seeds": (3, 2.2)}
 
 
-def simulated(design: str, random: int, *, gain: float = 0.0, questions: int = 100, **how: object) -> Tally:
+def of(design: str) -> tuple[int, int, float]:
     seeds, deviation = DESIGNS[design]
+    return seeds, QUESTIONS, deviation
+
+
+def simulated(design: str, random: int, *, gain: float = 0.0, **how: object) -> Tally:
+    seeds, questions, deviation = of(design)
     world = pair_of(seeds, questions, deviation, gain)
     return tallied(decisions(world, np.random.default_rng(random), REPETITIONS, is_noisy=seeds > 1, **how))
 
@@ -25,7 +30,8 @@ def test_an_equal_model_is_seldom_promoted_and_one_better_by_the_smallest_effect
     assert equal.decisions == REPETITIONS and equal.rate(equal.promoted) <= 5.0
     # guards of samples at 5 % together, and the warning that a reward is gamed at 5 % of its own where gold stays where it is
     assert equal.rate(equal.broken["any of a sample"]) <= 5.0 and equal.rate(equal.broken["hacking"]) <= 5.0 + 2 * ERROR
-    better = simulated(design, 1, gain=100 * equal.effect)
+    effect = known_effect(pair_of(*of(design)), np.random.default_rng(4), REPETITIONS)
+    better = simulated(design, 1, gain=effect)
     assert 100 - better.rate(better.promoted) <= 20.0 + 2 * 3.3
     # the effect is no larger than it must be
     assert 100 - better.rate(better.promoted) >= 3.0
