@@ -212,6 +212,42 @@ def run_grade(paths: Paths, words: Sequence[str]) -> None:
     print_report(grade_file(paths, grader=given["grader"], file=given["file"], out=given.get("out", ""), force=is_forced))
 
 
+def run_promote(paths: Paths, words: Sequence[str]) -> None:
+    """Make a version champion where the gate lets it pass: VERSION and WHY, FORCE, and settings."""
+    given, settings = given_and_settings(words, ("version", "why", "force"))
+    config = configuration(paths, settings)
+    for name in ("version", "why"):
+        if not given.get(name, "").strip():
+            raise RequestError(f'promote needs {name.upper()}: make promote VERSION=7 WHY="better on fractions"')
+    if given.get("force", "") not in ("", "0", "1"):
+        raise RequestError(f"FORCE must be 1 (promote it although the gate says no) or 0, got {given['force']}")
+    _prepare(paths, config)
+    from flows.promotion import promote
+
+    promote(paths, config, say, version=given["version"], why=given["why"], is_forced=given.get("force") == "1")
+
+
+def run_rollback(paths: Paths, words: Sequence[str]) -> None:
+    """Make the previous champion champion again, also where the disk is too full for anything else: WHY, and settings."""
+    given, settings = given_and_settings(words, ("why",))
+    config = configuration(paths, settings)
+    if not given.get("why", "").strip():
+        raise RequestError('rollback needs WHY: make rollback WHY="wrong answers in production"')
+    _prepare(paths, config)
+    from flows.promotion import roll_back
+
+    roll_back(paths, config, say, why=given["why"])
+
+
+def run_history(paths: Paths, words: Sequence[str]) -> None:
+    """Print who became champion when, by whom and why, the newest first."""
+    config = configuration(paths, words)
+    _prepare(paths, config)
+    from flows.promotion import tell_history
+
+    tell_history(paths, config)
+
+
 def run_ui(paths: Paths, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C, and open the view that says who won."""
     given = dict(word.partition("=")[::2] for word in words if word.startswith(("port=", "open=")))
@@ -257,6 +293,9 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "import": run_import,
     "validate": run_validate,
     "grade": run_grade,
+    "promote": run_promote,
+    "rollback": run_rollback,
+    "history": run_history,
     "ui": run_ui,
     "up": run_up,
     "down": run_down,

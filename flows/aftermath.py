@@ -72,8 +72,8 @@ def settle(paths: Paths, say: Callable[[str], None]) -> None:
         return
     prepare(paths, is_tiny=False)
     try:
-        killed = _in_mlflow(paths, notes)
-        _in_prefect(paths, notes)
+        killed = _in_mlflow(paths, notes, say)
+        _in_prefect(paths, [note for note in notes if note.facts.get("in_prefect", True)])
         _among_reports(paths, notes, killed)
     except PosttrainError as error:
         say(f"note: a run that was killed cannot be marked yet: {error}")
@@ -91,7 +91,8 @@ def settle(paths: Paths, say: Callable[[str], None]) -> None:
             say(f"{run.name} ended before: {run.error}. To go on: {run.command}")
 
 
-def _in_mlflow(paths: Paths, notes: Sequence[Note]) -> "list[KilledRun]":
+def _in_mlflow(paths: Paths, notes: Sequence[Note], say: Callable[[str], None]) -> "list[KilledRun]":
+    from tasks.promotion.moves import settle_moves
     from tasks.tracking.killed_runs import close_killed, sweep_models
     from tasks.tracking.ledger import Ledger
 
@@ -102,6 +103,7 @@ def _in_mlflow(paths: Paths, notes: Sequence[Note]) -> "list[KilledRun]":
         ledger = Ledger.open(paths, tracking)
         closed += close_killed(ledger)
         sweep_models(ledger)
+        settle_moves(ledger, say)
     return closed
 
 
@@ -112,7 +114,7 @@ def _tracking(note: Note) -> TrackingSettings:
 
 
 def _in_prefect(paths: Paths, notes: Sequence[Note]) -> None:
-    if "PREFECT_API_URL" not in os.environ and not prefect_database(prefect_home(paths)).file.exists():
+    if not notes or ("PREFECT_API_URL" not in os.environ and not prefect_database(prefect_home(paths)).file.exists()):
         return
     with _server(paths):
         from prefect.client.orchestration import get_client

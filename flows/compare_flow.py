@@ -27,6 +27,7 @@ from flows.taken import FinishedReports
 from posttrain.comparison.tuning import Trial
 from posttrain.settings.config import Config, flat
 from tasks.data.dvc import DatasetVersion
+from tasks.promotion.moves import settle_moves
 from tasks.tracking.comparison import fail_comparison, start_comparison, tag_trial
 from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
@@ -56,6 +57,7 @@ def comparison(
     ledger = Ledger.open(paths, config.tracking)
     close_killed(ledger)
     sweep_models(ledger)
+    settle_moves(ledger, say)
     prober = Prober(paths, data, ledger=lambda: ledger)
     jobs = request.jobs(reference=config.compare.reference)
     first = jobs[: len(jobs) // len(request.seeds)]

@@ -36,6 +36,7 @@ from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
 from tasks.data.dvc import DatasetVersion, bring_up_to_date
+from tasks.promotion.moves import settle_moves
 from tasks.tracking.comparison import marks
 from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
@@ -59,6 +60,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
     ledger = Ledger.open(paths, config.tracking)
     close_killed(ledger)
     sweep_models(ledger)
+    settle_moves(ledger, say)
     commit = git_commit(root)
     pipeline_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.method}-{secrets.token_hex(2)}"
     parent = ledger.start_pipeline(

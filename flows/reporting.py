@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import task
 
+from flows.cards import put_card
 from flows.notes import notes, warnings
 from flows.outcomes import Outcomes
 from flows.run import Run
@@ -15,9 +16,12 @@ from posttrain.errors import ContractError
 from posttrain.methods import TRAINERS
 from posttrain.report.pipeline import Gain, build_report, gain_of, headline
 from posttrain.report.unchecked import FIGURES
+from posttrain.settings.config import flat
 from posttrain.statistics.intervals import INTERVALS_COVER
 from tasks.data.dvc import DatasetVersion
 from tasks.evaluation.audit_picture import AUDIT_PICTURE
+from tasks.promotion.evaluations import DECIDING, Evaluation
+from tasks.promotion.standings import standing_of
 from tasks.report.files import write_report
 from tasks.tracking.comparison import TRIAL_TAG, marks
 from tasks.tracking.ledger import Ledger
@@ -77,7 +81,9 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
         notes=notes(run, outcomes),
         warnings=warnings(run, outcomes),
         audit=audit_of(outcomes),
+        standing=registered.standing.as_record(registered.version) if registered.standing else None,
     )
+    put_card(run, registered, report, outcomes)
     # the report on disk and in the ledger; latest.json names whole reports only
     picture = outcomes.audit.path / AUDIT_PICTURE if outcomes.audit else None
     files = write_report(report, run.paths.reports, curves=training_curves(outcomes), audit_picture=picture)
@@ -152,21 +158,29 @@ def register_models(
             tags={**tags, "posttrain.stage_key": reward_model.key},
             metrics={f"reward_model/{name}": value for name, value in reward_model.metrics.items()},
         )
+    name = f"posttrain-{dataset}"
+    measured = Evaluation(
+        name="the new version",
+        rows=list(read_rows(outcomes.results[run.config.method].path / PROBLEMS)),
+        settings={setting: str(value) for setting, value in flat(run.config.evaluate).items() if setting in DECIDING},
+        data_md5=tags["posttrain.data_md5"],
+    )
     model: RegisteredModel = registered_model(
         run.ledger,
         say=run.say,
-        name=f"posttrain-{dataset}",
+        name=name,
         folder=final.path / "model",
         run_id=run.parent,
         tags={**tags, "posttrain.stage_key": final.key},
         metrics=metrics,
+        stand=lambda version: standing_of(run.ledger, name, version, measured),
     )
     return model
 
 
 @task(name="register", persist_result=False)
 def registered_model(ledger: Ledger, **how: Any) -> RegisteredModel:
-    """Register the final model as challenger."""
+    """Register the final model; it becomes challenger unless a better one is."""
     return register(ledger, **how)
 
 

@@ -69,6 +69,14 @@ GRADE = (
     Word("OUT", "audit.jsonl", "where each completion's mark is written"),
     Word("FORCE", "1", "overwrite OUT where it is there already"),
 )
+WHY = Word("WHY", '"better on fractions"', "why, in a sentence, for the history")
+PROMOTE = (
+    Word("VERSION", "7", "the version to promote: its number, or challenger"),
+    WHY,
+    DATA,
+    Word("FORCE", "1", "promote it although the gate says no, or cannot compare; the history says so"),
+    SET,
+)
 OF_EVERY_VERB = (
     Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
     Word("VENV", ".venv", "the folder of the environment"),
@@ -116,6 +124,9 @@ VERBS = {
         Verb("import", "make a dataset of a file", IMPORT),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
         Verb("grade", "grade a file of completions without a model", GRADE),
+        Verb("promote", "make a version the champion, if the gate lets it pass", PROMOTE, takes_settings=True),
+        Verb("rollback", "make the previous champion the champion again", (WHY, DATA, SET), takes_settings=True),
+        Verb("history", "list who became champion when, by whom and why", (DATA, SET), takes_settings=True),
         Verb(
             "ui",
             "serve MLflow's page and open the view of who won, at port 5000 or the next free one",

@@ -10,8 +10,8 @@ from posttrain.report.audit import audit_rows
 from posttrain.report.unchecked import unchecked_headline, unchecked_rows
 from posttrain.statistics.intervals import INTERVALS_COVER
 
-NO_PROMOTION = {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
-NOT_REGISTERED = {"decision": "none", "why": "not registered: tracking.register_model=false"}
+NO_PROMOTION = {"decision": "none", "is_challenger": True, "why": "registered as challenger; promotion is a separate step"}
+NOT_REGISTERED = {"decision": "none", "is_challenger": False, "why": "not registered: tracking.register_model=false"}
 
 DEVIATIONS = "Deviations are those of the starting model's samples within a question; gold is a program that knows the answers."
 
@@ -142,6 +142,7 @@ def build_report(
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     audit: Mapping[str, Any] | None = None,
+    standing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the report of one pipeline, ready for JSON.
 
@@ -164,6 +165,7 @@ def build_report(
         warnings: what may be wrong with them.
         audit: what feedback was worth, if any: `source` (as `labels.source`), and the flat figures of the stages
             in `posttrain.report.audit.PARTS`, each left out or None where there is none.
+        standing: whether the version became challenger, and why (`posttrain.promotion.standing.Standing.as_record`).
 
     Raises:
         ContractError: a metric that every method reports is missing.
@@ -190,7 +192,7 @@ def build_report(
         "baseline": baseline,
         "gain": None if gain is None else asdict(gain),
         "model": dict(model),
-        "champion": dict(NO_PROMOTION if model["version"] else NOT_REGISTERED),
+        "champion": dict((standing or NO_PROMOTION) if model["version"] else NOT_REGISTERED),
         "mlflow": dict(mlflow),
         "notes": list(notes),
         "warnings": list(warnings),

@@ -23,6 +23,7 @@ from posttrain.settings.kto import KTOSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
+from posttrain.settings.promotion import PromotionSettings
 from posttrain.settings.renamed import current
 from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.rloo import RLOOSettings
@@ -67,6 +68,7 @@ class Config(Section):
     rloo: RLOOSettings = RLOOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
+    promotion: PromotionSettings = PromotionSettings()
     tracking: TrackingSettings = TrackingSettings()
 
     @property

@@ -41,5 +41,8 @@ class TrackingSettings(Section):
     uri: str = ""
     """MLflow server; empty: the SQLite store below `mlflow/`."""
     register_model: bool = True
-    """The final model becomes a version of the registered model, and its challenger. Trials and pilots of `make compare` turn it
-    off."""
+    """The final model becomes a version of the registered model, and its challenger unless a better one is (docs/promotion.md).
+    Trials and pilots of `make compare` turn it off."""
+    model_license: str = ""
+    """Of the models that are made, as the card of a version has it: an identifier of Hugging Face's list, such as `apache-2.0`;
+    empty: `unknown`. Nothing here can tell which licence base and data allow."""

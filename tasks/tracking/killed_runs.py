@@ -16,6 +16,8 @@ from tasks.workspace.presence import Process, living
 VERSION_TAG = "posttrain.version"
 """Of a logged model: "none" until its version stands. MLflow's own status cannot be searched for by its name."""
 
+PROMOTION = "promotion"
+"""Kind of the runs that are moves of aliases."""
 WITH_COMMAND = ("pipeline", "comparison")
 """Kinds of runs that a command goes on with."""
 
@@ -45,11 +47,16 @@ class KilledRun:
 
 @plain_errors
 def close_killed(ledger: Ledger) -> list[KilledRun]:
-    """Mark as KILLED what a process of this machine left RUNNING when it ended without a word, with what to do now."""
+    """Mark as KILLED what a process of this machine left RUNNING when it ended without a word, with what to do now.
+
+    A half-done move of aliases is left open: by that it is found, and completed or undone (tasks/promotion/moves.py).
+    """
     at_work = living(ledger.paths)
     closed = []
     for run in ledger.running(f"tags.`posttrain.host` = '{socket.gethostname()}'"):
         tags = run.data.tags
+        if tags.get("posttrain.kind") == PROMOTION:
+            continue
         name = tags.get("posttrain.process", "")
         process = Process.from_name(name, host=tags["posttrain.host"])
         if process and not process.may_live() and name not in at_work:

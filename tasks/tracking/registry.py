@@ -3,7 +3,6 @@
 `models:/posttrain-world/3` is a Hugging Face folder with its files at the top: no pickle, no MLflow flavour around it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import ContractError, RequestError, StorageError, did_you_mean
+from posttrain.promotion.moves import CHALLENGER
+from posttrain.promotion.standing import Standing
 from tasks.tracking.killed_runs import VERSION_TAG, discard, settle_model
 from tasks.tracking.ledger import Ledger
-from tasks.tracking.model_files import put_files
+from tasks.tracking.model_files import has_digest, model_digest, put_files
 from tasks.tracking.store import plain_errors
 from tasks.workspace.artifacts import file_digest
+from tasks.workspace.locks import exclusive
 
-CHALLENGER = "challenger"
 WEIGHTS_TAG = "posttrain.weights_sha256"
 STAGE_KEY_TAG = "posttrain.stage_key"
 COMPARISON_TAG = "posttrain.comparison"
@@ -38,6 +39,13 @@ class RegisteredModel:
     uri: str
     path: str
     is_new: bool
+    standing: Standing | None = None
+    """Whether it became challenger, and why; None where nobody was to say, as of a reward model, which always does."""
+
+
+def moves_lock(name: str) -> str:
+    """Return the name of the lock that is held while aliases of a registered model move."""
+    return f"aliases-{name}"
 
 
 @plain_errors
@@ -49,9 +57,10 @@ def register(
     run_id: str,
     tags: Mapping[str, str],
     metrics: Mapping[str, float | None],
+    stand: Callable[[str], Standing] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RegisteredModel:
-    """Register a Hugging Face folder as the newest version of `name`, alias `challenger`.
+    """Register a Hugging Face folder as the newest version of `name`, alias `challenger` unless a better one has it.
 
     The same weights of the same stage key are one version, whoever asks: its `run_id` stays the pipeline that first made
     it, since that is where its lineage lies, and each later pipeline that arrives at it lists it among its models and in its
@@ -66,6 +75,7 @@ def register(
         run_id: of the pipeline's parent run.
         tags: of the version; `posttrain.stage_key` tells which stage made the weights.
         metrics: of the pipeline; None is left out.
+        stand: whether a version becomes challenger (tasks/promotion/standings.py); without one each does.
         say: is told one line where a version is repaired.
 
     Raises:
@@ -78,12 +88,16 @@ def register(
     found = _same_version(ledger, name=name, tags=tags, folder=folder, say=say)
     version, model_id = found or _new_version(ledger, name=name, folder=folder, run_id=run_id, tags=tags)
     _link_to_run(ledger, run_id=run_id, model_id=model_id, metrics=metrics)
-    ledger.client.set_registered_model_alias(name, CHALLENGER, version)
+    # what the challenger is may not change between the comparison and the move
+    with exclusive(ledger.paths, moves_lock(name)):
+        standing = stand(version) if stand else None
+        if standing is None or standing.is_challenger:
+            ledger.client.set_registered_model_alias(name, CHALLENGER, version)
     uri = f"models:/{name}/{version}"
     ledger.client.set_tag(run_id, MODEL_TAG, uri)
     source = Path(ledger.client.get_model_version_download_uri(name, version))
     path = source if source.is_absolute() else local_path(ledger, uri, say=say)  # what lies here was checked just now
-    return RegisteredModel(name=name, version=version, uri=uri, path=str(path), is_new=found is None)
+    return RegisteredModel(name=name, version=version, uri=uri, path=str(path), is_new=found is None, standing=standing)
 
 
 @plain_errors
@@ -104,6 +118,9 @@ def describe_model(ledger: Ledger, model: RegisteredModel, *, verdict: str, run_
         client.update_model_version(model.name, model.version, f"{verdict} Made by {run_name}.")
     if COMPARISON_TAG not in client.get_registered_model(model.name).tags:
         told = f"Version {model.version}, the alias `{CHALLENGER}`, is the model of the last pipeline, {run_name}."
+        if model.standing:
+            why = model.standing.why.partition("; ")[0]
+            told = f"Version {model.version} is the model of the last pipeline, {run_name}; it {why}."
         client.update_registered_model(model.name, f"**{verdict}**\n\n{told}")
 
 
@@ -118,7 +135,7 @@ def local_path(ledger: Ledger, uri: str, *, say: Callable[[str], None] = lambda 
         RequestError: there is no such model, version or alias.
         StorageError: the registry knows the version but its files are gone or damaged, and nothing here can repair them.
     """
-    name, number = _name_and_version(ledger, uri)
+    name, number = name_and_version(ledger, uri)
     version = ledger.client.get_model_version(name, number)
     wanted = version.tags.get(WEIGHTS_TAG, "")
     source = Path(ledger.client.get_model_version_download_uri(name, number))
@@ -148,7 +165,7 @@ def trouble_of(folder: Path, wanted: str) -> str:
     """
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         return f"{folder} lacks config.json or *.safetensors"
-    if wanted and digest_of_files(folder) != wanted:
+    if wanted and not has_digest(folder, wanted):
         return f"the files in {folder} are not those that were registered: their digest differs"
     return ""
 
@@ -160,7 +177,7 @@ def _repaired(ledger: Ledger, version: Any, *, source: Path, say: Callable[[str]
         return False
     for facts in ledger.paths.stages.glob(f"*/{key}/stage.json"):
         for folder in (one.parent for one in facts.parent.glob("*/config.json")):
-            if digest_of_files(folder) == wanted:
+            if has_digest(folder, wanted):
                 _repair(version, source=source, folder=folder, say=say)
                 return True
     return False
@@ -187,16 +204,12 @@ def weights_digest(folder: Path) -> str:
     with suppress(OSError, ValueError, AttributeError):
         files = json.loads((folder.parent / "stage.json").read_text(encoding="utf-8")).get("files", {})
         listed = {Path(name).name: digest for name, digest in files.items() if Path(name).parent == Path(folder.name)}
-    return _digest(listed) if listed else digest_of_files(folder)
+    return model_digest(listed) if listed else digest_of_files(folder)
 
 
 def digest_of_files(folder: Path) -> str:
-    """Return the sha256 of a model folder's names and contents as they lie there now."""
-    return _digest({file.name: file_digest(file) for file in folder.iterdir() if file.is_file()})
-
-
-def _digest(listed: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(listed.items())).encode()).hexdigest()
+    """Return the sha256 of a model folder's names and contents as they lie there now, but for the card."""
+    return model_digest({file.name: file_digest(file) for file in folder.iterdir() if file.is_file()})
 
 
 def _same_version(
@@ -265,7 +278,12 @@ def _link_to_run(ledger: Ledger, *, run_id: str, model_id: str, metrics: Mapping
     ledger.log_metrics(run_id, defined, model_id=model_id)
 
 
-def _name_and_version(ledger: Ledger, uri: str) -> tuple[str, str]:
+def name_and_version(ledger: Ledger, uri: str) -> tuple[str, str]:
+    """Return the registered model and the version that `models:/name/3` or `models:/name@alias` is.
+
+    Raises:
+        RequestError: there is no such model, version or alias.
+    """
     from mlflow.exceptions import MlflowException
 
     parts = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([A-Za-z0-9_.-]+))", uri)

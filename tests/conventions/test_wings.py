@@ -25,6 +25,7 @@ WINGS = {
         "report": {"evaluation", "feedback", "statistics"},
         "advice": {"graders", "settings", "statistics"},
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
+        "promotion": {"comparison", "evaluation", "report", "settings", "statistics"},
     },
     "tasks": {
         "workspace": set(),
@@ -40,6 +41,7 @@ WINGS = {
         "training": {"evaluation", "feedback", "rewards", "workspace"},
         "advice": {"workspace"},
         "comparison": {"data", "evaluation", "report", "tracking", "workspace"},
+        "promotion": {"tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

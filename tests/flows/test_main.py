@@ -16,8 +16,11 @@ from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
-READS_SETTINGS = ("pipeline", "advise", "data", "validate", "ui")
-VERBS = ("pipeline", "compare", "advise", "data", "import", "validate", "grade", "ui", "up", "down")
+READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui")
+VERBS = (
+    *("pipeline", "compare", "advise", "data", "import", "validate", "grade"),
+    *("promote", "rollback", "history", "ui", "up", "down"),
+)
 MEND = "Mend it, or: git checkout params.yaml"
 
 
@@ -184,6 +187,37 @@ def test_skip_bad_is_yes_or_no(refused):
 )
 def test_a_verb_takes_no_words_but_its_own(refused, verb, word, sentence):
     assert refused(verb, word) == (2, f"request: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("promote",), 'promote needs VERSION: make promote VERSION=7 WHY="better on fractions"'),
+        (("promote", "version=7"), 'promote needs WHY: make promote VERSION=7 WHY="better on fractions"'),
+        (("promote", "VERSION=7", "WHY= "), 'promote needs WHY: make promote VERSION=7 WHY="better on fractions"'),
+        (("promote", "version=7", "why=x", "force=yes"), "FORCE must be 1 (promote it although the gate says no) or 0, got yes"),
+        (
+            ("promote", "version=7", "why=x", "promotion.margn=1"),
+            "there is no setting promotion.margn; did you mean promotion.margin?",
+        ),
+        (("rollback",), 'rollback needs WHY: make rollback WHY="wrong answers in production"'),
+        (("rollback", "version=1"), "there is no setting version"),
+        (("history", "why=x"), "there is no setting why"),
+        (
+            ("rollback", "why=x"),
+            "there is no model posttrain-world: no pipeline has run here. Make one: make pipeline DATA=world",
+        ),
+        (
+            ("promote", "version=7", "why=x", "DATA=mine"),
+            "there is no model posttrain-mine: no pipeline has run here. Make one: make pipeline DATA=mine",
+        ),
+        (("history",), "there is no model posttrain-world: no pipeline has run here. Make one: make pipeline DATA=world"),
+        (("rollback", f"why={'x' * 1001}"), "WHY must have at most 1,000 characters, got 1,001: it is a line of the history"),
+    ],
+)
+def test_moves_that_are_refused_before_anything_is_looked_at(refused, words, sentence):
+    code, told = refused(*words)
+    assert code == 2 and told.startswith(f"request: {sentence}")
 
 
 # --- every kind of error, and an interruption -------------------------------------------------------------------------

@@ -60,7 +60,11 @@ def facts(**changes: Any) -> dict[str, Any]:
 def test_a_report_survives_json_and_promotes_nothing() -> None:
     report = build_report(**facts())
     assert json.loads(json.dumps(report)) == report
-    assert report["champion"] == {"decision": "none", "why": "registered as challenger; promotion is a separate step"}
+    assert report["champion"] == {
+        "decision": "none",
+        "is_challenger": True,
+        "why": "registered as challenger; promotion is a separate step",
+    }
     assert report["warnings"] == []
 
 
