@@ -226,7 +226,8 @@ def _latency(challenger: Evaluated, baseline: Evaluated, limit: float) -> Harm |
     is_one_machine = challenger.machine == baseline.machine != ""
     if is_one_machine and not is_single:
         return _ratio(name, title, "seconds", challenger, baseline, limit)
-    ratio = _quotient(title, challenger, baseline, float(np.nanmean(ours)), float(np.nanmean(theirs)))
+    means = [float(np.nanmean(np.asarray(each, dtype=np.float64))) for each in (ours, theirs)]
+    ratio = _quotient(title, challenger, baseline, *means)
     why = "a single timing is no sample" if is_one_machine else "they were not timed on one machine, so it decides nothing"
     return _unknown(name, "ratio", f"{title}: {RATIO.amount(ratio)} those of {baseline.name}; {why}", value=ratio, limit=limit)
 
