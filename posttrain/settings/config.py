@@ -22,6 +22,7 @@ from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
+from posttrain.settings.monitor import MonitorSettings
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
 from posttrain.settings.renamed import current
 from posttrain.settings.reward_model import RewardModelSettings
@@ -67,6 +68,7 @@ class Config(Section):
     rloo: RLOOSettings = RLOOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
+    monitor: MonitorSettings = MonitorSettings()
     tracking: TrackingSettings = TrackingSettings()
 
     @property
