@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade ui up down bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor ui up down bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -72,6 +72,9 @@ validate: $(READY)
 
 grade: $(READY)
 	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)
+
+monitor: $(READY)
+	@$(FLOWS) monitor $(call given,FILE DATA FORMAT MAP SET)
 
 ui: $(READY)
 	@$(FLOWS) ui $(call given,PORT OPEN)

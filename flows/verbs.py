@@ -69,6 +69,13 @@ GRADE = (
     Word("OUT", "audit.jsonl", "where each completion's mark is written"),
     Word("FORCE", "1", "overwrite OUT where it is there already"),
 )
+MONITOR = (
+    Word("FILE", "prompts.jsonl", "the new prompts: any format that import reads, or a .txt file with one prompt a line"),
+    DATA,
+    Word("FORMAT", "records", "the form of its rows, where it is not told by itself: docs/formats.md", is_choice=True),
+    Word("MAP", '"prompt=question"', "which column of the file is which field"),
+    SET,
+)
 OF_EVERY_VERB = (
     Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
     Word("VENV", ".venv", "the folder of the environment"),
@@ -116,6 +123,7 @@ VERBS = {
         Verb("import", "make a dataset of a file", IMPORT),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
         Verb("grade", "grade a file of completions without a model", GRADE),
+        Verb("monitor", "say whether new prompts have drifted from those of training", MONITOR, takes_settings=True),
         Verb(
             "ui",
             "serve MLflow's page and open the view of who won, at port 5000 or the next free one",

@@ -17,7 +17,7 @@ from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "advise", "data", "validate", "ui")
-VERBS = ("pipeline", "compare", "advise", "data", "import", "validate", "grade", "ui", "up", "down")
+VERBS = ("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor", "ui", "up", "down")
 MEND = "Mend it, or: git checkout params.yaml"
 
 
