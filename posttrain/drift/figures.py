@@ -49,7 +49,8 @@ def length_quantiles(texts: Sequence[str]) -> dict[str, float]:
 
 def length_bins(training: Sequence[str], texts: Sequence[str]) -> list[int]:
     """Return how many texts lie in each decile of the training texts' lengths; equal deciles are one bin."""
-    edges = np.unique(np.quantile([len(text) for text in training], np.arange(1, BINS) / BINS))
+    # rounded: 11 must not become 10.999999999999998, which a prompt of 11 characters lies beyond
+    edges = np.unique(np.round(np.quantile([len(text) for text in training], np.arange(1, BINS) / BINS), 6))
     places = np.searchsorted(edges, [len(text) for text in texts], side="left")
     return [int(count) for count in np.bincount(places, minlength=len(edges) + 1)]
 
