@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -85,7 +86,8 @@ def test_a_drift_ends_with_3_after_page_and_run_are_there(root, capsys):
     assert record["is_drift"] and len(root.logged) == 1
     at = root.path / "reports" / "monitor" / record["id"] / "index.html"
     assert told.out == "" and told.err == (
-        f"a note on the data\ncontract: {record['verdict']}. Page: {at}. Look at the prompts in it, then retrain on data like them\n"
+        f"a note on the data\ncontract: {record['verdict']}. Page: {at}. Look at the prompts in it, then retrain on data like "
+        "them\n"
     )
     assert "(AUC 0.9" in told.err or "(AUC 1.0" in told.err
 
@@ -153,8 +155,8 @@ print(announce(drifted(), print))
 class Heard(BaseHTTPRequestHandler):
     """A server that takes events as Prefect's does, and remembers them."""
 
-    events: list = []
-    paths: list = []
+    events: ClassVar[list] = []
+    paths: ClassVar[list] = []
 
     def do_POST(self):
         self.paths.append(self.path)
