@@ -50,8 +50,9 @@ def says_separation(record: Record) -> str:
         f"Permuted labels give an AUC up to {test['critical']:.2f} in all but {record['settings']['monitor.level'] * 100:g} % of "
         f"{sum(bar['count'] for bar in record['permuted']):,} permutations; new prompts have {test['auc']:.2f}"
     )
-    held_out = f", held-out prompts {calibration['auc']:.2f} (of their own permutations {calibration['critical']:.2f})"
-    return f"{told}{held_out if calibration else ''}."
+    if calibration is None:
+        return f"{told}."
+    return f"{told}, held-out prompts {calibration['auc']:.2f} (of their own permutations {calibration['critical']:.2f})."
 
 
 def says_lengths(record: Record) -> str:

