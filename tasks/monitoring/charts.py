@@ -25,7 +25,7 @@ def separation(record: Mapping[str, Any], width: int) -> Any:
     ends = [bar["low"] for bar in bars] + [bar["high"] for bar in bars] + [line["auc"] for line in lines]
     room = 0.06 * (max(ends) - min(ends)) or 0.02
     x = alt.X("low:Q").scale(domain=[min(ends) - room, max(ends) + room], nice=False, zero=False)
-    x = x.title("AUC: chance that a new prompt ranks above one of training").axis(tickCount=5 if width <= NARROW else 9)
+    x = x.title("AUC (0.5 is chance)").axis(tickCount=5 if width <= NARROW else 9)
     y = alt.Y("zero:Q").scale(domain=[0, top], nice=False).title("permutations").axis(tickCount=4)
     bands = alt.Chart(alt.Data(values=bars)).mark_rect(color=light("rule"), opacity=0.55)
     rules = alt.Chart(alt.Data(values=lines))
@@ -74,7 +74,7 @@ def lengths(record: Mapping[str, Any], width: int) -> Any:
     y = alt.Y("y:Q").scale(domain=[len(rows), 0], nice=False, zero=False).axis(None)
     base = alt.Chart(alt.Data(values=rows)).encode(y=y)
     colour = alt.Color("colour:N").scale(None)
-    point = {"size": 90, "shape": "diamond", "filled": True, "opacity": 1}
+    point = {"size": 110, "shape": "diamond", "filled": True, "opacity": 1, "stroke": light("paper"), "strokeWidth": 1.5}
     name = {"align": "left", "dy": -15} if is_narrow else {"align": "right"}
     layers = [
         base.mark_rule(strokeWidth=1).encode(x=x, x2="p95:Q", color=colour),

@@ -105,7 +105,11 @@ def _test(record: Record) -> Section:
 
 def _unlike(record: Record) -> Section:
     rows = [
-        (words(place + 1), words(one["prompt"]), number(record, f"/unlike/{place}/score", lambda value: f"{value:+.2f}"))
+        (
+            words(place + 1),
+            words(one["prompt"]),
+            number(record, f"/unlike/{place}/score", lambda value: f"{value:+.2f}".replace("-", "−")),
+        )
         for place, one in enumerate(record["unlike"])
     ]
     lead = (
