@@ -108,7 +108,7 @@ def _unlike(record: Record) -> Section:
         (
             words(place + 1),
             words(one["prompt"]),
-            number(record, f"/unlike/{place}/score", lambda value: f"{value:+.2f}".replace("-", "−")),
+            number(record, f"/unlike/{place}/score", _signed),
         )
         for place, one in enumerate(record["unlike"])
     ]
@@ -121,13 +121,17 @@ def _unlike(record: Record) -> Section:
     return Section("unlike", "New prompts most unlike training", (lead,), tables=(table,))
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def _words(record: Record) -> Section:
     rows = [
         (
             words(one["word"]),
             number(record, f"/words/{place}/new", percent),
             number(record, f"/words/{place}/training", percent),
-            number(record, f"/words/{place}/z", lambda value: f"{value:+.1f}".replace("-", "−")),
+            number(record, f"/words/{place}/z", _signed),
         )
         for place, one in enumerate(record["words"])
     ]

@@ -106,7 +106,7 @@ def test_the_markdown_has_every_section_and_number():
     text = as_markdown(drifted())
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [one.title for one in sections_of(drifted())]
     assert "| new against training | 203 | 1,000 | 0.83 | 0.001 | 0.54 | 66.2 |" in text
-    assert "| bitte | 31.4 | 0.0 | +8.8 |" in text and "| apples | 9.7 | 40.2 | −6.5 |" in text
+    assert "| bitte | 31.4 | 0.0 | +8.76 |" in text and "| apples | 9.7 | 40.2 | −6.54 |" in text
     assert "- again: make monitor FILE=prompts.jsonl DATA=mine" in text
 
 
