@@ -197,5 +197,6 @@ def test_the_event_of_a_drift(is_there, tmp_path):
         assert event["payload"] == {"check": drifted()["id"], "verdict": drifted()["verdict"], "auc": 0.8312, "p": 0.001}
     else:
         assert done.stdout == (
-            "note: Prefect's server did not take the event posttrain.drift (ConnectError), so no automation hears of the drift\nFalse\n"
+            "note: Prefect's server did not take the event posttrain.drift (ConnectError), so no automation hears of the drift\n"
+            "False\n"
         )
