@@ -149,6 +149,9 @@ def test_what_so_many_texts_see():
     test = TwoSample(auc=0.5, p=0.6, permuted=permuted, scores=np.zeros(2), first=1, second=1)
     # the 95 % quantile of 100 values of which twenty are 0.60
     assert test.critical(0.05) == 0.60 and test.critical(0.3) == 0.55
+    # place 94.05 of 0 to 99 lies between 0.4 and 0.6: only the upper one is exceeded by no more than 5 of 100
+    uneven = TwoSample(auc=0.5, p=0.6, permuted=np.array([0.4] * 95 + [0.6] * 5), scores=np.zeros(2), first=1, second=1)
+    assert uneven.critical(0.05) == 0.60
     # variance: (0.01 + 0.0025 + 0 + 0.0025 + 0.01) / 5 · 100 / 99 = 0.0050505, sd 0.0710669; z_.8 = 0.8416212
     assert test.sd == pytest.approx(0.0710669, abs=1e-6)
     assert test.smallest(0.05) == pytest.approx(0.60 + 0.0598114, abs=1e-6)
