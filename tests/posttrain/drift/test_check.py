@@ -116,6 +116,10 @@ def test_too_few_training_prompts():
     )
 
 
+def test_as_many_prompts_as_are_needed_are_enough():
+    assert checked(questions(story, 20, "n"))["prompts"]["new"]["families"] == 20
+
+
 def test_nothing_at_all():
     with pytest.raises(DataError, match="the new prompts are 0 rows with 0 different prompts"):
         checked([], training=[], held_out=[])
