@@ -132,7 +132,7 @@ def announce(record: Mapping[str, Any], say: Say) -> bool:
     name, test = record["dataset"]["name"], record["test"]
     event = Event(
         event=EVENT,
-        resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},  # type: ignore[arg-type]
+        resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},
         payload={"check": record["id"], "verdict": record["verdict"], "auc": test["auc"], "p": test["p"]},
     )
     try:
