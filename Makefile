@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade promote rollback history ui up down bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor promote rollback history ui up down bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -81,6 +81,9 @@ rollback: $(READY)
 
 history: $(READY)
 	@$(FLOWS) history $(call given,DATA SET)
+
+monitor: $(READY)
+	@$(FLOWS) monitor $(call given,FILE DATA FORMAT MAP SET)
 
 ui: $(READY)
 	@$(FLOWS) ui $(call given,PORT OPEN)

@@ -183,8 +183,8 @@ def digest() -> str:
 def write_picture() -> None:
     """Draw docs/study.json as docs/study.svg: the forest of a comparison's page, as wide as on a desk."""
     from tasks.comparison.charts.forest import forest
-    from tasks.comparison.charts.svg import as_svg
-    from tasks.comparison.charts.theme import WIDE
+    from tasks.pages.svg import as_svg
+    from tasks.pages.theme import WIDE
 
     study = read_study()
     drawn = as_svg(lambda: forest(study, WIDE), name="study", says=study["verdict"])

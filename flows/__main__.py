@@ -248,6 +248,18 @@ def run_history(paths: Paths, words: Sequence[str]) -> None:
     tell_history(paths, config)
 
 
+def run_monitor(paths: Paths, words: Sequence[str]) -> None:
+    """Say whether the prompts of FILE have drifted from those of a dataset: FORMAT and MAP where needed, and settings."""
+    from flows.monitor import asked, monitor
+
+    given, settings = given_and_settings(words, ("file", "format", "map"))
+    request = asked(given, settings)
+    config = configuration(paths, settings)
+    check_disk(paths)
+    _prepare(paths, config)
+    monitor(paths, config, request, say)
+
+
 def run_ui(paths: Paths, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C, and open the view that says who won."""
     given = dict(word.partition("=")[::2] for word in words if word.startswith(("port=", "open=")))
@@ -296,6 +308,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "promote": run_promote,
     "rollback": run_rollback,
     "history": run_history,
+    "monitor": run_monitor,
     "ui": run_ui,
     "up": run_up,
     "down": run_down,

@@ -77,6 +77,13 @@ PROMOTE = (
     Word("FORCE", "1", "promote it although the gate says no, or cannot compare; the history says so"),
     SET,
 )
+MONITOR = (
+    Word("FILE", "prompts.jsonl", "the new prompts: any format that import reads, or a .txt file with one prompt a line"),
+    DATA,
+    Word("FORMAT", "records", "the form of its rows, where it is not told by itself: docs/formats.md", is_choice=True),
+    Word("MAP", '"prompt=question"', "which column of the file is which field"),
+    SET,
+)
 OF_EVERY_VERB = (
     Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
     Word("VENV", ".venv", "the folder of the environment"),
@@ -127,6 +134,7 @@ VERBS = {
         Verb("promote", "make a version the champion, if the gate lets it pass", PROMOTE, takes_settings=True),
         Verb("rollback", "make the previous champion the champion again", (WHY, DATA, SET), takes_settings=True),
         Verb("history", "list who became champion when, by whom and why", (DATA, SET), takes_settings=True),
+        Verb("monitor", "say whether new prompts have drifted from those of training", MONITOR, takes_settings=True),
         Verb(
             "ui",
             "serve MLflow's page and open the view of who won, at port 5000 or the next free one",

@@ -71,6 +71,11 @@ def escape(text: str) -> str:
 
 
 def _section(section: Section, comparison: Mapping[str, Any]) -> list[str]:
+    return section_lines(section) + (_answers(comparison) if section.name == "answers" else [])
+
+
+def section_lines(section: Section) -> list[str]:
+    """Return what a section holds as lines of Markdown, with a heading of level 2; of any page, not only a comparison's."""
     lines = [f"## {section.title}", ""]
     for paragraph in filter(None, (*section.lead, section.says)):
         lines += [escape(paragraph), ""]
@@ -80,8 +85,6 @@ def _section(section: Section, comparison: Mapping[str, Any]) -> list[str]:
         lines += [*(f"- {escape(word)}: {escape(text)}" for word, text in section.facts), ""]
     for table in (*section.tables, *section.numbers):
         lines += _table(table)
-    if section.name == "answers":
-        lines += _answers(comparison)
     return lines
 
 

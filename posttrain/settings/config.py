@@ -22,6 +22,7 @@ from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
+from posttrain.settings.monitor import MonitorSettings
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
 from posttrain.settings.promotion import PromotionSettings
 from posttrain.settings.renamed import current
@@ -69,6 +70,7 @@ class Config(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
     promotion: PromotionSettings = PromotionSettings()
+    monitor: MonitorSettings = MonitorSettings()
     tracking: TrackingSettings = TrackingSettings()
 
     @property

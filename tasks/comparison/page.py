@@ -4,11 +4,8 @@ The figures are SVG that is drawn here, not by the reader's browser: vega's own 
 wants to evaluate text as code, which the page's policy refuses. Marks bear tooltips, and the numbers stand below each figure.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,8 @@ from tasks.comparison.charts.groups import groups
 from tasks.comparison.charts.learning import learning
 from tasks.comparison.charts.levels import levels
 from tasks.comparison.charts.proxy import proxy
-from tasks.comparison.charts.svg import as_svg
-from tasks.comparison.charts.theme import NARROW, WIDE, css_of_figures, css_variables
 from tasks.comparison.charts.yardsticks import yardsticks
+from tasks.pages.look import Figure, drawn, rendered
 
 HERE = Path(__file__).parent
 SHOWN = 12
@@ -49,15 +45,6 @@ FIGURES: dict[str, tuple[Callable[[Mapping[str, Any], int], Any], str]] = {
     "proxy": (proxy, "Solid: the model in training, a line a seed. Dashed with squares: best of n samples of its start."),
 }
 """By name: what draws it, and what its marks mean."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure as SVG for a desk and for a phone, and what its marks mean."""
-
-    wide: str
-    narrow: str
-    key: str
 
 
 def write_page(comparison: Mapping[str, Any], folder: Path) -> dict[str, Path]:
@@ -100,36 +87,22 @@ def write_page(comparison: Mapping[str, Any], folder: Path) -> dict[str, Path]:
 
 def draw_figures(comparison: Mapping[str, Any]) -> dict[str, Figure]:
     """Return the figures that the comparison has data for, by name."""
-    drawn: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     for section in sections_of(comparison)[0]:
         if section.figure:
             make, key = FIGURES[section.figure]
-            wide, narrow = (
-                as_svg(partial(make, comparison, width), name=f"{section.figure}-{width}", says=SAYS[section.figure](comparison))
-                for width in (WIDE, NARROW)
-            )
-            drawn[section.figure] = Figure(wide, narrow, key)
-    return drawn
+            says = SAYS[section.figure](comparison)
+            figures[section.figure] = drawn(partial(make, comparison), name=section.figure, says=says, key=key)
+    return figures
 
 
 def render_page(comparison: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     """Return index.html of a comparison whose texts are printable (`printable_all`)."""
-    # jinja2 is not needed by any other verb's start
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     sections, _ = sections_of(comparison)
-    style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    rendered: str = environment.get_template("page.html.j2").render(
-        policy=policy,
-        style=style,
-        script=script,
+    return rendered(
+        HERE,
+        "page.html.j2",
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
         comparison=comparison,
         headline=headline(comparison),
         sections=sections,
@@ -138,24 +111,8 @@ def render_page(comparison: Mapping[str, Any], figures: Mapping[str, Figure]) ->
         shown=SHOWN,
         folds=_folds,
     )
-    return rendered
 
 
 def _folds(section: Section) -> str:
     """Return what the fold below a section is called."""
     return "The numbers of the figure, and the figure in words" if section.figure else "More numbers"
-
-
-def _style() -> str:
-    light, dark = css_variables()
-    text = (HERE / "page.css").read_text(encoding="utf-8")
-    return (
-        f":root{{color-scheme:light;{light}}}\n"
-        # paper is white whatever the reader's screen is
-        f"@media screen and (prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}\n{text}\n{css_of_figures()}\n"
-    )
-
-
-def _digest(text: str) -> str:
-    """Return the digest by which a content security policy admits an inline style or script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

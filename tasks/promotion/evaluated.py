@@ -1,8 +1,8 @@
 """What the gate is given of a version: the tables of its evaluation, the curve of its training, the warnings of its data."""
 
 import numpy as np
-from posttrain.promotion.evaluated import Evaluated, RewardCurve
 
+from posttrain.promotion.evaluated import Evaluated, RewardCurve
 from posttrain.statistics.clusters import Array
 from tasks.promotion.evaluations import Evaluation, Rows, families_of, reward_curve_of, warnings_of
 from tasks.tracking.ledger import Ledger

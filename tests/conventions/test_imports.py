@@ -30,7 +30,7 @@ PURE = {
     ),
     *("itertools", "math", "operator", "random", "re", "string", "types", "typing", "unicodedata", "zlib"),
     *("ast", "decimal", "json", "rapidfuzz", "regex", "shlex"),
-    *("accelerate", "datasketch", "numpy", "pydantic", "pydantic_core", "scipy", "torch"),
+    *("accelerate", "datasketch", "numpy", "pydantic", "pydantic_core", "scipy", "sklearn", "torch"),
 }
 """What touches no file, no network, no clock and no service."""
 

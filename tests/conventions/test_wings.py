@@ -24,6 +24,7 @@ WINGS = {
         "judges": {"data", "feedback", "statistics"},
         "report": {"evaluation", "feedback", "statistics"},
         "advice": {"graders", "settings", "statistics"},
+        "drift": {"data", "settings"},
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
         "promotion": {"comparison", "evaluation", "report", "settings", "statistics"},
     },
@@ -40,8 +41,10 @@ WINGS = {
         "evaluation": {"feedback", "judges", "rewards", "workspace"},
         "training": {"evaluation", "feedback", "rewards", "workspace"},
         "advice": {"workspace"},
-        "comparison": {"data", "evaluation", "report", "tracking", "workspace"},
         "promotion": {"tracking", "workspace"},
+        "pages": set(),
+        "comparison": {"data", "evaluation", "pages", "report", "tracking", "workspace"},
+        "monitoring": {"data", "pages", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

@@ -18,7 +18,7 @@ from tasks.workspace.paths import Paths
 REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui")
 VERBS = (
-    *("pipeline", "compare", "advise", "data", "import", "validate", "grade"),
+    *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
     *("promote", "rollback", "history", "ui", "up", "down"),
 )
 MEND = "Mend it, or: git checkout params.yaml"

@@ -7,8 +7,8 @@ from posttrain.comparison.fronts import Priced, cost_axes, pareto_front, priced
 from posttrain.comparison.numbers import Form, Scale, scale_of
 from posttrain.comparison.verdicts import titles_of
 from tasks.comparison.charts.panels import FACTORS, Axis, arranged, cost_axis, layout, level_axis, ticks
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import config, light
+from tasks.pages.svg import MARK
+from tasks.pages.theme import config, light
 
 HEIGHT = 230
 _LETTER, _LINE, _LONGEST = 6.6, 13, 18

@@ -6,8 +6,8 @@ from typing import Any
 from posttrain.comparison.alternatives import confidence
 from posttrain.comparison.numbers import scale_of
 from posttrain.comparison.verdicts import LOOKS, gains_of, ordered, titles_of
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import NARROW, config, light, verdict_colour
+from tasks.pages.svg import MARK
+from tasks.pages.theme import NARROW, config, light, verdict_colour
 
 ROW, NARROW_ROW = 38, 60
 """Height of a row in pixels; on a phone the name stands above the marks."""

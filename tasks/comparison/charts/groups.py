@@ -6,8 +6,8 @@ from typing import Any
 from posttrain.comparison.numbers import Scale, count, scale_of
 from posttrain.comparison.verdicts import LOOKS, ordered, titles_of
 from tasks.comparison.charts.panels import Axis, arranged, layout
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import config, light, verdict_colour
+from tasks.pages.svg import MARK
+from tasks.pages.theme import config, light, verdict_colour
 
 ROW, NAMES = 22, 128
 

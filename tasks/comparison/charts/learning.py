@@ -7,8 +7,8 @@ from posttrain.comparison.curves import has_curve, learning_axes
 from posttrain.comparison.numbers import decimal
 from posttrain.comparison.verdicts import ordered, titles_of
 from tasks.comparison.charts.panels import FACTORS, Axis, arranged, level_axis, ticks
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import NARROW, config, light
+from tasks.pages.svg import MARK
+from tasks.pages.theme import NARROW, config, light
 
 HEIGHT, NARROW_HEIGHT = 78, 72
 LONGEST, SHORTEST, MOST = 120, 20, 3_000

@@ -7,8 +7,8 @@ from posttrain.comparison.curves import level_form, levels_of
 from posttrain.comparison.numbers import scale_of
 from posttrain.comparison.verdicts import titles_of
 from tasks.comparison.charts.panels import FACTORS, arranged, cost_axis, layout, level_axis, ticks
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import NARROW, config, light
+from tasks.pages.svg import MARK
+from tasks.pages.theme import NARROW, config, light
 
 HEIGHT = 130
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.comparison.charts.theme import NARROW
+from tasks.pages.theme import NARROW
 
 FACTORS = {"seconds": 1 / 60, "train_seconds": 1 / 60}
 """By key of the JSON, from its unit to that of its axis: minutes."""

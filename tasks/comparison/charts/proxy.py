@@ -8,8 +8,8 @@ from posttrain.comparison.numbers import decimal
 from posttrain.comparison.verdicts import ordered, titles_of
 from tasks.comparison.charts.learning import thinned
 from tasks.comparison.charts.panels import Axis, arranged, level_axis
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import NARROW, config, light
+from tasks.pages.svg import MARK
+from tasks.pages.theme import NARROW, config, light
 
 HEIGHT = 110
 SIDES = (("proxy", "proxy: the reward that was optimised", "red"), ("gold", "gold: what it stands for", "blue"))

@@ -7,8 +7,8 @@ from posttrain.comparison.measures import YARDSTICKS
 from posttrain.comparison.numbers import share
 from posttrain.comparison.verdicts import ordered, titles_of
 from tasks.comparison.charts.panels import Axis, arranged, layout, level_axis
-from tasks.comparison.charts.svg import MARK
-from tasks.comparison.charts.theme import NARROW, config, light
+from tasks.pages.svg import MARK
+from tasks.pages.theme import NARROW, config, light
 
 HEIGHT = 130
 DRESS = {

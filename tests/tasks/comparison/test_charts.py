@@ -7,7 +7,6 @@ import pytest
 
 from posttrain.comparison.alternatives import SAYS
 from posttrain.comparison.markdown import printable_all
-from tasks.comparison.charts import theme
 from tasks.comparison.charts.costs import costs, place_labels
 from tasks.comparison.charts.forest import forest, forest_rows
 from tasks.comparison.charts.groups import groups
@@ -15,9 +14,10 @@ from tasks.comparison.charts.learning import learning, thinned
 from tasks.comparison.charts.levels import level_rows, levels, means
 from tasks.comparison.charts.panels import Axis, cost_axis, level_axis
 from tasks.comparison.charts.proxy import proxy, proxy_rows
-from tasks.comparison.charts.svg import SVG, as_svg, tidied
-from tasks.comparison.charts.theme import COLOURS, NARROW, WIDE
 from tasks.comparison.charts.yardsticks import yardstick_rows, yardsticks
+from tasks.pages import theme
+from tasks.pages.svg import SVG, as_svg, tidied
+from tasks.pages.theme import COLOURS, NARROW, WIDE
 from tests.fabricated_comparison import SIX, budgets, comparison, hostile, logs, loss, one_seed
 
 DRAWN = {

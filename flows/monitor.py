@@ -1,0 +1,146 @@
+"""`make monitor`: are new prompts still of the kind that a model was trained on? A page, a run in MLflow, and an alarm."""
+
+import os
+import secrets
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from posttrain.drift.check import check, draw, refuse_settings
+from posttrain.errors import ContractError, RequestError
+from posttrain.settings.config import Config, flat
+from tasks.data.dvc import DatasetVersion, bring_up_to_date
+from tasks.monitoring.page import write_check
+from tasks.monitoring.prompts import held_out_prompts, new_prompts, training_prompts
+from tasks.monitoring.run import log_check
+from tasks.tracking.ledger import Ledger
+from tasks.workspace.paths import Paths
+
+Say = Callable[[str], None]
+
+SCHEMA = "posttrain.monitor/1"
+EVENT = "posttrain.drift"
+"""Of Prefect, whose automations may start a retraining on it; its resource is `dataset.<name>`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is checked.
+
+    Attributes:
+        file: with new prompts, as it was named.
+        form: its format; "" for the one that reads it.
+        columns: which column is which field, as `MAP` of `make import`.
+        command: that makes the same check again.
+    """
+
+    file: str
+    form: str = ""
+    columns: str = ""
+    command: str = ""
+
+
+def asked(given: Mapping[str, str], settings: list[str]) -> Request:
+    """Return what the words of the verb ask for.
+
+    Raises:
+        RequestError: FILE is not there.
+    """
+    if not given.get("file"):
+        raise RequestError("monitor needs FILE: make monitor FILE=prompts.jsonl DATA=mine")
+    words = [f"{name.upper()}={value}" for name, value in given.items() if value]
+    dataset = [f"DATA={word.partition('=')[2]}" for word in settings if word.startswith("data.name=")]
+    others = [word for word in settings if not word.startswith("data.name=")]
+    words += [*dataset[-1:], *([f"SET={' '.join(others)}"] if others else [])]
+    command = " ".join(["make monitor", *(_quoted(word) for word in words)])
+    return Request(given["file"], given.get("format", ""), given.get("map", ""), command)
+
+
+def _quoted(word: str) -> str:
+    name, _, value = word.partition("=")
+    return f"{name}={shlex.quote(value)}"
+
+
+def monitor(paths: Paths, config: Config, request: Request, say: Say) -> dict[str, Any]:
+    """Check new prompts against a dataset; print the verdict, write page and run, and return the record.
+
+    Raises:
+        RequestError: there is no such file, format or dataset, or settings contradict one another.
+        DataError: a row cannot be read, or there are too few prompts.
+        ContractError: the prompts have drifted; page and run are there.
+    """
+    refuse_settings(config.monitor)
+    source = paths.root / Path(request.file).expanduser()
+    rows = new_prompts(source, shown=request.file, form=request.form, columns=request.columns)
+    most, seed = config.monitor.max_prompts, config.seed
+    new = draw(rows, name="new", most=most, seed=seed)  # first: a file that cannot be read ends it within a second
+
+    data = bring_up_to_date(paths, config.data.name)
+    for note in data.notes:
+        say(note)
+    found = check(
+        new,
+        draw(training_prompts(data), name="training", most=most, seed=seed),
+        draw(held_out_prompts(data), name="held_out", most=most, seed=seed),
+        settings=config.monitor,
+        near_duplicate=config.split.near_duplicate,
+        seed=seed,
+    )
+    record = {**_facts(config, request, data), **found}
+    files = write_check(paths, record)
+    log_check(Ledger.open(paths, config.tracking), record, files)
+    for warning in record["warnings"]:
+        say(f"warning: {warning}")
+    if not record["is_drift"]:
+        print(f"{record['verdict']}.\npage: {files['page']}")
+        return record
+    announce(record, say)
+    raise ContractError(f"{record['verdict']}. Page: {files['page']}. Look at the prompts in it, then retrain on data like them")
+
+
+def _facts(config: Config, request: Request, data: DatasetVersion) -> dict[str, Any]:
+    """Return what the record holds beside verdict, tests and figures."""
+    now = datetime.now(UTC)
+    return {
+        "schema": SCHEMA,
+        "version": version("posttrain"),
+        "id": f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        "created": now.isoformat(timespec="seconds"),
+        "command": request.command,
+        "file": request.file,
+        "dataset": {"name": data.name, "md5": data.md5},
+        "settings": {**flat(config.monitor), "split.near_duplicate": config.split.near_duplicate, "seed": config.seed},
+    }
+
+
+def announce(record: Mapping[str, Any], say: Say) -> bool:
+    """Send Prefect's server the event of a drift, where there is one (`make up`); return whether it took it.
+
+    A server that does not answer is told in a line: the alarm itself is the exit code, page and run.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        return False
+    # Prefect takes seconds to import, and reads its settings from the environment when it is
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.events import Event
+
+    name, test = record["dataset"]["name"], record["test"]
+    event = Event(
+        event=EVENT,
+        resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},
+        payload={"check": record["id"], "verdict": record["verdict"], "auc": test["auc"], "p": test["p"]},
+    )
+    try:
+        with get_client(sync_client=True) as client:
+            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+    except HTTPError as error:
+        say(
+            f"note: Prefect's server did not take the event {EVENT} ({type(error).__name__}), so no automation hears of the drift"
+        )
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""A check in MLflow: its run, and what is left where the store refuses in between."""
+
+import pytest
+
+from posttrain.settings.evaluation import TrackingSettings
+from tasks.monitoring.run import check_metrics, log_check
+from tasks.tracking.ledger import Ledger
+from tasks.workspace.paths import Paths
+from tests.tasks.monitoring.checks import alike, drifted
+
+
+def test_the_figures_of_a_check():
+    assert check_metrics(drifted()) == {
+        "drift/auc": 0.8312,
+        "drift/p": 0.001,
+        "drift/smallest_auc": 0.5712,
+        "drift/foreign_share": 0.6624,
+        "drift/is_drift": 1.0,
+        "drift/held_out_auc": 0.4911,
+        "drift/held_out_p": 0.612,
+        "drift/prompts": 203.0,
+        "drift/length_psi": 0.123,
+        "drift/script_psi": 0.678,
+        "drift/unseen_words": 0.211,
+    }
+    without = check_metrics(alike())
+    assert without["drift/is_drift"] == 0.0 and "drift/held_out_auc" not in without
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger.open(Paths(tmp_path), TrackingSettings())
+
+
+def test_a_check_is_a_run(ledger, tmp_path):
+    files = {name: tmp_path / name for name in ("index.html", "monitor.json", "lengths.svg")}
+    for file in files.values():
+        file.write_text("content")
+    run = ledger.client.get_run(log_check(ledger, drifted(), files))
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "monitor 20261128-2215 mine")
+    tags = run.data.tags
+    assert tags["posttrain.kind"] == "monitoring" and tags["posttrain.drift"] == "true"
+    assert tags["posttrain.dataset"] == "mine" and tags["posttrain.data_md5"] == "0123456789abcdef"
+    assert tags["mlflow.note.content"].startswith("**The prompts have drifted: AUC 0.83, p = 0.001.**")
+    assert run.data.metrics == check_metrics(drifted())
+    assert run.data.params["monitor.level"] == "0.05" and run.data.params["file"] == "prompts.jsonl"
+    found = {item.path for item in ledger.client.list_artifacts(run.info.run_id)}
+    assert found == {"index.html", "monitor.json", "figures"}
+
+    # a file that is not there: the run is closed all the same
+    with pytest.raises(Exception, match="nowhere"):
+        log_check(ledger, drifted(), {"page": tmp_path / "nowhere.html"})
+    newest = ledger.client.search_runs([ledger.experiment_id], max_results=1)[0]
+    assert newest.info.status == "FAILED"
+    assert not ledger.running("tags.`posttrain.kind` = 'monitoring'")
