@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade ui up down bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade ui up down status bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -77,10 +77,13 @@ ui: $(READY)
 	@$(FLOWS) ui $(call given,PORT OPEN)
 
 up: $(READY)
-	@$(FLOWS) up $(call given,PORT)
+	@$(FLOWS) up $(call given,PORT UNIT SET)
 
 down: $(READY)
 	@$(FLOWS) down
+
+status: $(READY)
+	@$(FLOWS) status
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.study

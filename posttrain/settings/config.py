@@ -28,6 +28,7 @@ from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.rloo import RLOOSettings
 from posttrain.settings.section import Part, Section
 from posttrain.settings.self_training import SelfTrainingSettings
+from posttrain.settings.servers import ServersSettings
 from posttrain.settings.sft import SFTSettings
 
 
@@ -68,6 +69,7 @@ class Config(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     compare: CompareSettings = CompareSettings()
     tracking: TrackingSettings = TrackingSettings()
+    servers: ServersSettings = ServersSettings()
 
     @property
     def row(self) -> Method:
