@@ -103,5 +103,6 @@ lock: $(READY)
 
 clean: # not data, not MLflow's store; nor a VENV that is no virtual environment
 	@if test -d $(VENV) && ! test -f $(VENV)/pyvenv.cfg; then echo "VENV=$(VENV) has no pyvenv.cfg, so it is no environment to remove" >&2; exit 2; fi
+	@if test -x $(BIN)/python && test -d .posttrain/services; then $(FLOWS) down; fi # whose notes and databases lie there
 	rm -rf $(VENV) .posttrain reports .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 endif

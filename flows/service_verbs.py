@@ -1,5 +1,6 @@
 """What `make up`, `make down` and `make status` say and how they end."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from flows.unit import unit
 from posttrain.errors import ContractError, RequestError
 from posttrain.printable import printable
 from posttrain.settings.config import Config
+from tasks.services.notes import PREFECT, running
 from tasks.workspace.paths import Paths
 
 Say = Callable[[str], None]
@@ -27,6 +29,10 @@ def start_services(paths: Paths, config: Config, say: Say) -> None:
     if config.servers.mlflow_database and not config.tracking.uri:
         address = f"http://127.0.0.1:{config.servers.mlflow_port}"
         say(f"note: pipelines still write to mlflow/store; to have them write to this server: tracking.uri={address}")
+    service = running(paths, PREFECT)
+    named = os.environ.get("PREFECT_API_URL")
+    if service and named and named != f"{service.site}/api":
+        say(f"note: PREFECT_API_URL is {named}, so commands of this shell use that server; unset it to use the one here")
     print("pipelines use them from now on; make status shows them, make down ends them")
 
 
