@@ -72,7 +72,11 @@ def starting_server(paths: Paths) -> Iterator[Ephemeral | None]:
             server = start(server_command(port), environment=server_environment(port) | NEEDED_BY_A_PIPELINE, log=log)
             ours = Ephemeral(server, _end_with_us(server))
         yield ours
-        wait_for_prefect(address, server, log=log, home=home)
+        try:
+            wait_for_prefect(address, server, log=log, home=home)
+        except StorageError:
+            ours.end()
+            raise
         has_answered(paths)
 
 

@@ -3,6 +3,7 @@
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from flows.service_plans import TITLES, WORK_POOL
 from tasks.services.notes import WORKER, Service
@@ -84,6 +85,4 @@ def duration(seconds: float) -> str:
 
 
 def _short(log: str) -> str:
-    from pathlib import Path
-
     return short(Path(log))

@@ -39,6 +39,8 @@ from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process
 
 Say = Callable[[str], None]
+SUBJECTS = {PREFECT: "Prefect's server", MLFLOW: "MLflow's server", WORKER: "The worker"}
+"""The services, where a sentence begins with one."""
 REMEDIES = {
     PREFECT: "make up PORT={next}",
     MLFLOW: 'make up SET="servers.mlflow_port={next}"',
@@ -116,7 +118,7 @@ def _tell_dead(paths: Paths, plans: Sequence[Plan], say: Say) -> None:
 
 def _require_free(plan: Plan) -> None:
     if not is_free(plan.port):
-        what = {PREFECT: "Prefect's server", MLFLOW: "MLflow's server", WORKER: "the worker's health"}[plan.name]
+        what = SUBJECTS[plan.name] if plan.name != WORKER else "the worker's health"
         other = "make ui of this folder, or the server of another clone" if plan.name == MLFLOW else "the server of another clone"
         raise RequestError(
             f"port {plan.port} must be free for {what}, but another program listens there, perhaps {other}. "
@@ -145,8 +147,7 @@ def _start_missing(paths: Paths, settings: ServersSettings, plans: Sequence[Plan
 
 def _wait(paths: Paths, settings: ServersSettings, one: Started) -> None:
     asked = partial(trouble_of_worker, paths, settings, one.plan.health) if one.plan.name == WORKER else None
-    title = {MLFLOW: "MLflow's server", WORKER: "The worker"}[one.plan.name]
-    wait_until_well(title, one.plan.health, one.process, log=one.plan.log, asked=asked)
+    wait_until_well(SUBJECTS[one.plan.name], one.plan.health, one.process, log=one.plan.log, asked=asked)
 
 
 def trouble_of_worker(paths: Paths, settings: ServersSettings, health: str) -> str:
@@ -231,21 +232,17 @@ def down(paths: Paths, say: Say) -> list[str]:
         for name in reversed(NAMES):
             note = note_of(paths, name)
             if note is None:
-                lines.append(f"{_title(name)} is not running")
+                lines.append(f"{SUBJECTS[name]} is not running")
             elif not note.lives:
-                lines.append(f"{_title(name)} {ended_before(note)}")
+                lines.append(f"{SUBJECTS[name]} {ended_before(note)}")
             else:
                 runs = flow_runs_below(note.process.pid) if name == WORKER else set()
                 end_with_descendants(note.process.pid)
-                lines.append(f"{_title(name)} is stopped")
+                lines.append(f"{SUBJECTS[name]} is stopped")
                 if runs:
                     _mark_stopped(paths, runs, say)
             forget(paths, name)
     return lines
-
-
-def _title(name: str) -> str:
-    return {PREFECT: "Prefect's server", MLFLOW: "MLflow's server", WORKER: "The worker"}[name]
 
 
 def _mark_stopped(paths: Paths, runs: set[str], say: Say) -> None:

@@ -111,9 +111,8 @@ def test_a_server_that_never_answers_is_told_in_time(paths, monkeypatch):
     monkeypatch.setattr(subject, "server_command", lambda port, host="": [sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setattr(processes, "LONGEST_START", 0.3)
     with pytest.raises(StorageError, match="Connection refused"), starting_server(paths) as ours:
-        server = ours
-    server.end()
-    assert has_ended(server.server.pid, 0.1)
+        begun = ours
+    assert has_ended(begun.server.pid, 0.1) and has_ended(begun.shell.pid, 0.1)
 
 
 def test_a_server_that_is_named_and_does_not_answer(paths, monkeypatch):
