@@ -213,6 +213,12 @@ def require_password_beyond(settings: ServersSettings) -> None:
         taken[port] = setting
 
 
+def is_of_this_machine(settings: ServersSettings) -> bool:
+    """Tell whether no other machine can have a part in Prefect's runs: it reaches neither the server nor its database."""
+    database = Databases.of(settings).prefect
+    return settings.host in LOOPBACK and (database is None or database.host in LOOPBACK)
+
+
 def check_stores(paths: Paths, settings: ServersSettings, tracking: TrackingSettings, names: Sequence[str] = NAMES) -> None:
     """See that the databases of the services can be used, before one starts; MLflow's local store is made where there is none.
 

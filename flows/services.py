@@ -15,7 +15,7 @@ from pathlib import Path
 from flows.prefect_database import has_answered
 from flows.server import one_at_a_time, wait_for_prefect
 from flows.service_lines import StatusLine, ended_before, started_line
-from flows.service_plans import LOOPBACK, WORK_POOL, Plan, check_stores, plan_of
+from flows.service_plans import WORK_POOL, Plan, check_stores, is_of_this_machine, plan_of
 from posttrain.errors import ContractError, PosttrainError, RequestError
 from posttrain.settings.config import Config
 from posttrain.settings.servers import ServersSettings
@@ -196,9 +196,9 @@ def _service(plan: Plan, process: Process, password: str) -> Service:
 
 
 def _mark_lost(paths: Paths, settings: ServersSettings, say: Say) -> None:
-    """Mark the runs that a killed worker left; a server that is not ours, or that other machines reach, is left alone."""
+    """Mark the runs that a killed worker left, unless they may be another machine's."""
     prefect = running(paths, PREFECT)
-    if prefect is None or settings.host not in LOOPBACK:
+    if prefect is None or not is_of_this_machine(settings):
         return
     from flows.lost_runs import client_of, mark_lost
 

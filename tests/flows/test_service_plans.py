@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from flows import service_plans as subject
-from flows.service_plans import WORK_POOL, Databases, Plan, check_stores, names_of, plan_of, require_password_beyond
+from flows.service_plans import (
+    WORK_POOL,
+    Databases,
+    Plan,
+    check_stores,
+    is_of_this_machine,
+    names_of,
+    plan_of,
+    require_password_beyond,
+)
 from posttrain.errors import RequestError
 from posttrain.settings.config import merge
 from posttrain.settings.evaluation import TrackingSettings
@@ -176,6 +185,19 @@ def test_each_store_is_looked_at_by_who_knows_it(tmp_path: Path, monkeypatch: py
     words = ("prefect_database=postgresql+asyncpg://ann@db/prefect", "mlflow_database=postgresql+psycopg2://ann@db/mlflow")
     check_stores(paths, settings(*words, "database_password=env:DB_PASSWORD"), tracking)
     assert looked == ["prefect dbs3cret ", f"mlflow dbs3cret {subject.UPGRADE}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_alone"),
+    [
+        ((), True),
+        (("prefect_database=postgresql+asyncpg://ann@localhost/prefect",), True),
+        (("prefect_database=postgresql+asyncpg://ann@db/prefect",), False),
+        (("host=10.0.0.5", "password=env:THEIR_LOGIN"), False),
+    ],
+)
+def test_runs_may_be_another_machines_where_it_reaches_the_server_or_the_database(words: tuple[str, ...], is_alone: bool) -> None:
+    assert is_of_this_machine(settings(*words)) is is_alone
 
 
 def test_a_database_that_the_environment_names_is_not_ours_to_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
