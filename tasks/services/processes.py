@@ -55,6 +55,8 @@ def trouble_at(address: str, *, wants: Mapping[str, Any] | None = None, login: s
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             told = json.loads(answer.read()) if wants else {}
+        if not isinstance(told, dict):
+            return "its answer is no JSON object"
         wrong = [f"{name} is {told.get(name)}" for name, value in (wants or {}).items() if told.get(name) != value]
         return ", ".join(wrong)
     except ValueError as error:

@@ -68,6 +68,8 @@ def test_an_answer_is_health_and_anything_else_is_told() -> None:
     with site(200, json.dumps({"status": "NOT_READY"})) as address:
         assert trouble_at(address, wants={"status": "READY"}) == "status is NOT_READY"
         assert trouble_at(address, wants={"status": "NOT_READY"}) == ""
+    with site(200, "[]") as address:
+        assert trouble_at(address, wants={"status": "READY"}) == "its answer is no JSON object"
     assert "refused" in trouble_at(f"http://127.0.0.1:{free_port()}/health")
 
 
