@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade monitor promote rollback history ui up down bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor promote rollback history ui up down status bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -89,10 +89,13 @@ ui: $(READY)
 	@$(FLOWS) ui $(call given,PORT OPEN)
 
 up: $(READY)
-	@$(FLOWS) up $(call given,PORT)
+	@$(FLOWS) up $(call given,PORT UNIT SET)
 
 down: $(READY)
 	@$(FLOWS) down
+
+status: $(READY)
+	@$(FLOWS) status
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.study
@@ -112,5 +115,6 @@ lock: $(READY)
 
 clean: # not data, not MLflow's store; nor a VENV that is no virtual environment
 	@if test -d $(VENV) && ! test -f $(VENV)/pyvenv.cfg; then echo "VENV=$(VENV) has no pyvenv.cfg, so it is no environment to remove" >&2; exit 2; fi
+	@if test -x $(BIN)/python && test -d .posttrain/services; then $(FLOWS) down; fi # whose notes and databases lie there
 	rm -rf $(VENV) .posttrain reports .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 endif

@@ -281,20 +281,30 @@ def _port(words: Sequence[str], default: int) -> int:
 
 
 def run_up(paths: Paths, words: Sequence[str]) -> None:
-    """Start Prefect's server on this machine: its page, and pipelines that start at once."""
-    check_disk(paths)
-    _prepare(paths, None)
-    from flows.server import PORT, up
+    """Start the services of this machine, or with UNIT=1 print the unit that starts them with it."""
+    given, settings = given_and_settings(words, ("port", "unit"))
+    if given.get("port"):
+        settings = [*settings, f"servers.prefect_port={_port(words, 0)}"]
+    config = configuration(paths, settings)
+    from flows.service_verbs import print_unit, start_services
 
-    print(up(paths, port=_port(words, PORT)))
+    if not print_unit(paths, given.get("unit", ""), settings):
+        _begin(paths, config)
+        start_services(paths, config, say)
 
 
 def run_down(paths: Paths, words: Sequence[str]) -> None:
-    """Stop Prefect's server."""
-    _prepare(paths, None)
-    from flows.server import down
+    """Stop the services of this machine."""
+    from flows.service_verbs import stop_services
 
-    print(down(paths))
+    stop_services(paths, partial(_prepare, paths, None), say)
+
+
+def run_status(paths: Paths, words: Sequence[str]) -> None:
+    """Show the services of this machine."""
+    from flows.service_verbs import show_services
+
+    show_services(paths)
 
 
 VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
@@ -312,13 +322,15 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "ui": run_ui,
     "up": run_up,
     "down": run_down,
+    "status": run_status,
 }
 
 
 def _prepare(paths: Paths, config: Config | None) -> None:
     from flows.environment import prepare
 
-    prepare(paths, is_tiny=config is not None and config.model.base == "tiny")
+    password = config.servers.password if config else ""
+    prepare(paths, is_tiny=config is not None and config.model.base == "tiny", password=password)
     _settle_imports(paths)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")

@@ -70,8 +70,8 @@ def settle(paths: Paths, say: Callable[[str], None]) -> None:
     notes = left_behind(paths)
     if not notes:
         return
-    prepare(paths, is_tiny=False)
     try:
+        prepare(paths, is_tiny=False)
         killed = _in_mlflow(paths, notes, say)
         _in_prefect(paths, [note for note in notes if note.facts.get("in_prefect", True)])
         _among_reports(paths, notes, killed)
@@ -143,21 +143,30 @@ def _server(paths: Paths) -> Iterator[None]:
 
 def _crash(client: Any, tag: str, command: str) -> None:
     """Mark every open run of Prefect that has a tag, and its open tasks, as crashed; force, since nobody else ever will."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
-    from prefect.client.schemas.objects import State
-    from prefect.states import Crashed
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
     from tasks.tracking.run_notes import WITHOUT_A_WORD
 
-    state: State[Any] = Crashed(message=f"{WITHOUT_A_WORD}. To go on: {command}" if command else WITHOUT_A_WORD)
+    message = f"{WITHOUT_A_WORD}. To go on: {command}" if command else WITHOUT_A_WORD
     for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=OPEN_RUNS):
-        if run.state and run.state.is_final():
-            continue
-        of_it = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-        for task_run in client.read_task_runs(flow_run_filter=of_it, limit=OPEN_RUNS):
-            if not (task_run.state and task_run.state.is_final()):
-                client.set_task_run_state(task_run.id, state, force=True)
-        client.set_flow_run_state(run.id, state, force=True)
+        crash_run(client, run, message)
+
+
+def crash_run(client: Any, run: Any, message: str) -> bool:
+    """Mark a flow run of Prefect and its tasks as crashed where they are open; returns whether the run was."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.objects import State
+    from prefect.states import Crashed
+
+    if run.state and run.state.is_final():
+        return False
+    state: State[Any] = Crashed(message=message)
+    of_it = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    for task_run in client.read_task_runs(flow_run_filter=of_it, limit=OPEN_RUNS):
+        if not (task_run.state and task_run.state.is_final()):
+            client.set_task_run_state(task_run.id, state, force=True)
+    client.set_flow_run_state(run.id, state, force=True)
+    return True
 
 
 def _among_reports(paths: Paths, notes: Sequence[Note], killed: "Sequence[KilledRun]") -> None:

@@ -1,13 +1,12 @@
 """The environment that our libraries read when they are imported: quiet, offline by default, inside the repository."""
 
 import ctypes
-import json
 import os
 import sys
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tasks.services.notes import PREFECT, Service, running
+from tasks.services.passwords import login_of
 from tasks.workspace.paths import Paths
 
 QUIET = {
@@ -34,26 +33,21 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 2**30
 
 
-@dataclass(frozen=True)
-class LastingServer:
-    """The Prefect server of `make up`: its process, when that started (an id alone may be somebody else's by now), its page."""
-
-    pid: int
-    started: float
-    site: str
-
-
 def prefect_home(paths: Paths) -> Path:
     """Return the folder of Prefect's database, results and server."""
     return paths.store / "prefect"
 
 
-def prepare(paths: Paths, *, is_tiny: bool) -> None:
+def prepare(paths: Paths, *, is_tiny: bool, password: str = "") -> None:
     """Set what is not set yet; called before Prefect, MLflow or transformers are imported.
 
     Args:
         paths: of the repository.
         is_tiny: the tiny base: then no library may ask the hub for anything, and one thread is enough for operations so small.
+        password: where `user:password` of the servers is, as `servers.password` says; "": where the running server's note says.
+
+    Raises:
+        RequestError: a password is needed and is not where it should be.
     """
     keep_freed_memory()
     for name, value in QUIET.items():
@@ -64,8 +58,22 @@ def prepare(paths: Paths, *, is_tiny: bool) -> None:
     home = prefect_home(paths).resolve()
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOCAL_STORAGE_PATH", str(home / "results"))
-    if "PREFECT_API_URL" not in os.environ and (server := lasting_server(paths)):
+    server = running(paths, PREFECT)
+    if "PREFECT_API_URL" not in os.environ and server:
         os.environ["PREFECT_API_URL"] = f"{server.site}/api"
+    _introduce(server, password)
+
+
+def _introduce(server: Service | None, password: str) -> None:
+    """Let the clients of Prefect and MLflow in this process, and in those that it starts, know the password."""
+    where = password or (server.password if server else "")
+    if not where or "PREFECT_API_AUTH_STRING" in os.environ:
+        return
+    login = login_of(where, setting="servers.password" if password else "the password of make up")
+    os.environ["PREFECT_API_AUTH_STRING"] = login
+    user, _, secret = login.partition(":")
+    os.environ.setdefault("MLFLOW_TRACKING_USERNAME", user)
+    os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", secret)
 
 
 def keep_freed_memory() -> bool:
@@ -78,34 +86,3 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(option, _KEPT) == 1 for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
-
-
-def lasting_server(paths: Paths) -> LastingServer | None:
-    """Return the Prefect server that `make up` started here, while it lives."""
-    try:
-        server = LastingServer(**json.loads(_note(paths).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    import psutil  # type: ignore[import-untyped, unused-ignore]
-
-    try:
-        process = psutil.Process(server.pid)
-        is_it = abs(process.create_time() - server.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return None
-    return server if is_it else None
-
-
-def remember(paths: Paths, server: LastingServer) -> None:
-    """Note the lasting server for the commands to come."""
-    _note(paths).write_text(json.dumps(asdict(server)), encoding="utf-8")
-
-
-def forget(paths: Paths) -> None:
-    """Take the note away."""
-    with suppress(OSError):
-        _note(paths).unlink()
-
-
-def _note(paths: Paths) -> Path:
-    return prefect_home(paths) / "lasting-server.json"

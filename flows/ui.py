@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from posttrain.errors import RequestError
 from posttrain.settings.evaluation import TrackingSettings
+from tasks.services.notes import MLFLOW
+from tasks.services.notes import running as service_running
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.server import choose_port, remember_port, running_port, server_command, server_environment
 from tasks.tracking.views import view_url, write_views
@@ -35,7 +37,8 @@ def show(paths: Paths, tracking: TrackingSettings, *, port: int | None, is_opene
     running = running_port(paths)
     if running and port in (None, running):
         address = view_url(ledger, running)
-        print(f"MLflow: {address}   (it was running already; Ctrl-C where it was started ends it)", flush=True)
+        how = "make down ends it" if service_running(paths, MLFLOW) else "Ctrl-C where it was started ends it"
+        print(f"MLflow: {address}   (it was running already; {how})", flush=True)
         if is_opened:
             open_browser(address)
         return
@@ -45,8 +48,8 @@ def show(paths: Paths, tracking: TrackingSettings, *, port: int | None, is_opene
     remember_port(paths, chosen)
     if is_opened:
         open_browser(address)
-    command = server_command(paths, chosen)
-    os.execvpe(command[0], command, server_environment())
+    command = server_command(chosen)
+    os.execvpe(command[0], command, server_environment(paths, chosen))
 
 
 def open_browser(address: str) -> bool:

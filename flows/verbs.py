@@ -63,6 +63,11 @@ IMPORT = (
     Word("MAP", '"prompt=question completion=answer"', "which column of the file is which field"),
     Word("SKIP_BAD", "1", "put rows that cannot be read aside, instead of refusing the file"),
 )
+UP = (
+    Word("PORT", "4201", "the port of Prefect's page, 4200 where it is left out"),
+    Word("UNIT", "1", "print a unit of systemd, for services that come back with the machine; start nothing"),
+    SET,
+)
 GRADE = (
     Word("GRADER", "answer", "answer, program, or a file with settings (docs/graders.md)"),
     FILE,
@@ -141,8 +146,9 @@ VERBS = {
             (PORT, OPEN),
             takes_settings=True,
         ),
-        Verb("up", "start Prefect's server on http://127.0.0.1:4200", (PORT,)),
-        Verb("down", "stop Prefect's server"),
+        Verb("up", "start Prefect's server, MLflow's server and a worker in the background", UP, takes_settings=True),
+        Verb("down", "stop what make up started, and what the worker runs"),
+        Verb("status", "show what make up started: whether it is well, since when, memory, log"),
         Verb("bench", "run the study that README.md shows, here (hours)", is_of_make=True),
         Verb("test", "run the tests", is_of_make=True),
         Verb("lint", "check style and types", is_of_make=True),

@@ -30,6 +30,7 @@ from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.rloo import RLOOSettings
 from posttrain.settings.section import Part, Section
 from posttrain.settings.self_training import SelfTrainingSettings
+from posttrain.settings.servers import ServersSettings
 from posttrain.settings.sft import SFTSettings
 
 
@@ -72,6 +73,7 @@ class Config(Section):
     promotion: PromotionSettings = PromotionSettings()
     monitor: MonitorSettings = MonitorSettings()
     tracking: TrackingSettings = TrackingSettings()
+    servers: ServersSettings = ServersSettings()
 
     @property
     def row(self) -> Method:

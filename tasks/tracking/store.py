@@ -172,6 +172,19 @@ def follow_a_move(database: Path, *, artifacts: Path) -> None:
         store.execute("COMMIT")
 
 
+@plain_errors
+def settle_store(paths: Paths) -> None:
+    """Make the local store where there is none, and let it know where it lies; a server is started on it next.
+
+    Raises:
+        StorageError: it cannot be used.
+    """
+    with opening(paths.ledger):
+        database = paths.ledger / "mlflow.db"
+        make_sure_of(database)
+        follow_a_move(database, artifacts=artifacts_folder(paths))
+
+
 def require_server(uri: str) -> None:
     """MLflow alone would try for minutes before it says that nobody answers."""
     if not uri.startswith(("http://", "https://")):

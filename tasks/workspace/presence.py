@@ -41,6 +41,12 @@ class Process:
         return cls(pid=os.getpid(), started=_started(os.getpid()) or 0, boot=_boot(), host=socket.gethostname())
 
     @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """Return the process that has this id on this machine now, None where there is none."""
+        started = _started(pid)
+        return None if started is None else cls(pid=pid, started=started, boot=_boot(), host=socket.gethostname())
+
+    @classmethod
     def from_name(cls, name: str, *, host: str) -> Self | None:
         """Return the process that has this name on a machine, None where the text names none."""
         with suppress(ValueError):

@@ -30,7 +30,8 @@ WINGS = {
     },
     "tasks": {
         "workspace": set(),
-        "tracking": {"workspace"},
+        "services": {"workspace"},
+        "tracking": {"services", "workspace"},
         "report": {"workspace"},
         "data": {"workspace"},
         "validation": {"workspace"},

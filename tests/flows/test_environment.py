@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from flows.environment import prepare
+from posttrain.errors import RequestError
+from tasks.services.notes import Service, remember
 from tasks.workspace.paths import Paths
+from tasks.workspace.presence import Process
 
 FREED = """
 import ctypes, sys
@@ -50,3 +54,41 @@ def test_one_thread_is_enough_for_the_tiny_base_unless_somebody_says_otherwise(
     prepare(Paths(tmp_path), is_tiny=is_tiny)
     assert os.environ.get("OMP_NUM_THREADS") == threads
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+SITE = "http://127.0.0.1:4999"
+
+
+def told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], *, password: str = "", noted: str = ""
+) -> dict[str, str]:
+    """Return the environment after `prepare`, where a server of `make up` runs."""
+    monkeypatch.setattr(os, "environ", dict(given))
+    note = Service("prefect", Process.current(), SITE, f"{SITE}/api/health", "p.log", datetime.now(UTC), noted)
+    remember(Paths(tmp_path), note)
+    prepare(Paths(tmp_path), is_tiny=True, password=password)
+    return os.environ  # type: ignore[return-value]
+
+
+def test_the_server_that_runs_is_used_unless_another_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = told(tmp_path, monkeypatch, {})
+    assert found["PREFECT_API_URL"] == f"{SITE}/api" and "PREFECT_API_AUTH_STRING" not in found
+    other = {"PREFECT_API_URL": "http://elsewhere/api"}
+    assert told(tmp_path, monkeypatch, other)["PREFECT_API_URL"] == "http://elsewhere/api"
+
+
+def test_clients_know_the_password_of_the_setting_or_of_the_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"A": "ann:one", "B": "bob:two:three"}
+    found = told(tmp_path, monkeypatch, given, noted="env:B")
+    names = ("PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    assert [found[name] for name in names] == ["bob:two:three", "bob", "two:three"]
+    assert told(tmp_path, monkeypatch, given, noted="env:B", password="env:A")["PREFECT_API_AUTH_STRING"] == "ann:one"
+    kept = told(tmp_path, monkeypatch, {**given, "PREFECT_API_AUTH_STRING": "own:one"}, noted="env:B")
+    assert kept["PREFECT_API_AUTH_STRING"] == "own:one"
+
+
+def test_a_password_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError, match=r"^the password of make up is env:C, but the environment's variable C is not set\. "):
+        told(tmp_path, monkeypatch, {}, noted="env:C")
+    with pytest.raises(RequestError, match=r"^servers\.password is env:C, but "):
+        told(tmp_path, monkeypatch, {}, password="env:C")

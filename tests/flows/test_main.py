@@ -16,10 +16,10 @@ from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
-READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui")
+READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up")
 VERBS = (
     *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
-    *("promote", "rollback", "history", "ui", "up", "down"),
+    *("promote", "rollback", "history", "ui", "up", "down", "status"),
 )
 MEND = "Mend it, or: git checkout params.yaml"
 
@@ -180,8 +180,8 @@ def test_skip_bad_is_yes_or_no(refused):
     [
         ("down", "now", "down takes no words, got now"),
         ("down", "port=5001", "down takes no words, got port=5001"),
-        ("up", "5001", "up takes words of the form NAME=value, got '5001'; names are PORT"),
-        ("up", "seed=1", "up takes PORT, not seed"),
+        ("status", "now", "status takes no words, got now"),
+        ("up", "unit=yes", "UNIT must be 1 (print a unit of systemd) or 0, got yes"),
         ("grade", "seed=1", "grade takes GRADER, FILE, OUT and FORCE, not seed"),
     ],
 )

@@ -67,7 +67,7 @@ def test_words_of_import(words, read):
         ("import", "FROMAT=gsm8k", "import takes FORMAT, FILE, NAME, MAP and SKIP_BAD, not FROMAT; did you mean FORMAT?"),
         ("import", "SET=seed=1", "import takes FORMAT, FILE, NAME, MAP and SKIP_BAD, not SET"),
         ("grade", "DATA=x", "grade takes GRADER, FILE, OUT and FORCE, not DATA"),
-        ("up", "PROT=1", "up takes PORT, not PROT; did you mean PORT?"),
+        ("grade", "GRADR=x", "grade takes GRADER, FILE, OUT and FORCE, not GRADR; did you mean GRADER?"),
         ("pipeline", "METHOD=", "METHOD must not be empty: leave it out, or give it a value; is a script's variable unset?"),
         ("data", "DATA= ", "DATA must not be empty: leave it out, or give it a value; is a script's variable unset?"),
         ("pipeline", "SET='a", "SET must close the quotation marks that it opens, got 'a"),

@@ -222,9 +222,9 @@ def test_a_table_of_samples(ledger: Ledger) -> None:
 
 
 def test_the_server_listens_to_this_machine_only(tmp_path: Path) -> None:
-    command = server_command(Paths(tmp_path), 5001)
-    assert command[command.index("--host") + 1] == "127.0.0.1" and command[command.index("--workers") + 1] == "1"
-    assert server_environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    command = server_command(5001)
+    assert command[command.index("--host") + 1] == "127.0.0.1" and "--workers" not in command
+    assert server_environment(Paths(tmp_path), 5001)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
 def test_a_moved_store_serves_its_files(ledger: Ledger, tmp_path: Path) -> None:
@@ -376,8 +376,8 @@ def server(ledger: Ledger) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        server_command(ledger.paths, port),
-        env=server_environment(),
+        server_command(port),
+        env=server_environment(ledger.paths, port),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

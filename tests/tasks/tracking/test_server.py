@@ -1,21 +1,24 @@
 """The port of MLflow's page: chosen, refused, and remembered while the process that serves there lives."""
 
 import json
-import os
-import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from posttrain.errors import RequestError
+from tasks.services.guard import FURTHER_NAMES, LOGIN
+from tasks.services.notes import Service, remember
+from tasks.services.processes import is_free
 from tasks.tracking import server
+from tasks.tracking.app import ARTIFACTS, STORE
 from tasks.tracking.browser import open_when_ready
-from tasks.tracking.server import choose_port, is_free, remember_port, running_port
+from tasks.tracking.server import choose_port, remember_port, running_port
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process
 from tests.ports import free_port
@@ -104,6 +107,32 @@ def test_the_browser_is_opened_once_somebody_answers(taken: int) -> None:
     assert opened == [address]
 
 
-def test_pages_are_addressed_as_the_command_says() -> None:
-    command = server.server_command(Paths(Path("/x")), 5007)
-    assert re.findall(r"5007", " ".join(command)).count("5007") == 5 and "PORT" not in os.environ
+def test_the_server_of_make_up_comes_before_a_page_of_make_ui(paths: Paths) -> None:
+    remember_port(paths, 5004)
+    note = Service("mlflow", Process.current(), "http://127.0.0.1:5010", "x", "log", datetime.now(UTC))
+    remember(paths, note)
+    assert running_port(paths) == 5010
+    gone = replace(Process.current(), started=1)
+    remember(paths, replace(note, process=gone))
+    assert running_port(paths) == 5004
+
+
+def test_pages_are_addressed_as_the_command_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+    monkeypatch.setenv(LOGIN, "left:over")
+    assert server.server_command(5007)[-1] == "5007"
+    told = server.server_environment(Paths(Path("/x")), 5007)
+    assert told["MLFLOW_SERVER_ALLOWED_HOSTS"] == "127.0.0.1:5007,localhost:5007"
+    assert told["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:5007,http://localhost:5007"
+    assert told[STORE] == "sqlite:////x/mlflow/store/mlflow.db" and told[ARTIFACTS] == "/x/mlflow/store/artifacts"
+    assert not {"MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", LOGIN, FURTHER_NAMES} & told.keys()
+
+
+def test_another_store_names_and_a_password_are_in_the_environment_alone() -> None:
+    address, secret = "postgresql+psycopg2://ann@db/mlflow", "ann:s3cret"
+    told = server.server_environment(
+        Paths(Path("/x")), 5007, names=["mlflow"], login=secret, store=address, artifacts="s3://bucket"
+    )
+    assert (told[STORE], told[ARTIFACTS], told[LOGIN], told[FURTHER_NAMES]) == (address, "s3://bucket", secret, "mlflow")
+    assert "mlflow:5007" in told["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert not {address, secret} & {*server.server_command(5007)}
