@@ -201,7 +201,7 @@ def _is_dead(run: Any) -> bool:
     """Return whether a move's process has ended; our own, which holds the lock and is not in the middle of one, counts too."""
     tags = run.data.tags
     if tags.get("posttrain.host") != socket.gethostname():
-        return time.time() - run.info.start_time / 1000 > LONGEST_MOVE
+        return bool(time.time() - run.info.start_time / 1000 > LONGEST_MOVE)
     process = Process.from_name(tags.get("posttrain.process", ""), host=tags["posttrain.host"])
     return process is None or process == Process.current() or not process.may_live()
 
