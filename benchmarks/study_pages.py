@@ -220,8 +220,9 @@ def _gain_lines(study: Study) -> list[str]:
         least = "–" if pair is None or pair["low_decides"] is None else points(pair["low_decides"])
         said = "–" if pair is None or pair["verdict"] is None else VERDICTS[pair["verdict"]]
         rows.append((method["title"], _level(method["mean"]), gain_cell(pair), least, p_value(pair and pair["p_holm"]), said))
-    best = [f"- {pair['words']}" for pair in study["pairs"] if pair["family"] == "best" and pair["words"]]
-    against = ["", "The best method beside each of the others:", "", *best] if best else []
+    rest = [pair for pair in study["pairs"] if pair["family"] == "best" and pair["words"]]
+    best = [f"- {title_of(study, pair['b'])}: {pair['words']}" for pair in rest]
+    against = ["", f"{title_of(study, rest[0]['a'])}, the highest mean, beside each of the others:", "", *best] if best else []
     return [
         *table(*_without_empty(head, rows)),
         "",

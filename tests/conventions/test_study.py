@@ -164,10 +164,10 @@ def test_samples_and_the_best_have_their_lines():
     yardsticks = {"pass": {"1": bounds(0.5), "8": bounds(0.75)}, "majority": {"8": bounds(0.625)}, "best_of": None}
     methods = [method("sft", "SFT", dict(zip(SEEDS, (0.5, 0.6), strict=True)), yardsticks=yardsticks)]
     page = study_pages.results(
-        made(methods=methods, pairs=[pair("dpo", 0.1, 0.0, 0.2, "better", family="best", words="A beats B.")])
+        made(methods=methods, pairs=[pair("dpo", 0.1, 0.0, 0.2, "better", family="best", words="better by 2")])
     )
     assert "|  | pass@1 | pass@8 | majority of 8 |" in page and "| SFT | 50.0 | 75.0 | 62.5 |" in page
-    assert "- A beats B." in page
+    assert "dpo, the highest mean, beside each of the others:\n\n- SFT: better by 2\n" in page
 
 
 def report(**audit):
