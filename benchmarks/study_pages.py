@@ -133,7 +133,7 @@ def compare_output(study: Study) -> str:
     """Return the last words of `make compare`, but for its table, which is README's own; nothing where there is no verdict."""
     if not study["verdict"]:
         return ""
-    printed = [study["verdict"], "", f"page       reports/compare/{study['id']}/index.html"]
+    printed = [study["verdict"], f"page       reports/compare/{study['id']}/index.html"]
     return "\n".join(
         ["`make compare` ends with the verdict, here that of the study, and its page:", "", "```", *printed, "```", ""]
     )
