@@ -133,7 +133,7 @@ def compare_output(study: Study) -> str:
     """Return the last words of `make compare`, but for its table, which is README's own; nothing where there is no verdict."""
     if not study["verdict"]:
         return ""
-    printed = [study["verdict"], "", f"page       reports/compare/{study['id']}/index.html"]
+    printed = [study["verdict"], f"page       reports/compare/{study['id']}/index.html"]
     return "\n".join(
         ["`make compare` ends with the verdict, here that of the study, and its page:", "", "```", *printed, "```", ""]
     )
@@ -220,8 +220,9 @@ def _gain_lines(study: Study) -> list[str]:
         least = "–" if pair is None or pair["low_decides"] is None else points(pair["low_decides"])
         said = "–" if pair is None or pair["verdict"] is None else VERDICTS[pair["verdict"]]
         rows.append((method["title"], _level(method["mean"]), gain_cell(pair), least, p_value(pair and pair["p_holm"]), said))
-    best = [f"- {pair['words']}" for pair in study["pairs"] if pair["family"] == "best" and pair["words"]]
-    against = ["", "The best method beside each of the others:", "", *best] if best else []
+    rest = [pair for pair in study["pairs"] if pair["family"] == "best" and pair["words"]]
+    best = [f"- {title_of(study, pair['b'])}: {pair['words']}" for pair in rest]
+    against = ["", f"{title_of(study, rest[0]['a'])}, the highest mean, beside each of the others:", "", *best] if best else []
     return [
         *table(*_without_empty(head, rows)),
         "",

@@ -137,6 +137,14 @@ def _sees(effect: float, voice: Voice) -> str:
     return f"this design sees {voice.unit.amount(effect)}"
 
 
+def _sees_of_all(effects: Sequence[float], voice: Voice) -> str:
+    """Return the smallest effects that this design sees, of several pairs: from the least to the largest."""
+    least, most = (_sees(one, voice) for one in (min(effects), max(effects)))
+    if least == most or "however large" in most:
+        return most
+    return f"this design sees {voice.unit.number(min(effects))} to {voice.unit.amount(max(effects))}"
+
+
 WORDS = {"better": _better, "worse": _worse, "equal": _equal, "undecided": _undecided, "disagree": _disagree}
 """By verdict."""
 
@@ -211,7 +219,7 @@ def _alike(others: Sequence[Mapping[str, Any]], voice: Voice) -> list[str]:
     alike = [one for one in others if one["verdict"] in ("undecided", "disagree")]
     if alike:
         sees = [one["smallest_effect"] for one in alike if one["smallest_effect"] is not None]
-        seen = f" ({_sees(max(sees), voice)})" if sees else ""
+        seen = f" ({_sees_of_all(sees, voice)})" if sees else ""
         parts.append(f"not told apart from {_listed([voice.titles[one['b']] for one in alike])}{seen}")
     equal = [voice.titles[one["b"]] for one in others if one["verdict"] == "equal"]
     return [*parts, f"{voice.within} of {_listed(equal)}"] if equal else parts
@@ -228,7 +236,9 @@ def _least(pair: Mapping[str, Any], voice: Voice) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    *first, last = names
+    comma = "; " if any("," in name for name in names) else ", "  # "RLAIF, direct" is one method
+    return f"{comma.join(first)} and {last}" if first else last
 
 
 def _counted(number: int, thing: str) -> str:

@@ -85,7 +85,7 @@ def test_the_study_says_nothing_of_where_it_ran_but_the_machine():
     """What a failed run said names files by their path in the repository; the kernel's name stays out."""
     failed = [{"method": "dpo", "seed": 10, "command": "method=dpo", "error": "no judge: /tmp/c-1/.posttrain/judge/world/j.json"}]
     machine = {"cpu": "a processor", "cores": 2, "platform": "Linux-1.2-of-somebody"}
-    found = made(failed=failed, machine=machine, warnings=["see /home/me/clone/reports/1.json and data/world"])
+    found = made(failed=failed, machine=machine, warnings=["see /var/clone/reports/1.json and data/world"])
     assert found["failed"][0]["error"] == "no judge: .posttrain/judge/world/j.json"
     assert found["warnings"] == ["see reports/1.json and data/world"]
     assert "somebody" not in json.dumps(found) and found["machine"]["cpu"] == "a processor"
@@ -164,10 +164,10 @@ def test_samples_and_the_best_have_their_lines():
     yardsticks = {"pass": {"1": bounds(0.5), "8": bounds(0.75)}, "majority": {"8": bounds(0.625)}, "best_of": None}
     methods = [method("sft", "SFT", dict(zip(SEEDS, (0.5, 0.6), strict=True)), yardsticks=yardsticks)]
     page = study_pages.results(
-        made(methods=methods, pairs=[pair("dpo", 0.1, 0.0, 0.2, "better", family="best", words="A beats B.")])
+        made(methods=methods, pairs=[pair("dpo", 0.1, 0.0, 0.2, "better", family="best", words="better by 2")])
     )
     assert "|  | pass@1 | pass@8 | majority of 8 |" in page and "| SFT | 50.0 | 75.0 | 62.5 |" in page
-    assert "- A beats B." in page
+    assert "dpo, the highest mean, beside each of the others:\n\n- SFT: better by 2\n" in page
 
 
 def report(**audit):
@@ -213,7 +213,7 @@ def test_publishing_writes_every_page(tmp_path, monkeypatch):
     assert study.main([f"from={folder / 'comparison.json'}"]) == 0
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n")
-    assert "\nA is the best of 3 methods.\n\npage       reports/compare/20260101-000000-abcd/index.html\n```\n" in text
+    assert "\nA is the best of 3 methods.\npage       reports/compare/20260101-000000-abcd/index.html\n```\n" in text
     assert "![A is the best of 3 methods.](docs/study.svg)" in text and "**+30.0** [+25.0, +35.0]" in text
     assert study.main(["pages"]) == 0 and (tmp_path / "README.md").read_text() == text
     assert "## Gains" in (docs / "results.md").read_text() and (docs / "study.svg").is_file()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from posttrain.comparison import wording
 from posttrain.comparison.wording import UNITS, Voice, covers, pair_words, verdict_sentence
 
 TITLES = {"sft": "SFT", "dpo": "DPO", "reft": "ReFT", "rlhf": "RLHF"}
@@ -109,6 +110,25 @@ def test_sentences_of_many_methods():
     )
     over[1] = pair("reft", "sft", "equal")
     assert f"ReFT has the highest mean of 4 methods and does as well as SFT: {gain}, within ±2.0 points" in sentence(over, rest)
+
+
+def test_several_pairs_see_from_the_least_to_the_largest():
+    over = [pair(name, "sft", "better") for name in ("dpo", "reft", "rlhf")]
+    rest = [
+        pair("reft", "sft", "better"),
+        pair("reft", "dpo", "undecided"),
+        pair("reft", "rlhf", "undecided", smallest_effect=0.45),
+    ]
+    assert sentence(over, rest).endswith("not told apart from DPO and RLHF (this design sees 4.1 to 45.0 points).")
+    rest[2]["smallest_effect"] = 0.0411  # which is written as the other one is
+    assert sentence(over, rest).endswith("(this design sees 4.1 points).")
+    rest[2]["smallest_effect"] = 1.0
+    assert sentence(over, rest).endswith("(this design sees no effect, however large).")
+
+
+def test_names_with_a_comma_stay_whole():
+    assert wording._listed(["ReFT", "RLAIF, direct", "DPO"]) == "ReFT; RLAIF, direct and DPO"
+    assert wording._listed(["ReFT", "DPO", "SFT"]) == "ReFT, DPO and SFT" and wording._listed(["SFT"]) == "SFT"
 
 
 def test_the_reference_leads():
