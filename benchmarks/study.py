@@ -48,7 +48,7 @@ OF_PAIR = (
 )
 """Fields of a record, of its methods and of its pairs that are kept: no answers, no curves, no address of this machine's runs."""
 OF_MACHINE = ("cpu", "cores", "memory_gb", "python", "torch", "gpu", "workers", "threads")
-OUR_FOLDERS = re.compile(r"(?<![\w.])/[^\s:]*?/(?=\.posttrain/|reports/|data/)")
+OUR_FOLDERS = re.compile(r"(?<![\w.:/])/[^\s:]*?/(?=\.posttrain/|reports/|data/)")
 """Before a path within a repository, in what a failed run said: where the copy lay is nobody's business."""
 FEEDBACK = (
     ("labels", "labels", "accuracy"),
