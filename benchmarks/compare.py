@@ -1,15 +1,18 @@
 """What a comparison costs: six methods on several seeds from an empty store, beside one pipeline at a time, and again cached.
 
-    python -m benchmarks.compare [methods="sft dpo reft rlhf rlaif ppo"] [seeds=3] [workers=cores] [kills=5] [set="name=value …"]
+    python -m benchmarks.compare [methods="sft dpo reft rlhf rlaif ppo"] [seeds=3] [workers=cores] [kills=5]
+                                 [set="name=value …"] [keep=FOLDER]
 
 Prints wall time with `workers` pipelines at a time and with one, their ratio, the peak memory of all processes together, and the
 time of a cached repetition. With `kills=N` a third copy is killed with -9, its whole process group, at N moments spread over the
 run, and started again each time; its record must be that of the first to the last digit, but for times and ids. On two cores
-with the default methods and three seeds: about two hours, of which the run with one worker takes more than half.
+with the default methods and three seeds: about two hours, of which the run with one worker takes more than half. With
+`keep=FOLDER` stores and figures stay there, and a benchmark that was stopped goes on behind its last whole part.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,10 +39,34 @@ def start(root: Path, words: list[str]) -> subprocess.Popen[bytes]:
 
 
 def run(root: Path, words: list[str]) -> tuple[dict[str, Any], float, float]:
-    """Return a comparison's record, its wall time in seconds, and the peak of all its processes' memory in MB."""
+    """Return a comparison's record, its wall time in seconds, and the peak of all its processes' memory in MB.
+
+    A method whose contract fails (exit code 3) is a result: the record says which run it was.
+    """
     started = time.perf_counter()
-    seconds, peak = awaited(start(root, words), since=started, what="the comparison")
+    seconds, peak = awaited(start(root, words), since=started, what="the comparison", fine=(0, 3))
     return record_of(root), seconds, peak
+
+
+def measured(root: Path, words: list[str], *, kills: int = 0, seconds: float = 0.0) -> dict[str, Any]:
+    """Measure a comparison in a fresh copy, and its cached repetition; what was measured there before is read, not run again.
+
+    With `kills` it is killed so many times, spread over so many seconds, and takes no times.
+    """
+    told = root.with_suffix(".json")
+    if told.exists():
+        found: dict[str, Any] = json.loads(told.read_text())
+        return found
+    shutil.rmtree(root, ignore_errors=True)
+    fresh_copy(root)
+    if kills:
+        found = {"record": kill_and_go_on(root, words, kills=kills, seconds=seconds)}
+    else:
+        record, wall, peak = run(root, words)
+        again, cached, _ = run(root, words)
+        found = {"record": record, "wall": wall, "peak": peak, "cached": cached, "cached_is_same": same(again) == same(record)}
+    told.write_text(json.dumps(found))
+    return found
 
 
 def record_of(root: Path) -> dict[str, Any]:
@@ -73,24 +100,23 @@ def main(words: list[str]) -> None:
     asked = [f"METHODS={given.get('methods', METHODS)}", f"SEEDS={given.get('seeds', '3')}", f"SET={given.get('set', '')}"]
     console = Console(width=120)
     table = Table("workers", "wall s", "peak MB, all processes", "cached repetition s", title="a comparison from an empty store")
-    walls = {}
     with TemporaryDirectory() as scratch:
+        folder = Path(given["keep"]).absolute() if "keep" in given else Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        walls = {}
         for count in dict.fromkeys((workers, 1)):
-            root = fresh_copy(Path(scratch, f"with-{count}"))
-            record, walls[count], peak = run(root, [*asked, f"WORKERS={count}"])
-            again, cached, _ = run(root, [*asked, f"WORKERS={count}"])
-            table.add_row(str(count), f"{walls[count]:.0f}", f"{peak:.0f}", f"{cached:.1f}")
-            print(
-                f"{count} workers: {walls[count]:.0f} s; cached: {cached:.1f} s, same record: {same(again) == same(record)}",
-                file=sys.stderr,
-            )
+            found = measured(folder / f"with-{count}", [*asked, f"WORKERS={count}"])
+            walls[count], cached = found["wall"], found["cached"]
+            table.add_row(str(count), f"{walls[count]:.0f}", f"{found['peak']:.0f}", f"{cached:.1f}")
+            say = f"{count} workers: {walls[count]:.0f} s; cached: {cached:.1f} s, same record: {found['cached_is_same']}"
+            print(say, file=sys.stderr)
+        record = found["record"]
         console.print(table)
         console.print(f"{workers} workers are {walls[1] / walls[workers]:.2f} times as quick as one")
         console.print(record["verdict"])
         if kills := int(given.get("kills", "0")):
-            root = fresh_copy(Path(scratch, "killed"))
-            killed = kill_and_go_on(root, [*asked, f"WORKERS={workers}"], kills=kills, seconds=walls[workers])
-            console.print(f"killed {kills} times: the same record to the last digit: {same(killed) == same(record)}")
+            killed = measured(folder / "killed", [*asked, f"WORKERS={workers}"], kills=kills, seconds=walls[workers])
+            console.print(f"killed {kills} times: the same record to the last digit: {same(killed['record']) == same(record)}")
 
 
 if __name__ == "__main__":

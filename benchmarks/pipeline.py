@@ -65,8 +65,11 @@ def run(root: Path, *settings: str) -> tuple[dict[str, Any], float, float]:
     return json.loads((root / "reports" / "latest.json").read_text()), seconds, peak
 
 
-def awaited(process: subprocess.Popen[Any], *, since: float, what: str) -> tuple[float, float]:
-    """Wait for the end of a process; return the seconds since a moment, and the peak of its family's memory in MB."""
+def awaited(process: subprocess.Popen[Any], *, since: float, what: str, fine: tuple[int, ...] = (0,)) -> tuple[float, float]:
+    """Wait for the end of a process; return the seconds since a moment, and the peak of its family's memory in MB.
+
+    Ends the benchmark at any exit code that isn't `fine`.
+    """
     peak = [0.0]
 
     def watch() -> None:
@@ -79,7 +82,7 @@ def awaited(process: subprocess.Popen[Any], *, since: float, what: str) -> tuple
     code = process.wait()
     seconds = time.perf_counter() - since
     watcher.join()
-    if code:
+    if code not in fine:
         sys.exit(f"{what} ended with {code}")
     return seconds, peak[0]
 

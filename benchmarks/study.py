@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ OF_PAIR = (
 )
 """Fields of a record, of its methods and of its pairs that are kept: no answers, no curves, no address of this machine's runs."""
 OF_MACHINE = ("cpu", "cores", "memory_gb", "python", "torch", "gpu", "workers", "threads")
-OUR_FOLDERS = re.compile(r"(?<![\w.])/[^\s:]*?/(?=\.posttrain/|reports/|data/)")
+OUR_FOLDERS = re.compile(r"(?<![\w.:/])/[^\s:]*?/(?=\.posttrain/|reports/|data/)")
 """Before a path within a repository, in what a failed run said: where the copy lay is nobody's business."""
 FEEDBACK = (
     ("labels", "labels", "accuracy"),
@@ -94,13 +94,16 @@ def study_of(comparison: Mapping[str, Any], reports: Path | None, *, world: int)
     }
 
 
-def _without_folders(value: Any) -> Any:
+def _without_folders(tree: Any) -> Any:
     """Return a tree of JSON whose texts name files by their path within the repository."""
-    if isinstance(value, str):
-        return OUR_FOLDERS.sub("", value)
-    if isinstance(value, Mapping):
-        return {name: _without_folders(one) for name, one in value.items()}
-    return [_without_folders(one) for one in value] if isinstance(value, list) else value
+    return changed(tree, lambda one: OUR_FOLDERS.sub("", one) if isinstance(one, str) else one)
+
+
+def changed(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a tree of JSON with each text, number and null as `change` returns it."""
+    if isinstance(tree, Mapping):
+        return {name: changed(one, change) for name, one in tree.items()}
+    return [changed(one, change) for one in tree] if isinstance(tree, list) else change(tree)
 
 
 def reports_of(comparison: Mapping[str, Any], reports: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -136,13 +139,9 @@ def feedback_of(comparison: Mapping[str, Any], reports: Path) -> Iterator[dict[s
                 yield {"seed": seed, "kind": kind, "who": who, **bounds}
 
 
-def rounded(value: Any) -> Any:
+def rounded(tree: Any) -> Any:
     """Return a tree of JSON with its numbers to six digits, which is more than any page shows."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, Mapping):
-        return {name: rounded(one) for name, one in value.items()}
-    return [rounded(one) for one in value] if isinstance(value, list) else value
+    return changed(tree, lambda one: float(f"{one:.6g}") if isinstance(one, float) else one)
 
 
 # --- publishing ---------------------------------------------------------------------------------------------------------

@@ -342,7 +342,7 @@ _SIMULATED = (
 
 def _note_lines(study: Study) -> list[str]:
     notes = [f"- {note}" for note in study["notes"]]
-    return ["## What the runs noted", "", *notes] if notes else []
+    return ["## Notes", "", *notes] if notes else []
 
 
 def _again_lines(study: Study) -> list[str]:

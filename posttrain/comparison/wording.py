@@ -130,19 +130,23 @@ def _seen(pair: Mapping[str, Any], voice: Voice) -> str:
     return text
 
 
+def _is_beyond_sight(effect: float, voice: Voice) -> bool:
+    return voice.unit is UNITS["share"] and effect >= 1
+
+
 def _sees(effect: float, voice: Voice) -> str:
     """Return the smallest effect that this design sees; shares differ by 1 at most, so a larger one is never seen."""
-    if voice.unit is UNITS["share"] and effect >= 1:
+    if _is_beyond_sight(effect, voice):
         return "this design sees no effect, however large"
     return f"this design sees {voice.unit.amount(effect)}"
 
 
 def _sees_of_all(effects: Sequence[float], voice: Voice) -> str:
     """Return the smallest effects that this design sees, of several pairs: from the least to the largest."""
-    least, most = (_sees(one, voice) for one in (min(effects), max(effects)))
-    if least == most or "however large" in most:
-        return most
-    return f"this design sees {voice.unit.number(min(effects))} to {voice.unit.amount(max(effects))}"
+    least, most = min(effects), max(effects)
+    if _is_beyond_sight(most, voice) or voice.unit.number(least) == voice.unit.number(most):
+        return _sees(most, voice)
+    return f"this design sees {voice.unit.number(least)} to {voice.unit.amount(most)}"
 
 
 WORDS = {"better": _better, "worse": _worse, "equal": _equal, "undecided": _undecided, "disagree": _disagree}

@@ -85,16 +85,16 @@ def test_the_study_says_nothing_of_where_it_ran_but_the_machine():
     """What a failed run said names files by their path in the repository; the kernel's name stays out."""
     failed = [{"method": "dpo", "seed": 10, "command": "method=dpo", "error": "no judge: /tmp/c-1/.posttrain/judge/world/j.json"}]
     machine = {"cpu": "a processor", "cores": 2, "platform": "Linux-1.2-of-somebody"}
-    found = made(failed=failed, machine=machine, warnings=["see /var/clone/reports/1.json and data/world"])
+    found = made(failed=failed, machine=machine, warnings=["see /var/clone/reports/1.json, https://a.b/data/x and data/world"])
     assert found["failed"][0]["error"] == "no judge: .posttrain/judge/world/j.json"
-    assert found["warnings"] == ["see reports/1.json and data/world"]
+    assert found["warnings"] == ["see reports/1.json, https://a.b/data/x and data/world"]
     assert "somebody" not in json.dumps(found) and found["machine"]["cpu"] == "a processor"
 
 
 def test_what_the_runs_noted_is_listed_once_the_figures_are_told():
     page = study_pages.results(made(notes=["one", "two"]))
-    assert "## What the runs noted\n\n- one\n- two\n" in page and page.index("## Gains") < page.index("- one")
-    assert "What the runs noted" not in study_pages.results(made())
+    assert "## Notes\n\n- one\n- two\n" in page and page.index("## Gains") < page.index("- one")
+    assert "## Notes" not in study_pages.results(made())
 
 
 def test_a_bar_within_a_cell_stays_in_its_cell():

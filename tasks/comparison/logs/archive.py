@@ -49,8 +49,9 @@ class Archive:
             else:
                 with self._zip.open(info) as stream:
                     content = stream.read(LARGEST + 1)
-        # all that zipfile, zlib and pyarrow raise: RuntimeError of an encrypted member, NotImplementedError of another packing
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        # all that zipfile, zlib and pyarrow raise; zipfile has RuntimeError for an encrypted member, and one of its kind for a
+        # packing that it cannot read
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise damaged(self.shown, f"{name}: {error}") from None
         if len(content) > LARGEST:
             raise DataError(f"{self.shown}: {name} is larger than {LARGEST // 1024**2} MB, which is the most that one may be")
