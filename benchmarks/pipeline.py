@@ -35,6 +35,8 @@ from posttrain.methods import METHODS
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
 AUDIT = ("labels, gold %", "reward model: labels %", "gold %", "PPO's gold at the end %", "gap at the end")
+WATCHED_EVERY = 2.0
+"""Seconds. A look takes a tenth of a second of a core, so four a second would slow what is measured."""
 ENDS = (("estimate", ""), ("low", "_low"), ("high", "_high"))
 
 
@@ -70,17 +72,17 @@ def awaited(process: subprocess.Popen[Any], *, since: float, what: str, fine: tu
 
     Ends the benchmark at any exit code that isn't `fine`.
     """
-    peak = [0.0]
+    peak, is_over = [0.0], threading.Event()
 
     def watch() -> None:
-        while process.poll() is None:
+        while not is_over.wait(WATCHED_EVERY):
             peak[0] = max(peak[0], tree_mb(process.pid))
-            time.sleep(0.25)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     code = process.wait()
     seconds = time.perf_counter() - since
+    is_over.set()
     watcher.join()
     if code not in fine:
         sys.exit(f"{what} ended with {code}")

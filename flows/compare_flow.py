@@ -159,4 +159,5 @@ def _run_jobs(
     compared.sort(key=lambda one: order[one.job.method, one.job.seed])
     if not any(one.report for one in compared if one.job.purpose == "report"):
         raise cause([one for one in compared if one.report is None], terms.left_out)
+    say("every pipeline has ended; the page is made: statistics, best of k and figures")
     return compared

@@ -10,6 +10,7 @@ from typing import Any
 from flows.compare_request import Request
 from posttrain.comparison.record import build_comparison
 from posttrain.settings.config import Config
+from tasks.comparison.figures import figures_of
 from tasks.comparison.latest import write_comparison
 from tasks.comparison.logs import read_logs
 from tasks.comparison.page import write_page
@@ -45,5 +46,6 @@ def write_logs(paths: Paths, request: Request, config: Config) -> tuple[dict[str
     )
     if settings.groups == "none":
         record["groups"] = None
-    files = write_comparison(paths, comparison_id, lambda folder: write_page(record, folder))
+    figures = figures_of(paths, record)
+    files = write_comparison(paths, comparison_id, lambda folder: write_page(record, figures, folder))
     return record, files["page"]

@@ -16,6 +16,7 @@ from posttrain.comparison.results import MethodResult, Question
 from posttrain.methods import METHODS
 from posttrain.settings.config import Config
 from tasks.base_model.identity import device_type
+from tasks.comparison.figures import figures_of
 from tasks.comparison.gather import (
     choose_metric,
     counted,
@@ -108,7 +109,8 @@ def write_page_of(
     )
     if config.compare.groups == "none":
         record["groups"] = None
-    files = write_comparison(paths, facts.comparison_id, lambda folder: write_page(record, folder))
+    figures = figures_of(paths, record)
+    files = write_comparison(paths, facts.comparison_id, lambda folder: write_page(record, figures, folder))
     finish_comparison(ledger, facts.run_id, record, files)
     return {"record": record, "page": files["page"], "jobs": len(finished)}
 

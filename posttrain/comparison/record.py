@@ -6,6 +6,7 @@ from typing import Any
 from posttrain.comparison.answers import telling_answers
 from posttrain.comparison.groups import group_questions
 from posttrain.comparison.method_part import comparable, method_part
+from posttrain.comparison.notes import merged_notes
 from posttrain.comparison.pairs import all_pairs, group_gains, missing_seeds
 from posttrain.comparison.results import Design, MethodResult, Question, check_results
 from posttrain.comparison.schema import SCHEMA, checked_record
@@ -93,9 +94,10 @@ def _design(
 
 
 def _notes(facts: Mapping[str, Any], methods: Sequence[MethodResult]) -> list[str]:
-    """Return the notes of the comparison, then each note of a run once: most runs have the same."""
-    of_runs = [note for each in methods for one in each.by_seed.values() for note in one.notes]
-    return list(dict.fromkeys([*facts.get("notes", ()), *of_runs]))
+    """Return the notes of the comparison, then those of its runs: most have the same, but for a number."""
+    own = list(facts.get("notes", ()))
+    of_runs = merged_notes(note for each in methods for one in each.by_seed.values() for note in one.notes)
+    return list(dict.fromkeys([*own, *of_runs]))
 
 
 def _failures(failed: Sequence[Mapping[str, Any]]) -> list[str]:

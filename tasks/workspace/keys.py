@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -133,9 +133,15 @@ def stage_key(stage: str, inputs: Inputs, *, compute: str, source: Callable[[str
         "settings": inputs.settings,
         "inputs": inputs.digests,
         "source": (source or source_digest)(compute.partition(":")[0]),
-        "versions": {name: version(name) for name in VERSIONS_IN_KEY},
+        "versions": installed(),
     }
     return digest_of(parts)
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Return the versions that enter every key; asked once a process, since a comparison takes hundreds of keys."""
+    return {name: version(name) for name in VERSIONS_IN_KEY}
 
 
 def source_digest(module: str) -> str:

@@ -129,6 +129,9 @@ def test_again_nothing_is_started_and_the_record_is_the_same(house: Path) -> Non
     again = latest(house)
     assert again["id"] != before["id"]
     assert without_times(again) == without_times(before)
+    assert "every pipeline has ended; the page is made" in told
+    drawn = [path for path in (house / ".posttrain" / "stages" / "figures").iterdir() if path.is_dir()]
+    assert len(drawn) == 1, "figures of the same numbers are drawn once"
 
 
 def test_a_dry_run_prints_and_runs_nothing(house: Path) -> None:

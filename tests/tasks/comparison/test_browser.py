@@ -3,7 +3,8 @@
 import pytest
 
 from posttrain.comparison.markdown import printable_all
-from tasks.comparison.page import draw_figures, render_page
+from tasks.comparison.drawing import draw_figures
+from tasks.comparison.page import render_page
 from tests.fabricated_comparison import SIX, comparison, hostile
 from tests.tasks.comparison.browser import axe_source, browser, chromium
 

@@ -12,8 +12,9 @@ from posttrain.comparison.cells import found
 from posttrain.comparison.markdown import printable_all
 from posttrain.comparison.sections import sections_of
 from posttrain.errors import StorageError
-from tasks.comparison import page
-from tasks.comparison.page import FIGURES, Figure, render_page, write_page
+from tasks.comparison.drawing import FIGURES, draw_figures
+from tasks.comparison.page import render_page, write_page
+from tasks.pages.look import Figure
 from tests.fabricated_comparison import ARABIC, CODE, SIX, VARIANTS, budgets, comparison, crowd, hostile, logs, partial
 
 STUB = {name: Figure('<svg role="img"></svg>', '<svg role="img"></svg>', "key") for name in FIGURES}
@@ -195,7 +196,7 @@ def small():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "new" / "folder"
-    return write_page(small(), folder)
+    return write_page(small(), draw_figures(printable_all(small())), folder)
 
 
 def test_it_writes_page_markdown_json_and_figures(written):
@@ -210,34 +211,33 @@ def test_it_writes_page_markdown_json_and_figures(written):
 
 
 def test_the_same_comparison_is_the_same_bytes(written, tmp_path):
-    again = write_page(small(), tmp_path)
+    again = write_page(small(), draw_figures(printable_all(small())), tmp_path)
     assert {kind: path.read_bytes() for kind, path in again.items()} == {
         kind: path.read_bytes() for kind, path in written.items()
     }
 
 
 def test_a_comparison_without_figures_but_the_forest(tmp_path):
-    assert set(write_page(logs(), tmp_path)) == {"page", "markdown", "json", "figure forest"}
+    assert set(write_page(logs(), draw_figures(printable_all(logs())), tmp_path)) == {"page", "markdown", "json", "figure forest"}
 
 
 def test_a_number_that_json_has_not_is_refused_before_anything_is_written(tmp_path):
     made = comparison()
     made["seconds"] = float("nan")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_page(made, tmp_path / "none")
+        write_page(made, STUB, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_disk_that_refuses_is_told_and_leaves_what_was_there(tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text("old")
-    monkeypatch.setattr(page, "draw_figures", lambda comparison: STUB)
 
     def full(self, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(StorageError) as told:
-        write_page(comparison(), tmp_path)
+        write_page(comparison(), STUB, tmp_path)
     assert str(told.value) == (
         f"{tmp_path} cannot be written: No space left on device. Free the disk or its permissions, then run again: "
         "finished runs are reused"

@@ -33,10 +33,22 @@ def test_a_key_does_not_follow_the_order_of_names():
     assert key() == key(settings={"b": 2, "a": 1}, inputs={"base": "e", "data": "d"})
 
 
-def test_a_key_follows_the_versions_of_what_trains(monkeypatch):
+@pytest.fixture
+def versions(monkeypatch):
+    """Set the version of every package, as `versions(name)` returns it."""
+
+    def installed(told):
+        monkeypatch.setattr(subject, "version", told)
+        subject.installed.cache_clear()
+
+    yield installed
+    subject.installed.cache_clear()
+
+
+def test_a_key_follows_the_versions_of_what_trains(versions):
     before = key()
     for name in ("torch", "transformers", "trl"):
-        monkeypatch.setattr(subject, "version", lambda asked, changed=name: "0.0" if asked == changed else "1.0")
+        versions(lambda asked, changed=name: "0.0" if asked == changed else "1.0")
         assert key() != before
         before = key()
 
