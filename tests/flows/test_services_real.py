@@ -3,13 +3,11 @@
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -23,6 +21,7 @@ from posttrain.settings.config import merge
 from tasks.services.notes import NAMES, note_of, running
 from tasks.services.processes import is_free, trouble_at
 from tasks.workspace.paths import Paths
+from tests.flows.postgres import postgres_or_skip, servers_on
 from tests.flows.test_guard import AS_JSON, CREATE, EVIL, FILTER, SEARCH, ask
 from tests.ports import free_port
 
@@ -274,54 +273,14 @@ def test_the_command_itself_prints_a_line_each_and_its_services_outlive_it(tmp_p
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def postgres_programs():
-    """Return the folder of PostgreSQL's programs, "" where the distribution's package is not installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else ""
-
-
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
-    """A PostgreSQL of the distribution on a port of its own, with a password and a database for each server."""
-    programs = postgres_programs()
-    if not programs:
-        pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
-    if find_spec("psycopg2") is None:
-        pytest.skip("psycopg2 is not installed here: pip install -c constraints.txt -e '.[postgres]'")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user and not shutil.which("runuser"):
-        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
-    folder.chmod(0o777)
-    for parent in list(folder.parents)[:2]:  # pytest's own folders are for their user alone
-        parent.chmod(parent.stat().st_mode | 0o011)
-    secret = folder / "password"
-    secret.write_text("dbs3cret")
-    secret.chmod(0o644)
-    data = folder / "data"
-
-    def run(*command):
-        subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd="/tmp")
-
-    run(programs / "initdb", "-D", data, "-U", "ann", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync")
-    run(programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", f"-p {port} -k {folder} -h 127.0.0.1", "start")
-    try:
-        for name in ("prefect", "mlflow"):
-            environment = {**os.environ, "PGPASSWORD": "dbs3cret"}
-            create = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "ann", name]
-            subprocess.run(create, check=True, env=environment)
-        yield port, secret
-    finally:
-        run(programs / "pg_ctl", "-D", data, "-w", "-m", "fast", "stop")
+    with postgres_or_skip(tmp_path_factory.mktemp("postgres")) as database:
+        yield database
 
 
 def on_postgres(postgres):
-    port, secret = postgres
-    return (
-        f"servers.prefect_database=postgresql+asyncpg://ann@127.0.0.1:{port}/prefect",
-        f"servers.mlflow_database=postgresql+psycopg2://ann@127.0.0.1:{port}/mlflow",
-        f"servers.database_password=file:{secret}",
-    )
+    return tuple(f"servers.{name}={value}" for name, value in servers_on(postgres).items())
 
 
 def test_both_servers_keep_their_tables_in_postgresql(postgres, tmp_path):
