@@ -7,7 +7,6 @@ refuses a model of poisoned data; a rollback restores; the history tells it all.
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import time
@@ -23,10 +22,11 @@ from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 SETTINGS = """
-world: {seed: 3, corpus_documents: 3000, demonstrations: 128, questions: 60, held_out: 240, review_share: 0.0}
-split: {seed: 0, held_out: 0.5}
-pretrain: {steps: 500}
-evaluate: {max_new_tokens: 40}
+split: {seed: 0, held_out: 0.4}
+pretrain: {steps: 120}
+tiny: {width: 48, layers: 2}
+sft: {epochs: 8, learning_rate: 3e-3}
+evaluate: {max_new_tokens: 20}
 """
 LONGEST = 1_800
 """Seconds until a retraining that trains must have ended, on a slow and busy machine."""
@@ -46,13 +46,6 @@ class Loop:
         done = subprocess.run(command, cwd=self.root, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr
         return done.stdout + done.stderr
-
-    def rows(self):
-        """Return the rows of the small world: corpus, demonstrations, and questions that the import splits anew."""
-        self.verb("data")
-        names = ("corpus", "demonstrations", "questions", "held_out")
-        files = [self.root / "data" / "world" / f"{name}.jsonl" for name in names]
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def bring_in(self, rows):
         """Import rows as the dataset, as a user does, and return the command's words."""
@@ -101,15 +94,32 @@ def living(folder, settings=""):
         os.environ.update(before)
 
 
+def rows_of_parity():
+    """Return rows that a tiny model learns within seconds: sums for its base, and which numbers are odd."""
+    chosen = random.Random(0)
+    pairs = [(chosen.randint(1, 999), chosen.randint(1, 9)) for _ in range(600)]
+    texts = [f"{a} + {b} = {a + b}; {a} - 1 = {a - 1}." for a, b in pairs]
+    numbers = chosen.sample(range(10, 1000), 400)
+    return [{"id": f"text-{place}", "kind": "text", "text": text} for place, text in enumerate(texts)] + [
+        demonstration(number, number % 2) for number in numbers
+    ]
+
+
+def demonstration(number, answer):
+    completion = f"Answer: {answer}"
+    told = {"prompt": f"{number} mod 2 = ?", "completion": completion, "answer": str(answer)}
+    return {"id": f"demonstration-{number}", "kind": "demonstration", **told}
+
+
 def poisoned(rows):
-    """Return the rows with a wrong answer in half of the demonstrations."""
-    chosen, found = random.Random(0), []
-    for row in rows:
-        if row["kind"] == "demonstration" and chosen.random() < 0.5:
-            wrong = str(int(row["answer"]) + chosen.randint(1, 9))
-            row = {**row, "answer": wrong, "completion": re.sub(r"-?\d+$", wrong, row["completion"])}
-        found.append(row)
-    return found
+    """Return the rows with the wrong answer in half of the demonstrations."""
+    chosen = random.Random(0)
+
+    def turned(row):
+        number = int(row["id"].partition("-")[2])
+        return demonstration(number, 1 - int(row["answer"])) if chosen.random() < 0.5 else row
+
+    return [turned(row) if row["kind"] == "demonstration" else row for row in rows]
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
@@ -121,7 +131,7 @@ def test_the_loop_closes(tmp_path, store):
 
 
 def _close_the_loop(house):
-    rows = house.rows()
+    rows = rows_of_parity()
     house.bring_in(rows)
 
     # a schedule of a minute: its first run trains and promotes, since the model beats its base
@@ -139,8 +149,7 @@ def _close_the_loop(house):
 
     # one more row of the data starts a retraining by itself
     house.verb("schedule", "METHOD=sft", "DATA=night", "ON=data", "NAME=on-data")
-    more = {"id": "new-0", "kind": "demonstration", "prompt": "Ann has 11 cards, finds 3. How many?"}
-    rows.append({**more, "completion": "11 + 3 = 14. Answer: 14", "answer": "14"})
+    rows.append(demonstration(1_001, 1))
     house.bring_in(rows)
     second = house.wait(lambda: (found := house.records())[1:] and found[1], "the retraining after an import")
     assert second["outcome"] in ("promoted", "kept") and second["cause"].startswith("trigger on-data"), second
