@@ -163,15 +163,11 @@ def announce(record: Mapping[str, Any], say: Say) -> bool:
     from prefect.client.orchestration import get_client
     from prefect.events import Event
 
-    name, test = record["dataset"]["name"], record["test"]
+    name = record["dataset"]["name"]
     event = Event(
         event=EVENT,
         resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},
-        payload={
-            **{"check": record["id"], "verdict": sentence_of(record), "auc": test["auc"], "p": test["p"]},
-            "reason": " and ".join(record["alarms"]),
-            **_accuracies(record),
-        },
+        payload=payload_of(record),
     )
     try:
         with get_client(sync_client=True) as client:
@@ -184,7 +180,11 @@ def announce(record: Mapping[str, Any], say: Say) -> bool:
     return True
 
 
-def _accuracies(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what the event says of the score."""
-    score = record["score"]
-    return {f"{side}_accuracy": score[side]["accuracy"]["estimate"] for side in ("fresh", "gate")} if score else {}
+def payload_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the event says of an alarm: the check, its sentence, its figures, and the reason."""
+    test, score = record["test"], record["score"]
+    found = {"check": record["id"], "verdict": sentence_of(record), "auc": test["auc"], "p": test["p"]}
+    found["reason"] = " and ".join(record["alarms"])
+    if score:
+        found |= {f"{side}_accuracy": score[side]["accuracy"]["estimate"] for side in ("fresh", "gate")}
+    return found
