@@ -20,16 +20,14 @@ from flows.compare_request import Request
 from flows.compare_screen import Screen
 from flows.equal import Terms, check_terms, producers, terms_of
 from flows.jobs import Finished
-from flows.pipeline import git_commit, versioned_data
+from flows.pipeline import git_commit, settled_ledger, versioned_data
 from flows.probe import Prober
 from flows.situation import check_possible
 from flows.taken import FinishedReports
 from posttrain.comparison.tuning import Trial
 from posttrain.settings.config import Config, flat
 from tasks.data.dvc import DatasetVersion
-from tasks.promotion.moves import settle_moves
 from tasks.tracking.comparison import fail_comparison, start_comparison, tag_trial
-from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.paths import Paths
@@ -54,10 +52,7 @@ def comparison(
         say(note)
 
     # what the methods need of the data is checked by the walk through their stages, before any of them starts
-    ledger = Ledger.open(paths, config.tracking)
-    close_killed(ledger)
-    sweep_models(ledger)
-    settle_moves(ledger, say)
+    ledger = settled_ledger(paths, config, say)
     prober = Prober(paths, data, ledger=lambda: ledger)
     jobs = request.jobs(reference=config.compare.reference)
     first = jobs[: len(jobs) // len(request.seeds)]

@@ -56,11 +56,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
     for note in data.notes:
         say(note)
 
-    # what killed runs left is set right before this one opens its own
-    ledger = Ledger.open(paths, config.tracking)
-    close_killed(ledger)
-    sweep_models(ledger)
-    settle_moves(ledger, say)
+    ledger = settled_ledger(paths, config, say)
     commit = git_commit(root)
     pipeline_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.method}-{secrets.token_hex(2)}"
     parent = ledger.start_pipeline(
@@ -92,6 +88,15 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
 def versioned_data(paths: Paths, name: str) -> DatasetVersion:
     """Bring the dataset up to date with DVC."""
     return bring_up_to_date(paths, name)
+
+
+def settled_ledger(paths: Paths, config: Config, say: Callable[[str], None]) -> Ledger:
+    """Open the ledger and set right what killed runs left in it, before a run of our own is opened."""
+    ledger = Ledger.open(paths, config.tracking)
+    close_killed(ledger)
+    sweep_models(ledger)
+    settle_moves(ledger, say)
+    return ledger
 
 
 def found_since(moment: float, folder: Path) -> list[Path]:

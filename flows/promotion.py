@@ -12,6 +12,7 @@ from posttrain.printable import printable
 from posttrain.promotion.evaluated import Evaluated
 from posttrain.promotion.gate import Decision
 from posttrain.promotion.gate import decide as gate
+from posttrain.promotion.guards import Guard
 from posttrain.promotion.moves import CHALLENGER, CHAMPION, Aliases, Move, promotion, rollback
 from posttrain.settings.config import Config
 from posttrain.settings.promotion import PromotionSettings
@@ -194,7 +195,14 @@ def _forced(trouble: str, version: str) -> str:
 def decision_lines(decision: Decision) -> list[str]:
     """Return the gate's decision and every guard's figures as lines, broken guards first."""
     guards = sorted(decision.guards, key=lambda guard: not guard.is_broken)
-    return [f"gate: {decision.why}", *(f"  {'BROKEN' if one.is_broken else 'ok':<7}{one.name}: {one.says}" for one in guards)]
+    return [f"gate: {decision.why}", *(f"  {_mark(one):<7}{one.name}: {one.says}" for one in guards)]
+
+
+def _mark(guard: Guard) -> str:
+    """Return whether a guard is broken, ok, or only shown: it could not have been broken."""
+    if guard.is_broken:
+        return "BROKEN"
+    return "ok" if guard.is_decided else "shown"
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:

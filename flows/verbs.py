@@ -136,7 +136,9 @@ VERBS = {
         Verb("import", "make a dataset of a file", IMPORT),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
         Verb("grade", "grade a file of completions without a model", GRADE),
-        Verb("monitor", "say whether new prompts have drifted from those of training", MONITOR, takes_settings=True),
+        Verb(
+            "monitor", "say whether new prompts have drifted, and the champion still answers well", MONITOR, takes_settings=True
+        ),
         Verb("promote", "make a version the champion, if the gate lets it pass", PROMOTE, takes_settings=True),
         Verb("rollback", "make the previous champion the champion again", (WHY, DATA, SET), takes_settings=True),
         Verb("history", "list who became champion when, by whom and why", (DATA, SET), takes_settings=True),

@@ -1,6 +1,6 @@
 """The check of new prompts against a dataset: samples in, the statistical part of the record `posttrain.monitor/1` out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nsmallest
 from math import ceil
@@ -31,6 +31,9 @@ LONGEST_SHOWN = 600
 """Characters of a prompt that the record holds."""
 BARS = 24
 """Of the histogram of permutations."""
+FEWEST_QUESTIONS = 20
+"""With answers, nearly equal ones counted once, that a score needs. 20, as `promotion.min_family_questions`: below it an interval
+is too wide to say anything."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def refuse_settings(settings: MonitorSettings) -> None:
     """Refuse settings that contradict one another.
 
     Raises:
-        RequestError: so few permutations that no p is at most the level, or fewer prompts at most than at least.
+        RequestError: so few permutations that no p is at most the level, fewer prompts at most than at least, or a score of too
+            few questions.
     """
     needed = ceil(1 / settings.level - 1e-9) - 1
     if settings.permutations < needed:
@@ -94,6 +98,11 @@ def refuse_settings(settings: MonitorSettings) -> None:
     if settings.max_prompts < settings.min_prompts:
         raise RequestError(
             f"monitor.max_prompts ({settings.max_prompts:,}) must be at least monitor.min_prompts ({settings.min_prompts:,})"
+        )
+    if 0 < settings.score_questions < FEWEST_QUESTIONS:
+        raise RequestError(
+            f"monitor.score_questions must be at least {FEWEST_QUESTIONS}, or 0 for no score, got {settings.score_questions}: "
+            "fewer say nothing of a model"
         )
 
 
@@ -116,7 +125,7 @@ def check(
     samples = {"training": training, "new": new, "held_out": held_out}
     texts = {name: sample.texts for name, sample in samples.items()}
     of = np.repeat(list(samples), [len(each) for each in texts.values()])
-    family = _families([record for sample in samples.values() for record in sample.records], near_duplicate)
+    family = families_in([record for sample in samples.values() for record in sample.records], near_duplicate)
     counts = {name: len(np.unique(family[of == name])) for name in samples}
     _refuse_few(counts, samples, settings.min_prompts)
 
@@ -147,8 +156,8 @@ def check(
     }
 
 
-def _families(records: list[Record], near_duplicate: float) -> NDArray[np.int64]:
-    """Return the family of each record; all are one where nothing tells them apart."""
+def families_in(records: Sequence[Record], near_duplicate: float) -> NDArray[np.int64]:
+    """Return the family of each record, (records,); all are one where nothing tells them apart."""
     try:
         return split(records, settings=SplitSettings(near_duplicate=near_duplicate)).family.astype(np.int64)
     except DataError:  # one family, or no record: _refuse_few says it in our words

@@ -9,7 +9,7 @@ from typing import Any
 from posttrain.comparison.markdown import escape, printable_all, section_lines
 from posttrain.comparison.sections import Section
 from tasks.monitoring.charts import lengths, separation
-from tasks.monitoring.words import KEYS, SAYS, headline, sections_of
+from tasks.monitoring.words import KEYS, SAYS, headline, sections_of, sentence_of
 from tasks.pages.look import Figure, drawn, rendered
 from tasks.workspace.disk import storage_errors, write_whole
 from tasks.workspace.paths import Paths
@@ -70,6 +70,7 @@ def render_page(record: Mapping[str, Any], figures: Mapping[str, Figure]) -> str
         "page.html.j2",
         record=record,
         headline=headline(record),
+        verdict=sentence_of(record),
         sections=sections_of(record),
         figures=figures,
         folds=_folds,
@@ -83,7 +84,7 @@ def _folds(section: Section) -> str:
 
 def as_markdown(record: Mapping[str, Any]) -> str:
     """Return a check whose texts are printable as Markdown: the sections of the page without its pictures."""
-    lines = ["# Check of new prompts", "", f"**{escape(record['verdict'])}.**", "", escape(headline(record)), ""]
+    lines = ["# Check of new prompts", "", f"**{escape(sentence_of(record))}.**", "", escape(headline(record)), ""]
     for section in sections_of(record):
         lines += section_lines(section)
     return "\n".join(lines).rstrip() + "\n"

@@ -17,6 +17,8 @@ KEYS = {
 }
 """By figure: what its marks mean."""
 MOST_SCRIPTS = 8
+SIDES = {"fresh": "fresh questions", "gate": "held-out questions of its evaluation"}
+"""Of a score: what the champion was asked."""
 
 
 def decimals(value: float) -> str:
@@ -36,6 +38,14 @@ def headline(record: Record) -> str:
             f"check {record['id']}",
         )
     )
+
+
+def sentence_of(record: Record) -> str:
+    """Return what was decided of prompts and, where there is one, of the score, without a full stop; an alarm stands first."""
+    told = [(record["is_drift"], record["verdict"])]
+    if score := record.get("score"):
+        told.append((score["is_alarm"], score["says"]))
+    return ". ".join(says for _, says in sorted(told, key=lambda one: not one[0]))
 
 
 def compared_samples(record: Record) -> list[str]:
@@ -69,7 +79,9 @@ SAYS = {"separation": says_separation, "lengths": says_lengths}
 
 def sections_of(record: Record) -> list[Section]:
     """Return the sections of a check's page, in order."""
-    return [_test(record), _unlike(record), _words(record), _lengths(record), _scripts(record), _prompts(record), _how(record)]
+    score = _score(record) if record.get("score") else _no_score(record)
+    others = [_unlike(record), _words(record), _lengths(record), _scripts(record), _prompts(record), _how(record)]
+    return [_test(record), *([score] if score else []), *others]
 
 
 def _test(record: Record) -> Section:
@@ -101,6 +113,66 @@ def _test(record: Record) -> Section:
         items=tuple(f"Warning: {text}" for text in record["warnings"]),
         tables=(Table("test", "The test, and the same for held-out prompts of the dataset", heads, tuple(rows), note),),
     )
+
+
+def _score(record: Record) -> Section:
+    score = record["score"]
+    rows = [
+        (
+            words(f"{what[:1].upper()}{what[1:]}"),
+            number(record, f"/score/{side}/questions", count),
+            number(record, f"/score/{side}/families", count),
+            *(number(record, f"/score/{side}/accuracy/{part}", percent) for part in ("estimate", "low", "high")),
+            number(record, f"/score/{side}/finished", percent),
+        )
+        for side, what in SIDES.items()
+    ]
+    difference = (
+        words("Fresh − held out"),
+        *(number(record, f"/score/difference/{part}", _points) for part in ("estimate", "low", "high")),
+        number(record, "/score/smallest_fall", percent),
+    )
+    level = 100 * (1 - record["settings"]["monitor.level"])
+    note = (
+        f"Greedy answers, checked by a program. Intervals of {level:g} %; nearly equal questions count as one draw. "
+        "Ended: answers that ended by themselves."
+    )
+    heads = columns("", "#questions", "#but for near-duplicates", "#right, %", "#from", "#to", "#ended, %")
+    margin = 100 * record["settings"]["monitor.score_margin"]
+    tables = [
+        Table("score", "How many of its answers are right", heads, tuple(rows), note),
+        Table(
+            "score-difference",
+            "Fresh questions against held-out ones",
+            columns("", "#difference, points", "#from", "#to", "#fall seen in 80 % of the cases, points"),
+            (difference,),
+            "Two independent samples of questions (Newcombe 1998). An alarm is raised where the whole interval lies below "
+            f"−{margin:g}.",
+        ),
+    ]
+    if score["wrong"]:
+        wrong = [(words(one["prompt"]), words(one["answers"]), words(one["response"])) for one in score["wrong"]]
+        tables.append(Table("wrong", "Some that it answers wrong", columns("question", "right", "its answer"), tuple(wrong)))
+    left_out = f" {score['known']:,} of them stand in the dataset, and were not asked." if score["known"] else ""
+    lead = f"{score['says']}. {score['answered']:,} rows of the file have an answer.{left_out}"
+    facts = (("champion", f"version {score['version']} of {score['model']}"), ("its evaluation", score["pipeline_id"]))
+    return Section(
+        "score",
+        "The champion on fresh questions",
+        (lead,),
+        tables=tuple(tables),
+        facts=facts,
+        items=tuple(f"Warning: {text}" for text in score["warnings"]),
+    )
+
+
+def _no_score(record: Record) -> Section | None:
+    reason = record.get("unscored")
+    return Section("score", "The champion on fresh questions", (f"There is no score: {reason}.",)) if reason else None
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def _unlike(record: Record) -> Section:
@@ -219,5 +291,5 @@ def _how(record: Record) -> Section:
         ("settings", ", ".join(f"{name}={value:g}" for name, value in settings.items())),
         ("made by", f"posttrain {record['version']}, {record['created']}"),
     )
-    lead = "Prompts are compared, not answers: whether the model still answers well, only an evaluation on fresh questions says."
+    lead = "Prompts are compared, not answers: whether the model still answers well, only its score on fresh questions says."
     return Section("how", "How it was decided", (lead,), facts=facts)

@@ -15,14 +15,14 @@ import pytest
 
 from flows import monitor as subject
 from flows.__main__ import main
-from flows.monitor import announce, asked
+from flows.monitor import announce, asked, outcome, payload_of
 from posttrain.errors import RequestError
 from posttrain.records import Demonstration, Question
 from tasks.data.dvc import DatasetVersion
 from tasks.data.stages import as_line
 from tasks.monitoring import page
 from tests.posttrain.drift.test_check import german, story
-from tests.tasks.monitoring.checks import drifted
+from tests.tasks.monitoring.checks import SCORE, drifted, fallen
 from tests.tasks.monitoring.test_page import STUB
 
 SMALL = "monitor.permutations=99 monitor.min_prompts=20"
@@ -74,6 +74,7 @@ def test_prompts_of_the_same_kind(root, capsys):
     assert record["schema"] == "posttrain.monitor/1" and record["dataset"] == {"name": "mine", "md5": "0123"}
     assert record["settings"]["monitor.permutations"] == 99 and record["settings"]["split.near_duplicate"] == 0.8
     assert record["command"] == f"make monitor FILE=new.txt DATA=mine SET='{SMALL}'"
+    assert (record["score"], record["unscored"], record["alarms"]) == (None, "the file has no answers", [])
     ((ledger, logged, files),) = root.logged
     assert ledger == "ledger" and logged == record and files["page"] == at
 
@@ -104,6 +105,10 @@ def test_a_drift_ends_with_3_after_page_and_run_are_there(root, capsys):
             "1 / (permutations + 1)\n",
         ),
         (
+            ("FILE=new.txt", "SET=monitor.score_questions=19"),
+            "request: monitor.score_questions must be at least 20, or 0 for no score, got 19: fewer say nothing of a model\n",
+        ),
+        (
             ("FILE=new.txt", "FORMAT=hub"),
             "request: monitor reads files, so FORMAT=hub is none that it takes. Download the dataset, then name its file\n",
         ),
@@ -119,6 +124,72 @@ def test_what_is_wrong_ends_with_2_and_leaves_no_check(root, capsys, words, sent
     assert main(["monitor", *words]) == 2
     assert capsys.readouterr().err == sentence
     assert not root.logged and not (root.path / "reports" / "monitor").exists()
+
+
+def labelled(root, *, answers, completion=""):
+    """Write questions as rows with an answer, or with a completion alone, and return the file's name."""
+    random = Random("n")
+    told = {"answer": "4", "question": ""} if answers else {"completion": completion, "prompt": ""}
+    rows = [told | {next(name for name in told if not told[name]): story(random)} for _ in range(40)]
+    file = root.path / "fresh.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return file.name
+
+
+def test_a_score_that_has_fallen_ends_with_3_as_a_drift_does(root, capsys, monkeypatch):
+    asked, announced = [], []
+
+    def score(paths, config, ledger, *, labels, read, known, say):
+        asked.append((ledger, labels.answered, len(list(read())), len(known)))
+        return SCORE, ""
+
+    monkeypatch.setattr(subject, "score_champion", score)
+    monkeypatch.setattr(subject, "announce", lambda record, say: announced.append(record))
+    file = labelled(root, answers=True)
+    assert main(["monitor", f"FILE={file}", "DATA=mine", f"SET={SMALL}"]) == 3
+    record = latest(root)
+    assert asked == [("ledger", 40, 40, 90)], "60 prompts of training and 30 held out are known"
+    assert (record["score"], record["is_drift"], record["alarms"]) == (SCORE, False, ["score"])
+    assert announced == [record] and len(root.logged) == 1
+    at = root.path / "reports" / "monitor" / record["id"] / "index.html"
+    assert capsys.readouterr().err == (
+        f"a note on the data\ncontract: {SCORE['says']}. {record['verdict']}. Page: {at}. Look at the wrong answers in it, then "
+        "retrain on data like them\n"
+    )
+
+
+def test_why_there_is_no_score_is_said_where_one_could_be_hoped_for(root, capsys, monkeypatch):
+    words = ["DATA=mine", f"SET={SMALL}"]
+    file = labelled(root, answers=False, completion="It is 4")
+    assert main(["monitor", f"FILE={file}", *words]) == 0
+    assert capsys.readouterr().err.endswith(
+        "note: no score of the champion: the file has 40 rows with completions, pairs or ratings, but no answer that a program "
+        "can check\n"
+    )
+    monkeypatch.setattr(subject, "score_champion", lambda *_, **how: (None, "there is no champion"))
+    assert main(["monitor", f"FILE={labelled(root, answers=True)}", *words]) == 0
+    assert capsys.readouterr().err.endswith("note: no score of the champion: there is no champion\n")
+    assert latest(root)["unscored"] == "there is no champion"
+    words[1] = f"SET={SMALL} monitor.score_questions=0"
+    assert main(["monitor", f"FILE={labelled(root, answers=True)}", *words]) == 0
+    assert "no score" not in capsys.readouterr().err, "it was asked for"
+
+
+def test_what_is_shown_of_both_alarms_and_what_the_event_says_of_a_score():
+    both = outcome({"is_drift": True}, SCORE, "")
+    assert both["alarms"] == ["prompts", "score"]
+    assert outcome({"is_drift": True}, SCORE | {"is_alarm": False}, "")["alarms"] == ["prompts"]
+    assert outcome({"is_drift": False}, None, "why") == {"score": None, "unscored": "why", "alarms": []}
+    assert payload_of(drifted() | both) == {
+        "check": drifted()["id"],
+        "verdict": f"{drifted()['verdict']}. {SCORE['says']}",
+        "auc": 0.8312,
+        "p": 0.001,
+        "reason": "prompts and score",
+        "fresh_accuracy": 0.712,
+        "gate_accuracy": 0.843,
+    }
+    assert payload_of(fallen())["reason"] == "score"
 
 
 def test_a_file_that_is_not_there(root, capsys):
@@ -146,7 +217,7 @@ def test_without_a_server_of_prefect_nothing_is_sent(monkeypatch):
 
 SENDS = """
 from flows.monitor import announce
-from tests.tasks.monitoring.checks import drifted
+from tests.tasks.monitoring.checks import SCORE, drifted, fallen
 print(announce(drifted(), print))
 """
 """In a process of its own: Prefect reads the address of its server when it is imported."""
@@ -194,7 +265,8 @@ def test_the_event_of_a_drift(is_there, tmp_path):
         (event,) = Heard.events
         assert "/api/events" in Heard.paths
         assert (event["event"], event["resource"]["prefect.resource.id"]) == ("posttrain.drift", "dataset.mine")
-        assert event["payload"] == {"check": drifted()["id"], "verdict": drifted()["verdict"], "auc": 0.8312, "p": 0.001}
+        told = {"check": drifted()["id"], "verdict": drifted()["verdict"], "auc": 0.8312, "p": 0.001}
+        assert event["payload"] == {**told, "reason": "prompts"}
     else:
         assert done.stdout == (
             "note: Prefect's server did not take the event posttrain.drift (ConnectError), so no automation hears of the drift\n"

@@ -129,6 +129,43 @@ def test_what_cannot_be_moved_is_told_and_nothing_moves(ledger: Ledger, tmp_path
         roll_back(paths, config, print, why="x")
 
 
+def test_by_hand_a_version_is_promoted_where_nothing_compares_and_the_history_says_so(ledger: Ledger, tmp_path: Path) -> None:
+    paths, config = ledger.paths, Config()
+
+    def forced(version: str, trouble: str) -> None:
+        """Promote a version by hand only, for `trouble` says why it does not compare."""
+        before = champion(ledger)
+        with pytest.raises(DataError) as refused:
+            promote(paths, config, print, version=version, why="x")
+        assert str(refused.value).startswith(trouble) and champion(ledger) == before
+        assert str(refused.value).endswith(
+            f'; or promote it by hand, without a comparison: make promote VERSION={version} WHY="…" FORCE=1'
+        )
+        promote(paths, config, print, version=version, why="we know better", is_forced=True)
+        assert champion(ledger) == (version, before[0])
+        move = history_of(ledger, NAME)[0]
+        assert (move.kind, move.version, move.outcome) == ("promote", version, "done")
+        assert (move.decision, move.why) == ("by hand, without a comparison", "we know better")
+        assert move.says.startswith(trouble)
+        kept = json.loads(Path(ledger.client.download_artifacts(move.run_id, "move.json", str(tmp_path / version))).read_text())
+        assert kept["gate"] is None and list(kept["evaluations"]) == [f"version {version}"]
+
+    # the first champion is compared with the base, whose evaluation is gone
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    pipeline(ledger, tmp_path, 1.0, answered(30))
+    (of_base,) = ledger.client.search_runs([ledger.experiment_id], "tags.`posttrain.stage` = 'evaluate-base'")
+    ledger.client.delete_run(of_base.info.run_id)
+    forced("1", "the base's evaluation in the pipeline p-d is gone, and the first champion is compared with it")
+
+    # a champion that nothing is left of but its files
+    pipeline(ledger, tmp_path, 2.0, answered(38))
+    of_first = "tags.`posttrain.model_uri` = 'models:/posttrain-world/1'"
+    for found in ledger.client.search_runs([ledger.experiment_id], of_first):
+        ledger.client.delete_run(found.info.run_id)
+    forced("2", "version 1 of posttrain-world has no evaluation on held-out questions")
+
+
 def test_nobody_goes_back_to_a_version_whose_files_are_gone(ledger: Ledger, tmp_path: Path) -> None:
     first = pipeline(ledger, tmp_path, 1.0, answered(30))
     pipeline(ledger, tmp_path, 2.0, answered(38))
@@ -142,14 +179,16 @@ def test_nobody_goes_back_to_a_version_whose_files_are_gone(ledger: Ledger, tmp_
 
 def test_broken_guards_come_first() -> None:
     guards = (
-        SimpleNamespace(name="finished", is_broken=False, says="no change"),
-        SimpleNamespace(name="length", is_broken=True, says="2.10 times those of version 1"),
+        SimpleNamespace(name="finished", is_broken=False, is_decided=True, says="no change"),
+        SimpleNamespace(name="latency", is_broken=False, is_decided=False, says="a single timing is no sample"),
+        SimpleNamespace(name="length", is_broken=True, is_decided=True, says="2.10 times those of version 1"),
     )
     decision: Any = SimpleNamespace(why="it is longer", guards=guards)
     assert decision_lines(decision) == [
         "gate: it is longer",
         "  BROKEN length: 2.10 times those of version 1",
         "  ok     finished: no change",
+        "  shown  latency: a single timing is no sample",
     ]
 
 

@@ -21,6 +21,7 @@ from tasks.services import processes
 from tasks.services.notes import NAMES, note_of, remember, running
 from tasks.services.processes import is_free
 from tasks.workspace.paths import Paths
+from tests import ports
 from tests.ports import free_port
 
 
@@ -33,8 +34,7 @@ class House:
         self.config = self.settings()
 
     def settings(self, *words: str) -> Config:
-        ports = [f"servers.{name}_port={free_port()}" for name in NAMES]
-        return merge({}, [*ports, *words])
+        return merge({}, [*(f"servers.{name}_port={free_port()}" for name in NAMES), *words])
 
     def up(self, **asked: object) -> list[str]:
         return up(self.paths, self.config, self.said.append, **asked)  # type: ignore[arg-type]
@@ -82,6 +82,15 @@ def house(tmp_path, monkeypatch):
     made.down()
     os.environ.clear()
     os.environ.update(before)
+
+
+def test_no_port_is_drawn_twice(monkeypatch):
+    monkeypatch.setattr(ports, "BELOW_EPHEMERAL", range(31_000, 31_040))
+    drawn = []
+    with pytest.raises(AssertionError, match="none of fifty ports is free"):
+        while True:
+            drawn.append(free_port())
+    assert len(drawn) > 20 and len(set(drawn)) == len(drawn)
 
 
 def test_up_twice_then_down_twice(house):

@@ -22,7 +22,13 @@ DRIFTED = {
     "command": "make monitor FILE=prompts.jsonl DATA=mine",
     "file": "prompts.jsonl",
     "dataset": {"name": "mine", "md5": "0123456789abcdef"},
-    "settings": {"monitor.level": 0.05, "monitor.min_auc": 0.55, "monitor.permutations": 999, "seed": 0},
+    "settings": {
+        "monitor.level": 0.05,
+        "monitor.min_auc": 0.55,
+        "monitor.permutations": 999,
+        "monitor.score_margin": 0.02,
+        "seed": 0,
+    },
     "verdict": "The prompts have drifted: AUC 0.83, p = 0.001",
     "rule": "drift",
     "is_drift": True,
@@ -51,6 +57,27 @@ DRIFTED = {
     ],
     "unlike": [{"prompt": "Bitte fasse den Text zusammen", "score": 0.912}, {"prompt": "слово", "score": -0.023}],
     "warnings": [],
+    "score": None,
+    "unscored": "the file has no answers",
+    "alarms": ["prompts"],
+}
+
+SCORE = {
+    **{"model": "posttrain-mine", "version": "7", "pipeline_id": "20261101-030000-dpo-1a2b", "data_md5": "89abcdef"},
+    **{"answered": 1_204, "known": 31, "rule": "fallen", "is_alarm": True},
+    "says": "The champion's score has fallen: version 7 answers 71.2 % of 500 fresh questions right",
+    "fresh": {
+        **{"questions": 500, "families": 497, "finished": 0.934},
+        "accuracy": {"estimate": 0.712, "low": 0.671, "high": 0.75},
+    },
+    "gate": {
+        **{"questions": 1_000, "families": 996, "finished": 0.987},
+        "accuracy": {"estimate": 0.843, "low": 0.819, "high": 0.864},
+    },
+    "difference": {"estimate": -0.131, "low": -0.177, "high": -0.086},
+    "smallest_fall": 0.0853,
+    "wrong": [{"prompt": "Ann has 3 apples", "answers": "4", "response": "That makes 5"}],
+    "warnings": [],
 }
 
 
@@ -60,7 +87,7 @@ def drifted():
 
 def alike():
     """Return a check without drift, without held-out prompts and without a telling word."""
-    made = drifted() | {"verdict": "No drift is seen: AUC 0.51, p = 0.400", "rule": "alike", "is_drift": False}
+    made = drifted() | {"verdict": "No drift is seen: AUC 0.51, p = 0.400", "rule": "alike", "is_drift": False, "alarms": []}
     made |= {"calibration": None, "words": [], "warnings": ["The dataset has 0 different held-out prompts"]}
     made["test"] |= {"auc": 0.512, "p": 0.4, "foreign_share": 0.024}
     made["prompts"]["held_out"] = {"rows": 0, "different": 0, "compared": 0, "families": 0, "in_training": None}
@@ -68,8 +95,14 @@ def alike():
     return made
 
 
+def fallen():
+    """Return a check of prompts of the same kind, which the champion answers worse."""
+    return alike() | {"score": copy.deepcopy(SCORE), "unscored": "", "alarms": ["score"]}
+
+
 def hostile():
     """Return a check whose texts of others are markup and commands to a terminal."""
-    made = drifted() | {"file": HOSTILE, "command": HOSTILE}
+    made = drifted() | {"file": HOSTILE, "command": HOSTILE, "score": copy.deepcopy(SCORE), "unscored": ""}
+    made["score"]["wrong"] = [dict.fromkeys(("prompt", "answers", "response"), HOSTILE)]
     made["unlike"][0]["prompt"] = made["words"][0]["word"] = HOSTILE
     return made

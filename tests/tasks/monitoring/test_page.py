@@ -11,14 +11,15 @@ from posttrain.comparison.markdown import printable_all
 from posttrain.errors import StorageError
 from tasks.monitoring import page
 from tasks.monitoring.page import as_markdown, render_page, write_check
-from tasks.monitoring.words import KEYS, SAYS, sections_of
+from tasks.monitoring.words import KEYS, SAYS, sections_of, sentence_of
 from tasks.pages.look import Figure
 from tasks.workspace.paths import Paths
-from tests.tasks.monitoring.checks import HOSTILE, alike, drifted, hostile
+from tests.tasks.monitoring.checks import HOSTILE, alike, drifted, fallen, hostile
 
 STUB = {name: Figure('<svg role="img"></svg>', '<svg role="img"></svg>', key) for name, key in KEYS.items()}
-VARIANTS = {"drifted": drifted, "alike": alike, "hostile": hostile}
-IN_PERCENT = ("foreign_share", "in_training", "unseen_words")
+VARIANTS = {"drifted": drifted, "alike": alike, "fallen": fallen, "hostile": hostile}
+IN_PERCENT = ("foreign_share", "in_training", "unseen_words", "finished", "smallest_fall")
+OTHERS_IN_PERCENT = r"^/words/\d+/(new|training)$|^/score/.*/(estimate|low|high)$"
 
 
 class Reader(HTMLParser):
@@ -57,7 +58,7 @@ def disagreements(record):
             continue
         read += 1
         value = found(printable_all(record), pointer)
-        is_percent = pointer.endswith(IN_PERCENT) or re.search(r"^/words/\d+/(new|training)$", pointer)
+        is_percent = pointer.endswith(IN_PERCENT) or re.search(OTHERS_IN_PERCENT, pointer)
         told = text.replace("−", "-").replace(",", "")
         digits = len(told.partition(".")[2])
         if float(told) != pytest.approx(value * (100 if is_percent else 1), abs=0.5001 * 10.0**-digits):
@@ -65,7 +66,7 @@ def disagreements(record):
     return read, wrong
 
 
-@pytest.mark.parametrize(("variant", "cells"), [("drifted", 60), ("alike", 35), ("hostile", 60)])
+@pytest.mark.parametrize(("variant", "cells"), [("drifted", 60), ("alike", 35), ("fallen", 51), ("hostile", 76)])
 def test_every_number_of_every_table_is_that_of_the_json(variant, cells):
     read, wrong = disagreements(VARIANTS[variant]())
     assert read >= cells and not wrong
@@ -83,6 +84,32 @@ def test_the_verdict_stands_first_and_a_warning_above_the_test():
     assert '<h1 dir="auto">No drift is seen: AUC 0.51, p = 0.400.</h1>' in text
     assert '<li class="warning" dir="auto">Warning: The dataset has 0 different held-out prompts</li>' in text
     assert "No word stands much more often on one side." in text
+
+
+def test_a_score_stands_beside_the_verdict_and_an_alarm_before_what_is_none():
+    made = fallen()
+    says = made["score"]["says"]
+    first = says.replace("'", "&#39;")
+    assert f'<h1 dir="auto">{first}. No drift is seen: AUC 0.51, p = 0.400.</h1>' in shown(made)
+    assert sentence_of(made | {"is_drift": True}) == f"No drift is seen: AUC 0.51, p = 0.400. {says}"
+    text = as_markdown(made)
+    assert text.splitlines()[2] == f"**{says}. No drift is seen: AUC 0.51, p = 0.400.**"
+    assert "1,204 rows of the file have an answer. 31 of them stand in the dataset, and were not asked." in text
+    assert "| Fresh questions | 500 | 497 | 71.2 | 67.1 | 75.0 | 93.4 |" in text
+    assert "| Held-out questions of its evaluation | 1,000 | 996 | 84.3 | 81.9 | 86.4 | 98.7 |" in text
+    assert "| Fresh − held out | −13.1 | −17.7 | −8.6 | 8.5 |" in text
+    assert "An alarm is raised where the whole interval lies below −2." in text and "Intervals of 95 %" in text
+    assert "| Ann has 3 apples | 4 | That makes 5 |" in text and "- champion: version 7 of posttrain-mine" in text
+    made["score"] |= {"wrong": [], "known": 0, "smallest_fall": None, "warnings": ["3 of the fresh questions"]}
+    text = as_markdown(made)
+    assert "Some that it answers wrong" not in text and "were not asked" not in text and "- Warning: 3 of the fresh" in text
+    assert "| Fresh − held out | −13.1 | −17.7 | −8.6 | – |" in text
+
+
+def test_why_there_is_no_score_is_said():
+    assert "There is no score: the file has no answers." in as_markdown(drifted())
+    before = {name: value for name, value in drifted().items() if name not in ("score", "unscored", "alarms")}
+    assert "The champion" not in as_markdown(before), "of a check that knew nothing of scores"
 
 
 def test_nothing_of_others_becomes_markup():

@@ -6,7 +6,7 @@ from posttrain.settings.evaluation import TrackingSettings
 from tasks.monitoring.run import check_metrics, log_check
 from tasks.tracking.ledger import Ledger
 from tasks.workspace.paths import Paths
-from tests.tasks.monitoring.checks import alike, drifted
+from tests.tasks.monitoring.checks import alike, drifted, fallen
 
 
 def test_the_figures_of_a_check():
@@ -25,6 +25,28 @@ def test_the_figures_of_a_check():
     }
     without = check_metrics(alike())
     assert without["drift/is_drift"] == 0.0 and "drift/held_out_auc" not in without
+
+
+def test_the_figures_of_a_score():
+    found = {name: value for name, value in check_metrics(fallen()).items() if name.startswith("score/")}
+    assert found == {
+        "score/accuracy": 0.712,
+        "score/accuracy_low": 0.671,
+        "score/accuracy_high": 0.75,
+        "score/gate_accuracy": 0.843,
+        "score/gate_accuracy_low": 0.819,
+        "score/gate_accuracy_high": 0.864,
+        "score/difference": -0.131,
+        "score/difference_low": -0.177,
+        "score/difference_high": -0.086,
+        "score/questions": 500.0,
+        "score/finished": 0.934,
+        "score/smallest_fall": 0.0853,
+        "score/has_fallen": 1.0,
+    }
+    without = fallen()
+    without["score"] |= {"smallest_fall": None, "is_alarm": False}
+    assert "score/smallest_fall" not in check_metrics(without) and check_metrics(without)["score/has_fallen"] == 0.0
 
 
 @pytest.fixture
@@ -46,6 +68,13 @@ def test_a_check_is_a_run(ledger, tmp_path):
     assert run.data.params["monitor.level"] == "0.05" and run.data.params["file"] == "prompts.jsonl"
     found = {item.path for item in ledger.client.list_artifacts(run.info.run_id)}
     assert found == {"index.html", "monitor.json", "figures"}
+
+    assert not {"posttrain.champion", "posttrain.score_fallen"} & set(tags)
+
+    tags = ledger.client.get_run(log_check(ledger, fallen(), files)).data.tags
+    assert (tags["posttrain.champion"], tags["posttrain.score_fallen"]) == ("models:/posttrain-mine/7", "true")
+    assert tags["posttrain.drift"] == "false"
+    assert tags["mlflow.note.content"].startswith("**The champion's score has fallen: version 7 answers 71.2 % of 500")
 
     # a file that is not there: the run is closed all the same
     with pytest.raises(Exception, match="nowhere"):
