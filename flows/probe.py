@@ -31,12 +31,16 @@ class ProbedStage:
         key: the final one where all before it are there; else one that is equal wherever the final ones will be.
         settings: that enter its key, by dotted name.
         artifact: None where it is not there, or damaged.
+        inputs: digests that enter its key, by the name of the argument.
+        compute: its function, as `module:function`.
     """
 
     name: str
     key: str
     settings: Mapping[str, Any]
     artifact: Artifact | None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    compute: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class _Walk(Run):
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
         found = self.find_stage(name, key)
-        self.stages.append(ProbedStage(name=name, key=key, settings=inputs.settings, artifact=found))
+        self.stages.append(ProbedStage(name, key, inputs.settings, found, inputs=inputs.digests, compute=compute))
         self.done.append(Done(name=name, artifact=found or self._stand_in(name, key), cached=True, run_id=""))
         return self.done[-1].artifact
 
