@@ -41,8 +41,8 @@ class Made:
     """What a model was made of, or would be.
 
     Attributes:
-        method: of the pipeline.
-        data_md5: version of the data.
+        method: of the pipeline; "" where that is not known.
+        data_md5: version of the data; "" likewise.
         files: md5 of each role's file.
         stages: of the pipeline, in order.
         versions: of the libraries that compute.
@@ -145,12 +145,12 @@ def changes(then: Made, now: Made, *, recoded: Collection[str] = ()) -> Changes:
         return Changes()
     before = {stage.name: stage for stage in then.stages}
     both = [(before[stage.name], stage) for stage in now.stages if stage.name in before]
-    has_other_data = then.data_md5 != now.data_md5
+    has_other_data = then.data_md5 not in ("", now.data_md5)
     return Changes(
         stages=changed,
-        method=(then.method, now.method) if then.method != now.method else (),
+        method=(then.method, now.method) if then.method not in ("", now.method) else (),
         data=_roles(then.files, now.files) if has_other_data else (),
-        versions_of_data=(then.data_md5[:8] or "unknown", now.data_md5[:8]) if has_other_data else (),
+        versions_of_data=(then.data_md5[:8], now.data_md5[:8]) if has_other_data else (),
         settings=_settings(both, is_one_method=then.method == now.method),
         code=tuple(name for name in changed if name in recoded),
         libraries=tuple(
