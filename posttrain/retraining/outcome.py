@@ -23,7 +23,7 @@ def unchanged_since(record: Mapping[str, Any]) -> str:
 
 def arrived(version: str, changed: str) -> str:
     """Return what is said where a pipeline ran and its model is the champion itself."""
-    return f"unchanged: the pipeline arrived at version {version}, the champion itself, although {changed}"
+    return f"unchanged: the pipeline arrived at version {version}, the champion itself; it ran since {changed}"
 
 
 def promoted(decision: str, changed: str) -> str:

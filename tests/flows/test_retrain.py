@@ -186,8 +186,8 @@ def test_the_first_is_promoted_and_the_next_finds_nothing_to_do(world: World) ->
     forced = world.retrain(is_forced=True)
     assert (forced.outcome, world.runs) == ("unchanged", 2)
     assert forced.says == (
-        "unchanged: the pipeline arrived at version 1, the champion itself, although it was asked for (FORCE=1), although nothing "
-        f"that matters has changed since version 1 of {day}"
+        "unchanged: the pipeline arrived at version 1, the champion itself; it ran since it was asked for (FORCE=1), although "
+        f"nothing that matters has changed since version 1 of {day}"
     )
 
 
@@ -261,7 +261,7 @@ def test_a_stage_that_breaks_its_contract_leaves_the_champion_and_is_not_tried_a
     )
     assert (run.info.status, run.data.tags["posttrain.error"]) == ("FAILED", "the reward model knows nothing.")
     assert world.aliases() == ("1", None) and world.runs == 2
-    with pytest.raises(ContractError, match="the same, so it was not tried again. To try all the same: FORCE=1"):
+    with pytest.raises(ContractError, match=r"the same, so it was not tried again\. To try all the same: FORCE=1"):
         world.retrain()
     assert world.runs == 2
     assert world.retrain(is_forced=True).challenger == "2" and world.runs == 3
@@ -327,8 +327,8 @@ def test_faults_that_stay_are_not_tried_again_and_the_last_one_is_told() -> None
     with pytest.raises(StorageError) as told:
         patiently(job(), work(refused), rest=rested.append)
     assert rested == [1.0, 2.0] and str(told.value) == (
-        "the retraining ended after 3 tries: URLError: <urlopen error nobody>. The champion is as it was, and finished stages are "
-        "kept. See that servers answer (make status) and the disk has room, then: make retrain METHOD=dpo"
+        "the retraining ended after 3 tries: URLError: <urlopen error nobody>. The champion is as it was, and finished stages "
+        "are kept. See that servers answer (make status) and the disk has room, then: make retrain METHOD=dpo"
     )
     rested.clear()
     none = merge({}, ["retraining.retries=0"])
@@ -393,5 +393,5 @@ def test_the_stage_that_measures_a_champion_is_given_its_own_files(tmp_path: Pat
     other.mkdir()
     assert (retrain_champion.as_artifact(paths, other, name=NAME, version="3") / "model").resolve() == other
     monkeypatch.setattr(retrain_champion, "find", lambda paths, stage, key: (None, ""))
-    with pytest.raises(StorageError, match="validate: the result k was removed while the pipeline ran. Run again"):
+    with pytest.raises(StorageError, match=r"validate: the result k was removed while the pipeline ran\. Run again"):
         retrain_champion.stage_of(paths, of.report or {}, "validate")

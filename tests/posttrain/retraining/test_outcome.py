@@ -50,7 +50,7 @@ def test_each_end_has_its_figures():
         "unchanged: nothing that matters has changed since version 3 of 2026-11-28, the champion; nothing was trained"
     )
     assert outcome.arrived("3", "results are gone") == (
-        "unchanged: the pipeline arrived at version 3, the champion itself, although results are gone"
+        "unchanged: the pipeline arrived at version 3, the champion itself; it ran since results are gone"
     )
     assert outcome.kept_rolled_back("5", "2026-11-28 by ann: swears", "3") == (
         "kept: version 5 was taken back (2026-11-28 by ann: swears), so it is not promoted by itself; to promote it: "
