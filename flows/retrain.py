@@ -57,7 +57,7 @@ def retrain(paths: Paths, config: Config, say: Say, *, cause: str, is_forced: bo
     )
     with accountable(paths, config, job.command):
         try:
-            ended = patiently(job, once)
+            ended = patiently(job, once, rest=time.sleep)
         except BaseException as error:
             kind = FAILED if isinstance(error, Exception) else KILLED
             with suppress(Exception):  # the first error is the one to tell
@@ -71,10 +71,12 @@ def check_request(config: Config, paths: Paths) -> None:
     """Refuse what the settings alone show to be wrong, as `make pipeline` does, and what is no retraining.
 
     Raises:
-        RequestError: base or judge cannot be used, the model would not be registered, or it would be measured on the questions
-            that chose its settings.
+        RequestError: base or judge cannot be used, the method trains nothing, the model would not be registered, or it would be
+            measured on the questions that chose its settings.
     """
     check_settings(config, paths)
+    if config.row.is_prompted:
+        raise RequestError(f"{config.method} trains nothing, so there is nothing to retrain. Take a method that makes a model")
     if not config.tracking.register_model:
         raise RequestError(
             "tracking.register_model must be true for a retraining, got false: a model that is not registered cannot be promoted"
@@ -105,7 +107,7 @@ def _setting(config: Config, name: str) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def patiently(job: Job, work: Callable[[Job], Retrained], *, rest: Callable[[float], None] = time.sleep) -> Retrained:
+def patiently(job: Job, work: Callable[[Job], Retrained], *, rest: Callable[[float], None]) -> Retrained:
     """Do the work, again after each fault that may pass, with waits that double.
 
     Raises:

@@ -340,6 +340,7 @@ def test_faults_that_stay_are_not_tried_again_and_the_last_one_is_told() -> None
 @pytest.mark.parametrize(
     ("word", "says"),
     [
+        ("method=few_shot", "few_shot trains nothing, so there is nothing to retrain"),
         ("tracking.register_model=false", "tracking.register_model must be true for a retraining, got false"),
         ("evaluate.part=development", "evaluate.part must be all or reported for a retraining, got development"),
         ("evaluate.max_new_tokens=4000", "evaluate.max_new_tokens must be less than model.context"),
