@@ -28,6 +28,9 @@ from tasks.retraining.runs import FAILED, KILLED, close_run
 from tasks.tracking.run_notes import reason
 from tasks.workspace.paths import Paths
 
+TOLD = ("promoted", "kept", FAILED)
+"""Ends that somebody may want to hear of; who interrupts a retraining knows it."""
+
 
 def retrain(paths: Paths, config: Config, say: Say, *, cause: str, is_forced: bool = False) -> Retrained:
     """Train again where something that matters has changed since the champion, and promote the model if the gate says so.
@@ -168,6 +171,6 @@ def finish(
             close_run(job.ledger, job.run_id, record, file=file)
         except Exception as trouble:  # a server that is gone: the next command closes the run
             job.say(f"note: the run of the retraining in MLflow cannot be closed now: {_first_line(trouble)}")
-    if is_worth_a_file:
+    if outcome in TOLD:
         tell(record, job.say)
     return record

@@ -112,7 +112,8 @@ def evaluations(ledger: Ledger, name: str, version: str) -> Iterator[Evaluation]
     """
     uri, order = f"models:/{name}/{version}", ["attributes.start_time DESC"]
     runs: list[Any] = []
-    for condition in (f"tags.`{MODEL_TAG}` = '{uri}' and tags.`posttrain.kind` = 'pipeline'", f"tags.`{MEASURED_TAG}` = '{uri}'"):
+    for tag, kind in ((MODEL_TAG, "pipeline"), (MEASURED_TAG, "retraining")):
+        condition = f"tags.`{tag}` = '{uri}' and tags.`posttrain.kind` = '{kind}'"  # stages have the tags of their parent
         runs += ledger.client.search_runs([ledger.experiment_id], condition, order_by=order, max_results=MOST_PIPELINES)
     for run in sorted(runs, key=lambda run: -run.info.start_time):
         is_measured_anew = run.data.tags.get("posttrain.kind") == "retraining"
