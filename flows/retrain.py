@@ -122,10 +122,11 @@ def patiently(job: Job, work: Callable[[Job], Retrained], *, rest: Callable[[flo
         try:
             work_done = work(job)
         except Exception as error:
-            if not may_pass(error):
+            is_last = len(pauses) < job.tries
+            if not may_pass(error) or (is_last and isinstance(error, PosttrainError)):
                 raise
-            if len(pauses) < job.tries:
-                raise _last(error, job) from error
+            if is_last:
+                raise _given_up(error, job) from error
             pause = pauses[job.tries - 1]
             job.say(
                 f"note: {_first_line(error)}. That may pass: try {job.tries + 1} of {len(pauses) + 1} begins in {pause:.0f} s; "
@@ -136,9 +137,7 @@ def patiently(job: Job, work: Callable[[Job], Retrained], *, rest: Callable[[flo
             return work_done
 
 
-def _last(error: Exception, job: Job) -> Exception:
-    if isinstance(error, PosttrainError):
-        return error
+def _given_up(error: Exception, job: Job) -> StorageError:
     return StorageError(
         f"the retraining ended after {job.tries} tries: {type(error).__name__}: {_first_line(error)}. The champion is as it was, "
         f"and finished stages are kept. See that servers answer (make status) and the disk has room, then: {job.command}"
@@ -164,8 +163,8 @@ def finish(
     file: Path | None = None
     try:
         file = write_record(job.paths, record, has_own_file=is_worth_a_file)
-    except PosttrainError as trouble:
-        job.say(f"note: {trouble}")
+    except Exception as trouble:
+        job.say(f"note: the record of the retraining cannot be written: {_first_line(trouble)}")
     if job.run_id and job.ledger:
         try:
             close_run(job.ledger, job.run_id, record, file=file)

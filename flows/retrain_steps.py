@@ -42,7 +42,7 @@ def once(job: Job) -> Retrained:
         job.say(note)
     ledger = job.ledger = Ledger.open(job.paths, job.config.tracking)
     settle_moves(ledger, job.say)
-    if job.tries == 1:  # later it may be the version that this very retraining has promoted, whose answer was lost
+    if job.report is None:  # later it may be the version that this very retraining has promoted, whose answer was lost
         job.champion = champion_of(ledger, job.name)
 
     # what the pipeline would make it of, found without running a stage

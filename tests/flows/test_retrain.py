@@ -281,6 +281,18 @@ def test_a_server_that_does_not_answer_is_waited_for(world: World) -> None:
     assert world.run().info.status == "FINISHED", "one run, however many tries"
 
 
+def test_a_fault_before_anything_is_known_hides_no_champion(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.retrain()
+
+    def full(*_: Any) -> DatasetVersion:
+        monkeypatch.setattr(retrain_steps, "bring_up_to_date", world.data)
+        raise StorageError("dvc repro did not finish: No space left on device")
+
+    monkeypatch.setattr(retrain_steps, "bring_up_to_date", full)
+    ended = world.retrain()
+    assert (ended.outcome, ended.champion, world.runs, world.record()["tries"]) == ("unchanged", "1", 1, 2)
+
+
 def test_a_promotion_whose_answer_was_lost_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*arguments: Any, **how: Any) -> str:
         promote_version(*arguments, **how)
