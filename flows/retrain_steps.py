@@ -90,8 +90,7 @@ def look(job: Job, ledger: Ledger, data: DatasetVersion) -> Retrained | None:
         is_made_of_it = compare_with_champion(job, ledger, job.champion, probed)
         if is_made_of_it and probed.is_whole and not job.is_forced and has_evaluation(ledger, job.name, job.champion):
             return Retrained("unchanged", sentences.unchanged(job.champion, made_on), champion=job.champion)
-    how = {"champion": job.champion, "made_on": made_on, "is_forced": job.is_forced}
-    job.why = sentences.why_retrained(job.changed, **how)
+    job.why = sentences.why_retrained(job.changed, champion=job.champion, made_on=made_on, is_forced=job.is_forced)
 
     # the same was tried before, and would end as it ended
     before = record_of(job.paths, dataset=data.name, fingerprint=job.fingerprint)
@@ -176,15 +175,14 @@ def decide(job: Job, ledger: Ledger, challenger: str) -> Retrained:
         ContractError: the two models cannot be compared.
         DataError, StorageError: an evaluation is gone, or files are.
     """
-    assert job.report is not None
-    ended = {"challenger": challenger, "pipeline_id": str(job.report["pipeline_id"])}
     now = champion_of(ledger, job.name)
     if challenger == now and job.decision and job.decision.promoted:  # by an earlier try, which lost the answer
-        return _promoted(job, ended)
+        return _ended(job, "promoted", sentences.promoted(job.decision.why, job.why), champion=now, challenger=challenger)
     if challenger == now:
-        return Retrained("unchanged", sentences.arrived(challenger, job.why), champion=challenger, **ended)
+        return _ended(job, "unchanged", sentences.arrived(challenger, job.why), champion=now, challenger=challenger)
     if taken_back := ledger.client.get_model_version(job.name, challenger).tags.get(ROLLED_BACK_TAG):
-        return Retrained("kept", sentences.kept_rolled_back(challenger, taken_back, now), champion=now or "", **ended)
+        says = sentences.kept_rolled_back(challenger, taken_back, now)
+        return _ended(job, "kept", says, champion=now, challenger=challenger)
 
     if now:
         job.is_measured_anew |= measure_alike(job, ledger, champion=now, challenger=challenger)
@@ -193,29 +191,37 @@ def decide(job: Job, ledger: Ledger, challenger: str) -> Retrained:
     try:
         promote_version(ledger, job.name, challenger, job.config.promotion, job.say, why=why, decide=ask)
     except ContractError:
-        if job.decision is None or job.decision.promoted:
+        if ask.said is None or ask.said.promoted:
             raise
-        return Retrained(
-            "kept", sentences.kept(job.decision.why, now), champion=now or "", decision=job.decision.as_record(), **ended
-        )
-    return _promoted(job, ended)
+        return _ended(job, "kept", sentences.kept(ask.said.why, now), champion=now, challenger=challenger)
+    told = ask.said.why if ask.said else ""
+    return _ended(job, "promoted", sentences.promoted(told, job.why), champion=challenger, challenger=challenger)
 
 
-def _promoted(job: Job, ended: Mapping[str, str]) -> Retrained:
-    assert job.decision is not None
-    says = sentences.promoted(job.decision.why, job.why)
-    return Retrained("promoted", says, champion=ended["challenger"], decision=job.decision.as_record(), **ended)
+def _ended(job: Job, outcome: sentences.Outcome, says: str, *, champion: str | None, challenger: str) -> Retrained:
+    return Retrained(
+        outcome,
+        says,
+        champion=champion or "",
+        challenger=challenger,
+        pipeline_id=str((job.report or {}).get("pipeline_id", "")),
+        decision=job.decision.as_record() if job.decision else None,
+    )
 
 
 class _Asked:
-    """The gate, whose decision is kept for the record."""
+    """The gate, whose decision is kept for the record.
+
+    Attributes:
+        said: what it decided; None before it was asked.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        job.decision = None
+        self.said: Decision | None = None
 
     def __call__(
         self, champion: Evaluated | None, challenger: Evaluated, base: Evaluated | None, settings: PromotionSettings
     ) -> Decision:
-        self._job.decision = gate(champion, challenger, base, settings)
-        return self._job.decision
+        self.said = self._job.decision = gate(champion, challenger, base, settings)
+        return self.said
