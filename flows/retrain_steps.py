@@ -71,8 +71,8 @@ def champion_of(ledger: Ledger, name: str) -> str | None:
 
 
 def prober_of(job: Job, ledger: Ledger, data: DatasetVersion) -> Prober:
-    """Return what walks through the stages of the pipeline."""
-    return Prober(job.paths, data, ledger=lambda: ledger)
+    """Return what walks through the stages of the pipeline; it reads no weights, so that a large model is told in seconds too."""
+    return Prober(job.paths, data, ledger=lambda: ledger, is_glance=True)
 
 
 def look(job: Job, ledger: Ledger, data: DatasetVersion) -> Retrained | None:
