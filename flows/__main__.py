@@ -125,7 +125,8 @@ def _begin(paths: Paths, config: Config) -> None:
 
 def run_retrain(paths: Paths, words: Sequence[str]) -> None:
     """Train again where something has changed, and promote what is better: FORCE, and settings."""
-    from flows.retrain_verb import Start, retrain_by_hand
+    from flows.compare import Start
+    from flows.retrain_verb import retrain_by_hand
 
     retrain_by_hand(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
 
@@ -184,8 +185,7 @@ def run_advise(paths: Paths, words: Sequence[str]) -> None:
     """Say which methods suit a dataset and a base, in which order to try them and why: METHODS and OUT, and settings."""
     given, settings = given_and_settings(words, ("methods", "out"))
     config = configuration(paths, settings)
-    check_disk(paths)
-    _prepare(paths, config)
+    _begin(paths, config)
     from flows.advise import give_advice
 
     give_advice(paths, config, say, methods=given.get("methods", "").replace(",", " ").split(), out=given.get("out", ""))

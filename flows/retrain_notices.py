@@ -193,7 +193,7 @@ def put_automations(address: str, secret: str) -> list[str]:
         url="{{address}}",
         json_data={"text": "{{subject}}\n{{body}}"},
         headers={"Authorization": "Bearer {{secret}}"} if secret else None,
-        secrets={"address": address, "secret": secret},  # type: ignore[arg-type]
+        secrets={"address": address, "secret": secret},
     )
     block_id = block.save(BLOCK, overwrite=True)
     with get_client(sync_client=True) as client:
