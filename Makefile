@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade monitor promote rollback history ui up down status bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor retrain promote rollback history ui up down status bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -72,6 +72,9 @@ validate: $(READY)
 
 grade: $(READY)
 	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)
+
+retrain: $(READY)
+	@$(FLOWS) retrain $(call given,METHOD DATA SET FORCE)
 
 promote: $(READY)
 	@$(FLOWS) promote $(call given,VERSION WHY DATA FORCE SET)

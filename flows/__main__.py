@@ -115,13 +115,20 @@ def run_compare(paths: Paths, words: Sequence[str]) -> None:
     """Compare methods over seeds, or results of other tools, and print the verdict and where the page is."""
     from flows.compare import Start, compare
 
-    start = Start(configuration=partial(configuration, paths), prepare=partial(_begin, paths), say=say)
-    compare(paths, words, start)
+    compare(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
 
 
 def _begin(paths: Paths, config: Config) -> None:
     check_disk(paths)
     _prepare(paths, config)
+
+
+def run_retrain(paths: Paths, words: Sequence[str]) -> None:
+    """Train again where something has changed, and promote what is better: FORCE, and settings."""
+    from flows.compare import Start
+    from flows.retrain_verb import retrain_by_hand
+
+    retrain_by_hand(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
 
 
 def run_data(paths: Paths, words: Sequence[str]) -> None:
@@ -154,14 +161,8 @@ def run_import(paths: Paths, words: Sequence[str]) -> None:
     from tasks.data.importing import import_file
     from tasks.data.next_step import next_step, summary
 
-    report = import_file(
-        paths,
-        format=given.get("format", ""),
-        file=given["file"],
-        name=given["name"],
-        columns=given.get("map", ""),
-        skip_bad=given.get("skip_bad") == "1",
-    )
+    how = {"format": given.get("format", ""), "file": given["file"], "name": given["name"], "columns": given.get("map", "")}
+    report = import_file(paths, **how, skip_bad=given.get("skip_bad") == "1")
     for note in report.notes:
         say(note)
     version = bring_up_to_date(paths, report.name)
@@ -173,8 +174,7 @@ def run_import(paths: Paths, words: Sequence[str]) -> None:
 def run_validate(paths: Paths, words: Sequence[str]) -> None:
     """Check a dataset and print what was found, without training anything."""
     config = configuration(paths, words)
-    check_disk(paths)
-    _prepare(paths, config)
+    _begin(paths, config)
     from flows.validation import validate_dataset
 
     for line in validate_dataset(paths, config, say):
@@ -185,8 +185,7 @@ def run_advise(paths: Paths, words: Sequence[str]) -> None:
     """Say which methods suit a dataset and a base, in which order to try them and why: METHODS and OUT, and settings."""
     given, settings = given_and_settings(words, ("methods", "out"))
     config = configuration(paths, settings)
-    check_disk(paths)
-    _prepare(paths, config)
+    _begin(paths, config)
     from flows.advise import give_advice
 
     give_advice(paths, config, say, methods=given.get("methods", "").replace(",", " ").split(), out=given.get("out", ""))
@@ -316,6 +315,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "validate": run_validate,
     "grade": run_grade,
     "monitor": run_monitor,
+    "retrain": run_retrain,
     "promote": run_promote,
     "rollback": run_rollback,
     "history": run_history,
@@ -366,7 +366,7 @@ def main(arguments: Sequence[str]) -> int:
             print(help_of(verb))
         else:
             wanted = words_of(verb, words)
-            if verb not in ("pipeline", "compare"):  # which do it once their server is there
+            if verb not in ("pipeline", "compare", "retrain"):  # which do it once their server is there
                 _settle(paths)
             VERBS[verb](paths, wanted)
     except PosttrainError as error:

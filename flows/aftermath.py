@@ -84,10 +84,12 @@ def settle(paths: Paths, say: Callable[[str], None]) -> None:
     for note in notes:
         forget(note)
     compared = {run.comparison_id for run in killed if run.kind == "comparison"}
+    told: set[str] = set()
     for run in killed:
-        # a comparison's command runs its pipelines as well, so theirs are not told beside it
-        is_told = run.kind == "comparison" or run.comparison_id not in compared
+        # a comparison's command runs its pipelines as well, so theirs are not told beside it; nor the same one twice
+        is_told = (run.kind == "comparison" or run.comparison_id not in compared) and run.command not in told
         if run.command and is_told:
+            told.add(run.command)
             say(f"{run.name} ended before: {run.error}. To go on: {run.command}")
 
 

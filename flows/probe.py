@@ -17,7 +17,7 @@ from flows.pipeline import run_stages
 from flows.run import Done, Run, keyed
 from posttrain.settings.config import Config
 from tasks.data.dvc import DatasetVersion
-from tasks.workspace.artifacts import Artifact, find
+from tasks.workspace.artifacts import Artifact, find, glance
 from tasks.workspace.keys import source_digest
 from tasks.workspace.paths import Paths
 
@@ -31,12 +31,16 @@ class ProbedStage:
         key: the final one where all before it are there; else one that is equal wherever the final ones will be.
         settings: that enter its key, by dotted name.
         artifact: None where it is not there, or damaged.
+        inputs: digests that enter its key, by the name of the argument.
+        compute: its function, as `module:function`.
     """
 
     name: str
     key: str
     settings: Mapping[str, Any]
     artifact: Artifact | None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    compute: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class _Walk(Run):
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
         found = self.find_stage(name, key)
-        self.stages.append(ProbedStage(name=name, key=key, settings=inputs.settings, artifact=found))
+        self.stages.append(ProbedStage(name, key, inputs.settings, found, inputs=inputs.digests, compute=compute))
         self.done.append(Done(name=name, artifact=found or self._stand_in(name, key), cached=True, run_id=""))
         return self.done[-1].artifact
 
@@ -109,12 +113,14 @@ class Prober:
         paths: of the repository.
         data: the dataset.
         ledger: opened where `ppo.reward` names a registered model; a function, since that costs a second.
+        is_glance: large files of a stage are looked for and not read (`tasks.workspace.artifacts.glance`).
     """
 
-    def __init__(self, paths: Paths, data: DatasetVersion, *, ledger: Callable[[], Any]) -> None:
+    def __init__(self, paths: Paths, data: DatasetVersion, *, ledger: Callable[[], Any], is_glance: bool = False) -> None:
         self.paths = paths
         self.data = data
         self.ledger = ledger
+        self.is_glance = is_glance
         self._source = cache(source_digest)  # our code as it is now: pipelines share most of it
         self._known: dict[tuple[str, str], Artifact] = {}
 
@@ -142,7 +148,7 @@ class Prober:
 
     def _find(self, stage: str, key: str) -> Artifact | None:
         if (stage, key) not in self._known:
-            found, _ = find(self.paths, stage, key)
+            found = glance(self.paths, stage, key) if self.is_glance else find(self.paths, stage, key)[0]
             if found is None:
                 return None
             self._known[stage, key] = found

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posttrain.errors import PosttrainError, RequestError, did_you_mean
-from tasks.services.notes import NAMES, WORKER
+from tasks.services.notes import MLFLOW, NAMES, WORKER
+from tasks.services.webhook_key import key_environment
 from tasks.workspace.paths import Paths
 
 
@@ -38,7 +39,8 @@ def serve(paths: Paths, name: str, words: Sequence[str]) -> None:
     api = os.environ.get("PREFECT_API_URL", "") if name == WORKER else ""
     plan = plan_of(name, paths, config.servers, api=api)
     check_stores(paths, config.servers, config.tracking, [name])
-    os.execvpe(plan.command[0], list(plan.command), dict(plan.environment))
+    key = key_environment(paths) if name == MLFLOW else {}
+    os.execvpe(plan.command[0], list(plan.command), {**plan.environment, **key})
 
 
 def main(words: Sequence[str]) -> int:

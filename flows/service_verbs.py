@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from flows.retrain_notices import address_of, prepare_notices
 from flows.services import down, status, up
 from flows.unit import unit
 from posttrain.errors import ContractError, RequestError
@@ -24,6 +25,7 @@ def start_services(paths: Paths, config: Config, say: Say) -> None:
         config: its sections `servers` and `tracking`.
         say: prints a note.
     """
+    address_of(config.retraining)  # what cannot be called is told before anything starts
     for line in up(paths, config, say):
         print(printable(line))
     if config.servers.mlflow_database and not config.tracking.uri:
@@ -33,6 +35,7 @@ def start_services(paths: Paths, config: Config, say: Say) -> None:
     named = os.environ.get("PREFECT_API_URL")
     if service and named and named != f"{service.site}/api":
         say(f"note: PREFECT_API_URL is {named}, so commands of this shell use that server; unset it to use the one here")
+    prepare_notices(paths, config, say)
     print("pipelines use them from now on; make status shows them, make down ends them")
 
 

@@ -33,6 +33,7 @@ from tasks.services.processes import (
     trouble_at,
     wait_until_well,
 )
+from tasks.services.webhook_key import key_environment
 from tasks.workspace.interrupts import uninterrupted
 from tasks.workspace.locks import exclusive
 from tasks.workspace.paths import Paths
@@ -169,7 +170,8 @@ def _started_or_ended(paths: Paths) -> Iterator[Callable[[Plan, ServersSettings]
 
     def begin(plan: Plan, settings: ServersSettings) -> Started:
         with uninterrupted():
-            process = start(plan.command, environment=plan.environment, log=plan.log)
+            key = key_environment(paths) if plan.name == MLFLOW else {}
+            process = start(plan.command, environment={**plan.environment, **key}, log=plan.log)
             begun.append(Started(plan, process))
             identity = Process.of(process.pid) or Process(process.pid, 0, "", "")
             remember(paths, _service(plan, identity, settings.password))

@@ -9,6 +9,7 @@ from posttrain.errors import RequestError
 from posttrain.settings.evaluation import TrackingSettings
 from tasks.services.notes import MLFLOW
 from tasks.services.notes import running as service_running
+from tasks.services.webhook_key import key_environment
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.server import choose_port, remember_port, running_port, server_command, server_environment
 from tasks.tracking.views import view_url, write_views
@@ -49,7 +50,7 @@ def show(paths: Paths, tracking: TrackingSettings, *, port: int | None, is_opene
     if is_opened:
         open_browser(address)
     command = server_command(chosen)
-    os.execvpe(command[0], command, server_environment(paths, chosen))
+    os.execvpe(command[0], command, {**server_environment(paths, chosen), **key_environment(paths)})
 
 
 def open_browser(address: str) -> bool:

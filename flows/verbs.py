@@ -82,6 +82,12 @@ PROMOTE = (
     Word("FORCE", "1", "promote it although the gate says no, or cannot compare; the history says so"),
     SET,
 )
+RETRAIN = (
+    METHOD,
+    DATA,
+    SET,
+    Word("FORCE", "1", "go through pipeline and gate although nothing has changed; the gate is asked all the same"),
+)
 MONITOR = (
     Word("FILE", "prompts.jsonl", "the new prompts: any format that import reads, or a .txt file with one prompt a line"),
     DATA,
@@ -139,6 +145,7 @@ VERBS = {
         Verb(
             "monitor", "say whether new prompts have drifted, and the champion still answers well", MONITOR, takes_settings=True
         ),
+        Verb("retrain", "train again if something has changed, and promote what is better", RETRAIN, takes_settings=True),
         Verb("promote", "make a version the champion, if the gate lets it pass", PROMOTE, takes_settings=True),
         Verb("rollback", "make the previous champion the champion again", (WHY, DATA, SET), takes_settings=True),
         Verb("history", "list who became champion when, by whom and why", (DATA, SET), takes_settings=True),

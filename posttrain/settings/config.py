@@ -26,6 +26,7 @@ from posttrain.settings.monitor import MonitorSettings
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
 from posttrain.settings.promotion import PromotionSettings
 from posttrain.settings.renamed import current
+from posttrain.settings.retraining import RetrainingSettings
 from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.rloo import RLOOSettings
 from posttrain.settings.section import Part, Section
@@ -72,6 +73,7 @@ class Config(Section):
     compare: CompareSettings = CompareSettings()
     promotion: PromotionSettings = PromotionSettings()
     monitor: MonitorSettings = MonitorSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     tracking: TrackingSettings = TrackingSettings()
     servers: ServersSettings = ServersSettings()
 

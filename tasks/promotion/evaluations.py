@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,10 @@ from tasks.workspace.jsonl import PROBLEMS, read_rows
 Rows = Sequence[Mapping[str, Any]]
 MOST_PIPELINES = 20
 """Pipelines of one version that are looked through, the newest first: each arrived at the same weights."""
+MEASURED_TAG = "posttrain.measured_uri"
+"""Of the run of a retraining: the version that it measured anew, on the held-out questions of its own data."""
+MEASURED = "champion"
+"""The model that a retraining measures, as its stage `evaluate-champion` has it."""
 DECIDING = ("evaluate.max_new_tokens",)
 """Settings of an evaluation that decide greedy answers, beside the questions. How samples are drawn is not among them."""
 
@@ -43,6 +47,7 @@ class Evaluation:
         data_md5: version of the data.
         method: of the pipeline.
         host: where it was measured; "" where it was taken from the cache.
+        trained_in: run of the pipeline that trained it, where another run measured it; "" where `parent` did both.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Evaluation:
     data_md5: str = ""
     method: str = ""
     host: str = ""
+    trained_in: str = ""
 
     @property
     def held_out(self) -> str:
@@ -100,12 +106,23 @@ def evaluation_of(ledger: Ledger, name: str, version: str, *, like: Evaluation |
 
 
 def evaluations(ledger: Ledger, name: str, version: str) -> Iterator[Evaluation]:
-    """Yield what is left of the evaluations of a version, the newest first."""
-    condition = f"tags.`{MODEL_TAG}` = 'models:/{name}/{version}' and tags.`posttrain.kind` = 'pipeline'"
-    order = ["attributes.start_time DESC"]
-    for run in ledger.client.search_runs([ledger.experiment_id], condition, order_by=order, max_results=MOST_PIPELINES):
-        method = run.data.tags.get("posttrain.method", "")
-        found = _in_pipeline(ledger, run, method, name=f"version {version}")
+    """Yield what is left of the evaluations of a version, the newest first.
+
+    They are those of the pipelines that arrived at it, and of the retrainings that measured it anew beside a challenger.
+    """
+    uri, order = f"models:/{name}/{version}", ["attributes.start_time DESC"]
+    runs: list[Any] = []
+    for tag, kind in ((MODEL_TAG, "pipeline"), (MEASURED_TAG, "retraining")):
+        condition = f"tags.`{tag}` = '{uri}' and tags.`posttrain.kind` = '{kind}'"  # stages have the tags of their parent
+        runs += ledger.client.search_runs([ledger.experiment_id], condition, order_by=order, max_results=MOST_PIPELINES)
+    for run in sorted(runs, key=lambda run: -run.info.start_time):
+        is_measured_anew = run.data.tags.get("posttrain.kind") == "retraining"
+        model = MEASURED if is_measured_anew else run.data.tags.get("posttrain.method", "")
+        found = _in_pipeline(ledger, run, model, name=f"version {version}")
+        if found and is_measured_anew:
+            made = ledger.client.get_model_version(name, version)
+            method = made.tags.get("posttrain.method", "")
+            found = replace(found, method=method, trained_in=str(made.run_id or ""))
         if found:
             yield found
 
@@ -183,7 +200,7 @@ def families_of(ledger: Ledger, evaluation: Evaluation) -> list[str | None] | No
 
 def warnings_of(ledger: Ledger, evaluation: Evaluation) -> list[str] | None:
     """Return what the data gate warned of, "role: rule" each, without counts; None where its report is gone."""
-    run = stage_run(ledger, evaluation.parent, "validate")
+    run = stage_run(ledger, evaluation.trained_in or evaluation.parent, "validate")
     if run is None:
         return None
     with suppress(Exception), TemporaryDirectory() as folder:
@@ -205,7 +222,7 @@ def reward_curve_of(ledger: Ledger, evaluation: Evaluation) -> tuple[list[dict[s
     method = METHODS.get(evaluation.method)
     if method is None or not method.is_rewarded:
         return None
-    run = stage_run(ledger, evaluation.parent, method.own_stage)
+    run = stage_run(ledger, evaluation.trained_in or evaluation.parent, method.own_stage)
     if run is None:
         return None
     rows = [

@@ -36,6 +36,10 @@ tries for minutes where the server does not answer, and clocks differ."""
 Say = Callable[[str], None]
 
 
+class UnderWayError(RequestError):
+    """Another move of the same model is under way; it takes seconds, so trying again helps."""
+
+
 @dataclass(frozen=True)
 class Reason:
     """What is written down with a move.
@@ -79,13 +83,13 @@ def alone(ledger: Ledger, name: str, *, say: Say) -> Iterator[dict[str, str | No
     """
     with exclusive(ledger.paths, moves_lock(name), wait=False) as is_held:
         if not is_held:
-            raise RequestError(
+            raise UnderWayError(
                 f"another process of this folder moves aliases of {name} now, which takes seconds. Look at make history, then "
                 "run again"
             )
         _settle_model(ledger, name, say=say)
         if alive := [run for run in _open_moves(ledger, name) if not _is_dead(run)]:
-            raise RequestError(_under_way(alive[0], name))
+            raise UnderWayError(_under_way(alive[0], name))
         yield read_aliases(ledger, name)
 
 
@@ -100,7 +104,7 @@ def carry_out(ledger: Ledger, name: str, move: Move, reason: Reason) -> str:
     run_id = _write_intent(ledger, name, move, reason)
     if others := [run for run in _open_moves(ledger, name) if run.info.run_id != run_id]:
         _close(ledger, run_id, Outcome.REFUSED, "another move began at the same moment")
-        raise RequestError(_under_way(others[0], name))
+        raise UnderWayError(_under_way(others[0], name))
     if read_aliases(ledger, name) != move.before:
         _close(ledger, run_id, Outcome.REFUSED, "an alias was set by somebody else since it was decided")
         raise RequestError(

@@ -8,12 +8,13 @@ from posttrain.errors import RequestError
 KINDS = ("env", "file")
 
 
-def secret_of(where: str, *, setting: str) -> str:
+def secret_of(where: str, *, setting: str, what: str = "password") -> str:
     """Return what an environment variable or the first line of a file holds; "" where the setting is empty.
 
     Args:
         where: "env:NAME", "file:PATH" or "".
         setting: its name, for errors. They never repeat a value that may be the password itself.
+        what: it is, for errors.
 
     Raises:
         RequestError: the setting names neither, or what it names is not there, or is empty.
@@ -23,7 +24,7 @@ def secret_of(where: str, *, setting: str) -> str:
     kind, colon, name = where.partition(":")
     if kind not in KINDS or not colon or not name:
         raise RequestError(
-            f"{setting} must say where the password is, env:NAME or file:PATH, and never be the password; it starts with neither"
+            f"{setting} must say where the {what} is, env:NAME or file:PATH, and never be the {what}; it starts with neither"
         )
     if kind == "env":
         found = os.environ.get(name, "")
@@ -36,7 +37,7 @@ def secret_of(where: str, *, setting: str) -> str:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise RequestError(f"{setting} is {where}, but the file cannot be read: {reason}. Mend it, then run again") from None
     if not lines or not lines[0].strip():
-        raise RequestError(f"{setting} is {where}, but the first line of the file is empty. It must hold the password")
+        raise RequestError(f"{setting} is {where}, but the first line of the file is empty. It must hold the {what}")
     return lines[0].strip()
 
 

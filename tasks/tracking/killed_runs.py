@@ -18,7 +18,7 @@ VERSION_TAG = "posttrain.version"
 
 PROMOTION = "promotion"
 """Kind of the runs that are moves of aliases."""
-WITH_COMMAND = ("pipeline", "comparison")
+WITH_COMMAND = ("pipeline", "comparison", "retraining")
 """Kinds of runs that a command goes on with."""
 
 
@@ -29,7 +29,7 @@ class KilledRun:
     Attributes:
         run_id: in MLflow.
         name: as MLflow shows it.
-        kind: "pipeline", "stage" or "comparison".
+        kind: "pipeline", "stage", "comparison" or "retraining".
         pipeline_id: names its report; "" for a comparison.
         comparison_id: of the comparison that it is, or that it belongs to; "" where there is none.
         command: that goes on with it; "" for a stage.

@@ -119,7 +119,14 @@ def digest_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def stage_key(stage: str, inputs: Inputs, *, compute: str, source: Callable[[str], str] | None = None) -> str:
+def stage_key(
+    stage: str,
+    inputs: Inputs,
+    *,
+    compute: str,
+    source: Callable[[str], str] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> str:
     """Return the sha256 over everything that decides a stage's result.
 
     Args:
@@ -127,20 +134,21 @@ def stage_key(stage: str, inputs: Inputs, *, compute: str, source: Callable[[str
         inputs: of the stage.
         compute: its function, as `module:function`.
         source: returns a module's source digest, by default `source_digest`; whoever asks for many keys at once remembers it.
+        versions: of the libraries that compute; by default those that are installed.
     """
     parts = {
         "stage": stage,
         "settings": inputs.settings,
         "inputs": inputs.digests,
         "source": (source or source_digest)(compute.partition(":")[0]),
-        "versions": installed(),
+        "versions": installed_versions() if versions is None else dict(versions),
     }
     return digest_of(parts)
 
 
 @cache
-def installed() -> dict[str, str]:
-    """Return the versions that enter every key; asked once a process, since a comparison takes hundreds of keys."""
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the libraries that compute, as keys hold them; asked once, as a comparison takes hundreds of keys."""
     return {name: version(name) for name in VERSIONS_IN_KEY}
 
 

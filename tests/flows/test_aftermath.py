@@ -98,6 +98,22 @@ def test_of_a_killed_comparison_one_command_is_told(paths, monkeypatch):
     assert said == [f"{name} ended before: gone. To go on: make {name}" for name in ("compare", "three", "four")]
 
 
+def test_of_a_killed_retraining_and_its_pipeline_one_command_is_told(paths, monkeypatch):
+    def run(name, kind, command="make retrain METHOD=dpo DATA=mine"):
+        facts = {"run_id": name, "pipeline_id": "", "comparison_id": "", "error": "killed"}
+        return KilledRun(name=name, kind=kind, command=command, **facts)
+
+    runs = [run("dpo mine seed 0", "pipeline"), run("retraining mine", "retraining"), run("sft", "pipeline", "make pipeline")]
+    monkeypatch.setattr(subject, "_in_mlflow", lambda *_: runs)
+    note_of_a_dead_process(paths, in_prefect=False)
+    said = []
+    settle(paths, said.append)
+    assert said == [
+        "dpo mine seed 0 ended before: killed. To go on: make retrain METHOD=dpo DATA=mine",
+        "sft ended before: killed. To go on: make pipeline",
+    ]
+
+
 def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(paths, monkeypatch):
     from flows import __main__ as verbs
 
@@ -105,7 +121,7 @@ def test_every_verb_settles_first_and_goes_on_whatever_comes_of_it(paths, monkey
     note_of_a_dead_process(paths)
     monkeypatch.setattr(subject, "settle", lambda *_: order.append("settle"))
     for verb in verbs.VERBS:
-        if verb not in ("pipeline", "compare"):  # they settle themselves, beside the server that they start
+        if verb not in ("pipeline", "compare", "retrain"):  # they settle themselves, beside the server that they start
             monkeypatch.setitem(verbs.VERBS, verb, lambda *_, verb=verb: order.append(verb))
             assert verbs.main([verb]) == 0
             assert order[-2:] == ["settle", verb]

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up")
 VERBS = (
     *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
-    *("promote", "rollback", "history", "ui", "up", "down", "status"),
+    *("retrain", "promote", "rollback", "history", "ui", "up", "down", "status"),
 )
 MEND = "Mend it, or: git checkout params.yaml"
 

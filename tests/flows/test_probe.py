@@ -83,6 +83,26 @@ def test_a_stage_that_is_there_is_found_and_one_that_is_damaged_is_not(house):
     assert len(probe(house, "method=sft").missing) == 6
 
 
+def test_a_glance_looks_for_large_files_and_not_into_them(house, monkeypatch):
+    name, key = probe(house, "method=sft").stages[0].name, probe(house, "method=sft").stages[0].key
+
+    def compute(out, log):
+        (out / "tokenizer.json").write_text("{}")
+        return Outcome(metrics={"context": 128.0})
+
+    artifact, _ = make(house, name, key, compute, settings={}, inputs={})
+    glances = Prober(house, prober(house).data, ledger=lambda: None, is_glance=True)
+    (artifact.path / "tokenizer.json").write_text("damaged")
+    found = glances.probe(merge({}, ["method=sft"]))
+    assert len(found.missing) == 6, "a small file is read"
+    monkeypatch.setattr("tasks.workspace.artifacts.LARGE", len("damaged") - 1)
+    found = glances.probe(merge({}, ["method=sft"]))
+    assert (found.stages[0].artifact, len(found.missing)) == (artifact, 5) and len(probe(house, "method=sft").missing) == 6
+    assert found.stages[0].compute == "tasks.base_model.tokenizer:make_tokenizer" and "data" in found.stages[0].inputs
+    (artifact.path / "tokenizer.json").unlink()
+    assert len(Prober(house, glances.data, ledger=lambda: None, is_glance=True).probe(merge({}, ["method=sft"])).missing) == 6
+
+
 @pytest.mark.parametrize(
     ("role", "words", "says"),
     [

@@ -39,10 +39,10 @@ def versions(monkeypatch):
 
     def installed(told):
         monkeypatch.setattr(subject, "version", told)
-        subject.installed.cache_clear()
+        subject.installed_versions.cache_clear()
 
     yield installed
-    subject.installed.cache_clear()
+    subject.installed_versions.cache_clear()
 
 
 def test_a_key_follows_the_versions_of_what_trains(versions):

@@ -1,0 +1,29 @@
+"""A ledger on a real store, made once and copied for each test."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from posttrain.settings.evaluation import TrackingSettings
+from tasks.tracking.ledger import Ledger
+from tasks.workspace.paths import Paths
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("empty store")
+    Ledger.open(Paths(root), TrackingSettings())
+    return root
+
+
+@pytest.fixture
+def ledger(empty_store: Path, tmp_path: Path) -> Ledger:
+    shutil.copytree(empty_store, tmp_path / "repo")
+    return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
