@@ -148,7 +148,7 @@ def stage_key(
 
 @cache
 def installed_versions() -> dict[str, str]:
-    """Return the versions of the libraries that compute, as keys hold them; asked once, as a comparison takes hundreds of keys."""
+    """Return the versions of the libraries that compute, as keys hold them; asked once, since a comparison takes many keys."""
     return {name: version(name) for name in VERSIONS_IN_KEY}
 
 
