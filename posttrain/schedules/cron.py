@@ -1,6 +1,7 @@
 """The times of a cron expression, in a time zone, as Prefect's scheduler makes them; and expressions that it would misread.
 
-Prefect takes more than it can keep: `@weekly`, six fields and the 31st of February are accepted, and the last never comes (3.8.8). An expression passes here only where every cron reads it alike.
+Prefect takes more than it can keep: `@weekly`, six fields and the 31st of February are accepted, and the last never comes.
+An expression passes here only where every cron reads it alike.
 """
 
 import re

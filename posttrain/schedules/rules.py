@@ -14,6 +14,8 @@ TIMES, DATA, DRIFT = "times", "data", "drift"
 """What starts a run: times of the clock, a new version of the data, a drift alarm."""
 EVENTS = {DATA: "dataset.updated", DRIFT: "posttrain.drift"}
 """The event of Prefect that each trigger waits for; its resource is `dataset.<name>`."""
+OWN = ("method=", "file=", "format=", "map=")
+"""Words of the verbs themselves among the settings."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,59}")
 
 
@@ -25,14 +27,13 @@ class Schedule:
         name: of it, and of its deployment.
         verb: that it runs: "retrain" or "monitor".
         dataset: of which; one retraining of a dataset runs at a time.
-        words: settings of the verb, as `python -m flows` takes them.
+        words: of the verb, as `python -m flows` takes them: settings, and what a check reads ("file=prompts.jsonl").
         on: what starts it: "times", "data" or "drift".
         cron: its five fields; "" for a trigger.
         zone: name of the time zone in which it is read.
         until: no run starts later than this moment, ISO 8601; "" for no end.
         runs: how many runs it makes in all; 0 for no end. A run that is skipped is none.
         is_caught_up: whether runs whose time is long over are made up for.
-        monitored: of "monitor": what is checked, by the names of its words.
     """
 
     name: str
@@ -45,11 +46,10 @@ class Schedule:
     until: str = ""
     runs: int = 0
     is_caught_up: bool = False
-    monitored: Mapping[str, str] | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {**asdict(self), "words": list(self.words), "monitored": dict(self.monitored or {})}
+        return {**asdict(self), "words": list(self.words)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Schedule":
@@ -60,16 +60,16 @@ class Schedule:
         """
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
         made = cls(**known)
-        return replace(made, words=tuple(made.words), monitored=dict(made.monitored or {}))
+        return replace(made, words=tuple(made.words))
 
     @property
     def command(self) -> str:
         """Return what it runs, as one types it."""
-        rest = [word for word in self.words if not word.startswith(("method=", "data.name="))]
-        method = [f"METHOD={word.partition('=')[2]}" for word in self.words if word.startswith("method=")]
-        own = [f"{name.upper()}={quote(value)}" for name, value in (self.monitored or {}).items() if value]
+        own = [word.partition("=") for word in self.words if word.startswith(OWN)]
+        rest = [word for word in self.words if not word.startswith((*OWN, "data.name="))]
+        told = [f"{name.upper()}={quote(value)}" for name, _, value in own if value]
         settings = [f"SET={quote(' '.join(rest))}"] if rest else []
-        return " ".join([f"make {self.verb}", *method[-1:], *own, f"DATA={self.dataset}", *settings])
+        return " ".join([f"make {self.verb}", *told, f"DATA={self.dataset}", *settings])
 
     def end(self, *, at: datetime | None, done: int) -> str:
         """Return why no further run starts, "" where one may.

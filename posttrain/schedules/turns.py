@@ -19,9 +19,9 @@ def why_dropped(
 ) -> str:
     """Return "late" or "replaced" where a run does not start, "" where it does.
 
-    It is late where nobody was at work between its time and now, for longer than `allowed`: machine or worker were off. A run that
-    waited for others in front of it is not late. But where the next time of its own schedule has come meanwhile, that run does the
-    same, and replaces this one.
+    It is late where nobody was at work between its time and now, for longer than `allowed`: machine or worker were off. A run
+    that waited for others in front of it is not late. But where the next time of its own schedule has come meanwhile, that run
+    does the same, and replaces this one.
 
     Args:
         due: when it should have started.
