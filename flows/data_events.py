@@ -38,10 +38,8 @@ def announce_versions(paths: Paths, say: Say, *, named: str = "") -> list[str]:
             client.request("POST", "/events", json=[event_of(name, md5) for name, md5 in versions.items()])
         mark_announced(paths, versions)
     except Exception as error:
-        told = ", ".join(versions)
-        say(
-            f"note: Prefect's server was not told of the new version of {told} ({type(error).__name__}); the next command tells it"
-        )
+        told = f"a new version of {', '.join(versions)}"
+        say(f"note: Prefect's server was not told of {told} ({type(error).__name__}); the next command tells it")
         return []
     return list(versions)
 
