@@ -5,11 +5,11 @@ they are told at the end of a command, where a server runs. Where none does, the
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from flows.children import RESULT
-from flows.lost_runs import client_of
 from posttrain.schedules.rules import DATA, EVENTS
 from tasks.data.announced import mark_announced, unannounced
 from tasks.services.notes import PREFECT, running
@@ -34,6 +34,8 @@ def announce_versions(paths: Paths, say: Say, *, named: str = "") -> list[str]:
     if not versions or not api:
         return []
     try:
+        from flows.lost_runs import client_of  # Prefect's client takes seconds to import
+
         with client_of(api) as client:
             client.request("POST", "/events", json=[event_of(name, md5) for name, md5 in versions.items()])
         mark_announced(paths, versions)
@@ -42,6 +44,16 @@ def announce_versions(paths: Paths, say: Say, *, named: str = "") -> list[str]:
         say(f"note: Prefect's server was not told of {told} ({type(error).__name__}); the next command tells it")
         return []
     return list(versions)
+
+
+@contextmanager
+def announcing(paths: Paths, say: Say) -> Iterator[None]:
+    """Tell at the end of a command, however it ends, which new versions of datasets it found."""
+    named = named_server()
+    try:
+        yield
+    finally:
+        announce_versions(paths, say, named=named)
 
 
 def event_of(name: str, md5: str) -> dict[str, Any]:

@@ -221,14 +221,10 @@ def delete(client: Any, kept: Kept) -> None:
 
 
 def run_again(client: Any, deployment: str, parameters: dict[str, Any]) -> str:
-    """Have a schedule's deployment make one more run now, and return the run's name.
-
-    Raises:
-        RequestError: the deployment is gone.
-    """
+    """Have a schedule's deployment make one more run now; return the run's name, "" where the schedule was deleted meanwhile."""
     from prefect.exceptions import ObjectNotFound
 
     try:
         return str(client.create_flow_run_from_deployment(UUID(deployment), parameters=parameters).name)
     except (ObjectNotFound, ValueError):
-        raise RequestError("the schedule that asked for one more run was deleted meanwhile") from None
+        return ""

@@ -1,4 +1,4 @@
-"""One retraining of a dataset at a time, over all schedules and commands; who comes meanwhile is remembered as one request.
+"""One retraining of a dataset at a time, over all schedules and commands; who comes meanwhile is remembered, once a schedule.
 
 The lock is the system's, which lets go of it when its holder dies. So nothing stays taken after a kill, as a slot of Prefect's
 own limits does. A request is written before its writer looks at the lock once more, and read after the holder let go of it: none
@@ -8,7 +8,7 @@ is lost between the two.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One more retraining that is wanted once the one at work has ended.
+    """A retraining that is wanted once the one at work has ended.
 
     Attributes:
         deployment: id of the schedule's deployment, which will run it.
@@ -80,19 +80,19 @@ def turn_or_request(paths: Paths, dataset: str, name: str, request: Wanted) -> I
         paths: of the repository.
         dataset: which.
         name: of this run.
-        request: what is left where somebody else has the turn.
+        request: what is left where somebody else has the turn; nothing for one without a deployment, which nobody could start.
 
     Yields:
-        None where the turn is ours, and with it what others had asked for before; else who has it.
+        None where the turn is ours, and with it what this schedule had asked for before; else who has it.
     """
     with ExitStack() as stack:
         is_ours = stack.enter_context(turn(paths, dataset, name))
         holder = None if is_ours else holder_of(paths, dataset)
-        if not is_ours:
-            _ask(paths, dataset, request)
+        if not is_ours and request.deployment:
+            ask(paths, dataset, request)
             is_ours = stack.enter_context(turn(paths, dataset, name))  # it may have ended before it could read the request
         if is_ours:
-            take_wanted(paths, dataset)
+            take_wanted(paths, dataset, deployment=request.deployment)
             yield None
         else:
             yield holder or holder_of(paths, dataset) or Holder("another run", datetime.now(UTC))
@@ -106,44 +106,59 @@ def holder_of(paths: Paths, dataset: str) -> Holder | None:
     return None
 
 
-def wanted_of(paths: Paths, dataset: str) -> Wanted | None:
-    """Return the request that waits, None for none."""
-    told = _read(_request(paths, dataset))
-    with suppress(KeyError, TypeError):
-        return Wanted(str(told["deployment"]), str(told["cause"]), dict(told["event"]), tuple(told["runs"]))
-    return None
+def wanted_of(paths: Paths, dataset: str) -> list[Wanted]:
+    """Return the requests that wait, one a schedule."""
+    found = []
+    for deployment, told in _read(_requests(paths, dataset)).items():
+        with suppress(KeyError, TypeError, ValueError):
+            found.append(Wanted(str(deployment), str(told["cause"]), dict(told["event"]), tuple(told["runs"])))
+    return found
 
 
-def take_wanted(paths: Paths, dataset: str) -> Wanted | None:
-    """Return the request that waits and take it away; call it once the turn is over, or is ours."""
+def take_wanted(paths: Paths, dataset: str, *, deployment: str = "") -> list[Wanted]:
+    """Return the requests that wait and take them away; call it once the turn is over, or is ours.
+
+    Args:
+        paths: of the repository.
+        dataset: which.
+        deployment: whose; "" for all.
+    """
     with exclusive(paths, f"retraining-{dataset}-wanted"):
         wanted = wanted_of(paths, dataset)
-        try_unlink(_request(paths, dataset))
-    return wanted
+        taken = [one for one in wanted if deployment in ("", one.deployment)]
+        if taken:
+            _keep(paths, dataset, [one for one in wanted if one not in taken])
+    return taken
 
 
-def put_back(paths: Paths, dataset: str, wanted: Wanted) -> None:
-    """Leave a request again that could not be granted now."""
-    _ask(paths, dataset, wanted)
+def ask(paths: Paths, dataset: str, request: Wanted) -> None:
+    """Leave a request; one of the same schedule becomes part of it."""
+    with exclusive(paths, f"retraining-{dataset}-wanted"):
+        before = {one.deployment: one for one in wanted_of(paths, dataset)}
+        runs = (*(before[request.deployment].runs if request.deployment in before else ()), *request.runs)
+        before[request.deployment] = replace(request, runs=tuple(dict.fromkeys(runs)))
+        _keep(paths, dataset, list(before.values()))
 
 
 def datasets_wanted(paths: Paths) -> list[str]:
-    """Return the datasets for which one more retraining is wanted."""
+    """Return the datasets for which another retraining is wanted."""
     return sorted(file.name.removesuffix(".wanted.json") for file in folder_of(paths).glob("*.wanted.json"))
 
 
-def _ask(paths: Paths, dataset: str, request: Wanted) -> None:
-    with exclusive(paths, f"retraining-{dataset}-wanted"):
-        before = wanted_of(paths, dataset)
-        runs = dict.fromkeys((*(before.runs if before else ()), *request.runs))
-        _write(_request(paths, dataset), {**asdict(request), "runs": list(runs)})
+def _keep(paths: Paths, dataset: str, wanted: list[Wanted]) -> None:
+    """Write what waits now; the caller holds the lock of the requests."""
+    if not wanted:
+        try_unlink(_requests(paths, dataset))
+        return
+    told = {one.deployment: {"cause": one.cause, "event": one.event, "runs": list(one.runs)} for one in wanted}
+    _write(_requests(paths, dataset), told)
 
 
 def _holder(paths: Paths, dataset: str) -> Path:
     return folder_of(paths) / f"{dataset}.turn.json"
 
 
-def _request(paths: Paths, dataset: str) -> Path:
+def _requests(paths: Paths, dataset: str) -> Path:
     return folder_of(paths) / f"{dataset}.wanted.json"
 
 
