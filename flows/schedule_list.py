@@ -45,7 +45,7 @@ class Entry:
 
     Attributes:
         kept: what it is, and whether it is paused.
-        now: the moment of the list.
+        now: the moment of the list, UTC: two times of one zone are subtracted by what the clock shows.
         expected: its next time by its own cron; None for a trigger, or where there is none.
         found: when Prefect will start its next run; None where there is none.
         runs: its past runs, the newest first.
@@ -105,7 +105,7 @@ def _entry(client: Any, paths: Paths, kept: Kept, *, now: datetime, is_served: b
     wanted = [run for one in wanted_of(paths, schedule.dataset) if one.deployment == str(kept.deployment) for run in one.runs]
     return Entry(
         kept=kept,
-        now=now.astimezone(zone),
+        now=now,
         expected=later.at if later else None,
         found=ahead.astimezone(zone) if ahead else None,
         runs=past,

@@ -1,6 +1,6 @@
 """What is wrong with a schedule that should run and will not: no next run, one at a wrong time, or nobody who serves it."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from posttrain.schedules.rules import TIMES, Schedule
 
@@ -48,7 +48,8 @@ def trouble_of(
             f"its run of {found:%Y-%m-%d %H:%M} waits, and the worker does not take it. Restart it: make down && {UP}"
             * is_waiting
         )
-    if found != expected:
+    # by UTC: two times of one zone are compared by what the clock shows, and it shows some times twice
+    if found.astimezone(UTC) != expected.astimezone(UTC):
         return (
             f"Prefect will start it at {found:%Y-%m-%d %H:%M %Z}, but its cron says {expected:%Y-%m-%d %H:%M %Z}. "
             "Make it again, by the same command"

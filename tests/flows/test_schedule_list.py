@@ -80,8 +80,9 @@ def test_every_schedule_has_a_next_run_whose_time_is_right_in_its_zone_over_a_ch
 @pytest.mark.parametrize("zone", ZONES)
 def test_our_times_are_those_of_prefects_scheduler(now, zone):
     for cron in CRONS:
-        ours = [time.at for time in islice(times(cron, ZoneInfo(zone), now, moves_back=MOVES_BACK), 12)]
-        assert ours == prefects(cron, zone, now, 12), f"{cron} in {zone} after {now}"
+        ours = [time.at.isoformat() for time in islice(times(cron, ZoneInfo(zone), now, moves_back=MOVES_BACK), 12)]
+        theirs = [time.isoformat() for time in prefects(cron, zone, now, 12)]
+        assert ours == theirs, f"{cron} in {zone} after {now}"
 
 
 def test_one_that_prefect_would_start_at_another_time_is_told(paths, monkeypatch):
@@ -90,6 +91,20 @@ def test_one_that_prefect_would_start_at_another_time_is_told(paths, monkeypatch
     assert "  ! Prefect will start it at 2026-11-30 04:00 UTC, but its cron says 2026-11-30 03:00 UTC." in "\n".join(
         as_lines([entry])
     )
+
+
+def test_the_night_of_a_change_is_23_hours_long(paths, monkeypatch):
+    saturday = datetime(2027, 3, 27, 2, tzinfo=UTC)  # 03:00 CET; three in the morning comes again after 23 hours
+    sunday = datetime(2027, 3, 28, 1, tzinfo=UTC)
+    found = listed(paths, monkeypatch, nightly(zone="Europe/Berlin"), now=saturday, ahead=sunday)
+    assert as_lines(found)[1].endswith("next Sun 2027-03-28 03:00 CEST, in 23 h 0 min") and found[0].trouble == ""
+
+
+def test_the_second_of_a_time_that_comes_twice_is_not_the_first(paths, monkeypatch):
+    now = datetime(2026, 10, 24, 11, tzinfo=UTC)
+    second = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)  # 02:30 CET, an hour after 02:30 CEST
+    (entry,) = listed(paths, monkeypatch, nightly(cron="30 2 * * *", zone="Europe/Berlin"), now=now, ahead=second)
+    assert entry.trouble.startswith("Prefect will start it at 2026-10-25 02:30 CET, but its cron says 2026-10-25 02:30 CEST.")
 
 
 def test_the_list_of_a_schedule(paths, monkeypatch):

@@ -58,7 +58,7 @@ def test_every_word_of_a_schedule():
     words = ("METHOD=sft", CRON, "TZ=Europe/Berlin", "UNTIL=2027-01-01", "RUNS=10", "CATCH_UP=1", "NAME=nightly")
     schedule = made(*words)
     assert (schedule.name, schedule.zone, schedule.runs, schedule.is_caught_up) == ("nightly", "Europe/Berlin", 10, True)
-    assert schedule.until == "2027-01-01T23:59:59+01:00" and schedule.words == ("method=sft", "data.name=world")
+    assert schedule.until == "2027-01-01T23:59:59+01:00" and schedule.words == ("data.name=world", "method=sft")
 
 
 def test_triggers_and_checks():
@@ -149,8 +149,9 @@ def test_a_method_that_trains_nothing_is_refused_before_the_data_are_touched(hou
 
 def test_prompts_are_read_once(house):
     check = replace(nightly(), verb="monitor", words=("file=prompts.txt", "data.name=mine"))
+    config = merge({}, ["data.name=mine"])
     with pytest.raises(RequestError, match=r"prompts\.txt"):
-        check_runnable(house.paths, check, merge({}, []), print)
+        check_runnable(house.paths, check, config, print)
     (house.paths.root / "prompts.txt").write_text("How many apples?\nHow many pears?\n")
-    assert check_runnable(house.paths, check, merge({}, []), lambda line: None) == "0123"
+    assert check_runnable(house.paths, check, config, lambda line: None) == "0123"
     assert house.told == ["mine"], "no pipeline is walked for a check"
