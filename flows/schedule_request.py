@@ -133,7 +133,7 @@ def _refuse_contradictions(given: Mapping[str, str], on: str, verb: str) -> None
 
 
 def check_runnable(paths: Paths, schedule: Schedule, config: Config, say: Say) -> str:
-    """Refuse what the first run would refuse: a method, settings, a judge, a dataset or a file that cannot be used.
+    """Refuse what the first run would refuse: a method, settings, a judge, a dataset or a file of prompts that cannot be used.
 
     Nothing is trained. The dataset is brought up to date, and the pipeline's stages are walked without being run.
 
@@ -147,8 +147,10 @@ def check_runnable(paths: Paths, schedule: Schedule, config: Config, say: Say) -
 
     if schedule.verb == MONITOR:
         _check_prompts(paths, schedule, config)
-    elif config.row.is_prompted:
-        raise RequestError(f"{config.method} trains nothing, so there is nothing to retrain. Take a method that makes a model")
+    else:
+        from flows.retrain import check_request
+
+        check_request(config, paths)
     data = bring_up_to_date(paths, config.data.name)
     for note in data.notes:
         say(note)

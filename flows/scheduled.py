@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from posttrain.errors import ContractError, PosttrainError
 from posttrain.printable import printable
 from posttrain.schedules.rules import Schedule
 from posttrain.settings.config import Config
+from tasks.base_model.identity import TINY
 from tasks.schedules.counts import count_run
 from tasks.schedules.turns import turn_or_request
 from tasks.workspace.disk import storage_errors
@@ -132,7 +133,7 @@ def _retrain(
                 return SKIPPED, f"{dataset} is being retrained by {holder}; {later}"
             if schedule:
                 count_run(paths, schedule.name)
-            with _ready(paths, config, say, words):
+            with _ready(paths, config, say):
                 from flows.retrain import retrain
 
                 done = retrain(paths, config, say, cause=cause_of(schedule, cause, event))
@@ -158,7 +159,7 @@ def _monitor(
     config = configuration(paths, settings)
     if schedule:
         count_run(paths, schedule.name)
-    with _ready(paths, config, say, words):
+    with _ready(paths, config, say):
         try:
             record = monitor(paths, config, asked(given, settings), say)
         except ContractError as error:
@@ -167,18 +168,16 @@ def _monitor(
 
 
 @contextmanager
-def _ready(paths: Paths, config: Config, say: Say, words: list[str]) -> Iterator[None]:
-    """Do what every command does before it works: environment, disk, what killed runs left; and keep a note of this process."""
-    from flows.aftermath import accountable, settle
+def _ready(paths: Paths, config: Config, say: Say) -> Iterator[None]:
+    """Do what every command does before it works: environment, disk, and what killed runs left."""
+    from flows.aftermath import settle
 
     check_disk(paths)
-    prepare(paths, is_tiny=config.model.base == "tiny", password=config.servers.password)
+    prepare(paths, is_tiny=config.model.base == TINY, password=config.servers.password)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")
     settle(paths, say)
-    with ExitStack() as stack:
-        stack.enter_context(storage_errors("the scheduled run", paths.root))
-        stack.enter_context(accountable(paths, config, words))
+    with storage_errors("the scheduled run", paths.root):
         yield
 
 

@@ -42,7 +42,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduled, "_this_run", lambda: ThisRun("nightly-20261129-030000", DUE, str(key)))
     monkeypatch.setattr(scheduled, "_say", lambda: said.append)
     monkeypatch.setattr(scheduled, "utc_now", lambda: DUE)
-    monkeypatch.setattr(scheduled, "_ready", lambda paths, config, say, words: lent(None))
+    monkeypatch.setattr(scheduled, "_ready", lambda paths, config, say: lent(None))
     monkeypatch.setattr(scheduled, "announce_versions", lambda paths, say, named: told.append(named))
     return SimpleNamespace(paths=paths, client=client, key=key, said=said, asked=asked, answer=answer, told=told)
 
