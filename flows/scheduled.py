@@ -84,6 +84,19 @@ def monitoring(words: list[str], cause: str = "schedule", schedule: dict[str, An
     return _run(words, cause, None, schedule, _monitor)
 
 
+def _last(paths: Paths, schedule: Schedule | None, this: ThisRun, say: Say) -> str:
+    """Pause a schedule that has made its last run, and return what to say of it. Without the server the next run does that."""
+    if schedule is None:
+        return ""
+    try:
+        with connected(paths) as client:
+            why = pause_if_last(paths, schedule, this, now=utc_now(), client=client)
+    except PosttrainError as error:
+        say(f"note: {error}")
+        return ""
+    return f". It was the last run: {why}" if why else ""
+
+
 Work = Callable[[Paths, list[str], ThisRun, Schedule | None, str, dict[str, Any] | None, Say], Answer]
 
 
@@ -102,11 +115,7 @@ def _run(words: list[str], cause: str, event: dict[str, Any] | None, record: dic
             name, message = work(paths, words, this, schedule, cause, event, say)
         finally:
             announce_versions(paths, say, named=named)
-        if schedule:
-            with connected(paths) as client:
-                if why := pause_if_last(paths, schedule, this, now=utc_now(), client=client):
-                    message = f"{message}. It was the last run: {why}"
-        return Completed(name=name, message=printable(message))
+        return Completed(name=name, message=printable(f"{message}{_last(paths, schedule, this, say)}"))
     except PosttrainError as error:
         say(sentence(error))
         return Failed(message=printable(sentence(error)))

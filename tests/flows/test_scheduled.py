@@ -8,7 +8,7 @@ import pytest
 
 from flows import schedule_runs, scheduled
 from flows.schedule_runs import ThisRun
-from posttrain.errors import ContractError, DataError
+from posttrain.errors import ContractError, DataError, RequestError
 from tasks.schedules.counts import done_by
 from tasks.schedules.turns import holder_of, turn, wanted_of
 from tasks.workspace.paths import Paths
@@ -126,6 +126,14 @@ def test_the_last_run_says_so_and_pauses_its_schedule(house):
     assert state.message == "version 4 is champion. It was the last run: it has made its 1 run (RUNS=1)"
     assert house.client.deployments[house.key].paused
     assert run(house, nightly(runs=1)).message == "the schedule has ended: it has made its 1 run (RUNS=1)"
+
+
+def test_a_server_that_goes_away_at_the_end_undoes_nothing(house, monkeypatch):
+    def refuse(*given, **told):
+        raise RequestError("Prefect's server does not answer")
+
+    monkeypatch.setattr(scheduled, "pause_if_last", refuse)
+    assert run(house).message == "version 4 is champion" and house.said == ["note: Prefect's server does not answer"]
 
 
 def test_a_run_without_a_schedule_is_a_retraining_all_the_same(house):
