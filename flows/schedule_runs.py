@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from flows.lost_runs import LOST
 from flows.schedules import Kept, connected, kept_of, run_again, set_paused
 from flows.service_lines import duration
 from flows.service_plans import WORK_POOL
@@ -96,7 +97,9 @@ def busy_since(client: Any, moment: datetime, now: datetime) -> list[tuple[datet
         sort=FlowRunSort.END_TIME_DESC,
         limit=MOST_RUNS,
     )
-    return [(run.start_time, run.end_time) for run in runs if run.start_time and run.end_time]
+    # the end of a run that lost its process is the moment at which somebody marked it: when it stopped working nobody knows
+    known = (run for run in runs if not (run.state and run.state.message == LOST))
+    return [(run.start_time, run.end_time) for run in known if run.start_time and run.end_time]
 
 
 def pause_ended(client: Any, this: ThisRun) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flows import schedule_runs as subject
+from flows.lost_runs import LOST, STOPPED
 from flows.schedule_runs import ThisRun, as_now, asked_by, by_hand, cause_of, pause_if_last, start_wanted, why_skipped
 from posttrain.errors import RequestError
 from tasks.schedules.counts import count_run
@@ -65,6 +66,13 @@ def test_one_that_waited_behind_others_starts_unless_its_next_time_has_come(path
 def test_runs_that_have_no_end_yet_do_not_count_as_work(paths, client):
     client.runs = lambda query: [past(DUE, "Running", "", start=DUE)]
     assert "when no worker was there" in skipped(paths, client, nightly(), minutes=120)
+
+
+def test_a_run_that_lost_its_process_in_the_outage_was_not_at_work_until_it_was_marked(paths, client):
+    client.runs = lambda query: [past(DUE, "Crashed", LOST, start=DUE, end=DUE + timedelta(minutes=119))]
+    assert "when no worker was there" in skipped(paths, client, nightly(), minutes=120)
+    client.runs = lambda query: [past(DUE, "Crashed", STOPPED, start=DUE, end=DUE + timedelta(minutes=119))]
+    assert skipped(paths, client, nightly(), minutes=120) == "", "make down knows when it stopped one"
 
 
 def test_a_run_after_the_end_is_dropped_and_pauses_the_schedule(paths, client):
