@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade monitor retrain promote rollback history ui up down status bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor retrain schedule promote rollback history ui up down status bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -87,6 +87,9 @@ history: $(READY)
 
 monitor: $(READY)
 	@$(FLOWS) monitor $(call given,FILE DATA FORMAT MAP SET)
+
+schedule: $(READY)
+	@$(FLOWS) schedule $(call given,METHOD DATA CRON TZ ON FILE FORMAT MAP SET UNTIL RUNS CATCH_UP NAME PAUSE RESUME DELETE)
 
 ui: $(READY)
 	@$(FLOWS) ui $(call given,PORT OPEN)

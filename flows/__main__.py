@@ -9,7 +9,6 @@ if __name__ == "__main__":  # until main() hears of it, an interruption ends us 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,15 +19,14 @@ from typing import Any
 import yaml
 
 from flows.children import as_child
+from flows.data_events import announcing
+from flows.disk import check_disk
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
 from posttrain.settings.config import Config, merge, renamed
 from tasks.workspace.paths import Paths
-
-LEAST_FREE_MB = 500
-"""Below it nothing is started: the default run writes about 100 MB, and a full disk half-way helps nobody."""
 
 
 def say(line: str) -> None:
@@ -57,30 +55,6 @@ def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) 
 
 def _no_repository(paths: Paths) -> RequestError:
     return RequestError(f"params.yaml is not in {paths.root}: start from the repository's root")
-
-
-def check_disk(paths: Paths) -> None:
-    """Refuse to start where nothing could be written.
-
-    Raises:
-        StorageError: a folder cannot be written, or the disk is nearly full.
-    """
-    from tasks.workspace.disk import storage_errors
-
-    seen = set()
-    ours = (paths.store, paths.ledger, paths.reports)
-    others = (folder for folder in (paths.data, paths.root / ".dvc" / "cache") if folder.is_dir())
-    for folder in (*ours, *others):  # they may lie on different disks
-        with storage_errors("before the start", folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".writable-{os.getpid()}"
-            probe.write_bytes(b"x" * 4096)
-            probe.unlink()
-            disk = folder.stat().st_dev
-        free = shutil.disk_usage(folder).free // 2**20
-        if disk not in seen and free < LEAST_FREE_MB:
-            raise StorageError(f"{folder}: {free} MB are free, at least {LEAST_FREE_MB} MB are needed. Make room, then run again")
-        seen.add(disk)
 
 
 def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
@@ -259,6 +233,14 @@ def run_monitor(paths: Paths, words: Sequence[str]) -> None:
     monitor(paths, config, request, say)
 
 
+def run_schedule(paths: Paths, words: Sequence[str]) -> None:
+    """List schedules, make or replace one (CRON or ON, and what it runs), or PAUSE, RESUME or DELETE one."""
+    from flows.compare import Start
+    from flows.schedule_verbs import schedule
+
+    schedule(paths, words, Start(configuration=partial(configuration, paths), prepare=partial(_begin, paths), say=say))
+
+
 def run_ui(paths: Paths, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C, and open the view that says who won."""
     given = dict(word.partition("=")[::2] for word in words if word.startswith(("port=", "open=")))
@@ -316,6 +298,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "grade": run_grade,
     "monitor": run_monitor,
     "retrain": run_retrain,
+    "schedule": run_schedule,
     "promote": run_promote,
     "rollback": run_rollback,
     "history": run_history,
@@ -368,7 +351,8 @@ def main(arguments: Sequence[str]) -> int:
             wanted = words_of(verb, words)
             if verb not in ("pipeline", "compare", "retrain"):  # which do it once their server is there
                 _settle(paths)
-            VERBS[verb](paths, wanted)
+            with announcing(paths, say):
+                VERBS[verb](paths, wanted)
     except PosttrainError as error:
         say(f"{_kind(error)}: {error}")
         return error.exit_code

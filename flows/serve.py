@@ -26,7 +26,8 @@ def serve(paths: Paths, name: str, words: Sequence[str]) -> None:
         RequestError: a word, a setting or a password is wrong.
         StorageError: a database cannot be used.
     """
-    from flows.__main__ import check_disk, configuration
+    from flows.__main__ import configuration
+    from flows.disk import check_disk
     from flows.environment import prepare
 
     if name not in NAMES:

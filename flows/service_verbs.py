@@ -11,6 +11,7 @@ from flows.unit import unit
 from posttrain.errors import ContractError, RequestError
 from posttrain.printable import printable
 from posttrain.settings.config import Config
+from tasks.schedules.turns import datasets_wanted
 from tasks.services.notes import PREFECT, running
 from tasks.workspace.paths import Paths
 
@@ -36,6 +37,11 @@ def start_services(paths: Paths, config: Config, say: Say) -> None:
     if service and named and named != f"{service.site}/api":
         say(f"note: PREFECT_API_URL is {named}, so commands of this shell use that server; unset it to use the one here")
     prepare_notices(paths, config, say)
+    if datasets_wanted(paths):  # a retraining that was killed leaves what others asked for
+        from flows.schedule_runs import start_wanted
+
+        for name in start_wanted(paths, say):
+            say(f"note: run {name} starts, which was wanted while another retraining ran")
     print("pipelines use them from now on; make status shows them, make down ends them")
 
 

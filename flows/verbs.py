@@ -95,6 +95,26 @@ MONITOR = (
     Word("MAP", '"prompt=question"', "which column of the file is which field"),
     SET,
 )
+SCHEDULE = (
+    METHOD,
+    DATA,
+    Word("CRON", '"0 3 * * *"', "when: minute, hour, day of the month, month, day of the week"),
+    Word("TZ", "Europe/Berlin", "the time zone of CRON, UNTIL and the list; UTC where it is left out"),
+    Word(
+        "ON", "data", "instead of CRON: data (a new version of the dataset) or drift (an alarm of make monitor)", is_choice=True
+    ),
+    Word("FILE", "prompts.jsonl", "run make monitor on this file, instead of a retraining; FORMAT and MAP as there"),
+    Word("FORMAT", "records", "of FILE: the form of its rows", is_choice=True),
+    Word("MAP", '"prompt=question"', "of FILE: which column is which field"),
+    SET,
+    Word("UNTIL", "2027-01-01", "no run starts after this day, or this moment: 2027-01-01T12:00"),
+    Word("RUNS", "10", "how many runs in all"),
+    Word("CATCH_UP", "1", "make up for times that were missed while nobody was there; else they are skipped"),
+    Word("NAME", "nightly", "of the schedule; dataset and method where it is left out. One of this name is replaced"),
+    Word("PAUSE", "nightly", "pause the schedule of this name"),
+    Word("RESUME", "nightly", "let it go on"),
+    Word("DELETE", "nightly", "delete it"),
+)
 OF_EVERY_VERB = (
     Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
     Word("VENV", ".venv", "the folder of the environment"),
@@ -146,6 +166,7 @@ VERBS = {
             "monitor", "say whether new prompts have drifted, and the champion still answers well", MONITOR, takes_settings=True
         ),
         Verb("retrain", "train again if something has changed, and promote what is better", RETRAIN, takes_settings=True),
+        Verb("schedule", "list schedules; make, pause, resume or delete one", SCHEDULE, takes_settings=True),
         Verb("promote", "make a version the champion, if the gate lets it pass", PROMOTE, takes_settings=True),
         Verb("rollback", "make the previous champion the champion again", (WHY, DATA, SET), takes_settings=True),
         Verb("history", "list who became champion when, by whom and why", (DATA, SET), takes_settings=True),

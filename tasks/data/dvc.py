@@ -86,7 +86,9 @@ def bring_up_to_date(paths: Paths, name: str) -> DatasetVersion:
             notes += [*written, *_versioned_records(paths, stage, memory), *_made(paths, stage, memory)]
             lock = _locked(paths, stage)
             memory.left |= {out["path"]: out["md5"] for out in lock.get("outs", [])}
-            return _version(paths, stage, lock, tuple(notes))
+            version = _version(paths, stage, lock, tuple(notes))
+            memory.versions[version.name] = version.md5
+            return version
         finally:
             memory.save()
 

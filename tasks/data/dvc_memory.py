@@ -20,6 +20,7 @@ class Memory:
         accepted: md5 of each hand edit, by path.
         making: stages whose run did not end.
         left: md5 by path, as the last run left file and dvc.lock.
+        versions: md5 of each dataset as it was found last, by name.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class Memory:
     accepted: dict[str, str] = field(default_factory=dict)
     making: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, paths: Paths) -> "Memory":
@@ -37,13 +39,13 @@ class Memory:
         except (OSError, ValueError, TypeError):
             return cls(path)
         is_whole = isinstance(memory.making, list) and all(
-            isinstance(each, dict) for each in (memory.digests, memory.accepted, memory.left)
+            isinstance(each, dict) for each in (memory.digests, memory.accepted, memory.left, memory.versions)
         )
         return memory if is_whole else cls(path)
 
     def save(self) -> None:
         """Write it, as a whole or not at all."""
-        told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left")}
+        told = {name: getattr(self, name) for name in ("digests", "accepted", "making", "left", "versions")}
         try:
             write_whole(self.path, json.dumps(told).encode())
         except OSError as error:

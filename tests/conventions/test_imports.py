@@ -30,6 +30,7 @@ PURE = {
     ),
     *("itertools", "math", "operator", "random", "re", "string", "types", "typing", "unicodedata", "zlib"),
     *("ast", "decimal", "json", "rapidfuzz", "regex", "shlex"),
+    *("cronsim", "datetime"),  # times that it is given; the clock itself is read by tasks and flows
     *("accelerate", "datasketch", "numpy", "pydantic", "pydantic_core", "scipy", "sklearn", "torch"),
 }
 """What touches no file, no network, no clock and no service."""

@@ -28,6 +28,7 @@ WINGS = {
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
         "promotion": {"comparison", "evaluation", "report", "settings", "statistics"},
         "retraining": set(),
+        "schedules": set(),
     },
     "tasks": {
         "workspace": set(),
@@ -48,6 +49,7 @@ WINGS = {
         "comparison": {"data", "evaluation", "pages", "report", "tracking", "workspace"},
         "monitoring": {"data", "pages", "tracking", "workspace"},
         "retraining": {"promotion", "tracking", "workspace"},
+        "schedules": {"workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

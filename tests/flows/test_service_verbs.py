@@ -40,6 +40,16 @@ def test_up_prints_its_lines(paths: Paths, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"Prefect  there\n{LAST}"
 
 
+def test_up_starts_what_a_killed_retraining_left_wanted(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import schedule_runs
+    from tasks.schedules.turns import Wanted, ask
+
+    monkeypatch.setattr(schedule_runs, "start_wanted", lambda paths, say: ["again-1"])
+    assert said_by_up(paths) == [], "nothing is looked for where nothing is wanted"
+    ask(paths, "mine", Wanted("7", "data", {}, ("nightly-1",)))
+    assert said_by_up(paths) == ["note: run again-1 starts, which was wanted while another retraining ran"]
+
+
 def test_up_tells_where_pipelines_go_on_writing(paths: Paths) -> None:
     database = "servers.mlflow_database=postgresql+psycopg2://ann@db/mlflow"
     assert said_by_up(paths, database, "servers.mlflow_port=5001") == [
