@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from flows.children import as_child
+from flows.doctor import run_doctor
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
@@ -44,9 +45,8 @@ def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) 
     except FileNotFoundError:
         raise _no_repository(paths) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RequestError(
-            f"params.yaml cannot be read: {' '.join(str(error).split())}. Mend it, or: git checkout params.yaml"
-        ) from None
+        told = " ".join(str(error).split())
+        raise RequestError(f"params.yaml cannot be read: {told}. Mend it, or: git checkout params.yaml") from None
     if not isinstance(params, dict):
         raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
     config = merge(params, overrides)
@@ -68,9 +68,8 @@ def check_disk(paths: Paths) -> None:
     from tasks.workspace.disk import storage_errors
 
     seen = set()
-    ours = (paths.store, paths.ledger, paths.reports)
     others = (folder for folder in (paths.data, paths.root / ".dvc" / "cache") if folder.is_dir())
-    for folder in (*ours, *others):  # they may lie on different disks
+    for folder in (paths.store, paths.ledger, paths.reports, *others):  # they may lie on different disks
         with storage_errors("before the start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".writable-{os.getpid()}"
@@ -323,6 +322,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "up": run_up,
     "down": run_down,
     "status": run_status,
+    "doctor": partial(run_doctor, read=configuration),
 }
 
 
@@ -366,7 +366,7 @@ def main(arguments: Sequence[str]) -> int:
             print(help_of(verb))
         else:
             wanted = words_of(verb, words)
-            if verb not in ("pipeline", "compare"):  # which do it once their server is there
+            if verb not in ("pipeline", "compare", "doctor"):  # which do it once their server is there, or tell of it first
                 _settle(paths)
             VERBS[verb](paths, wanted)
     except PosttrainError as error:

@@ -46,6 +46,7 @@ WINGS = {
         "pages": set(),
         "comparison": {"data", "evaluation", "pages", "report", "tracking", "workspace"},
         "monitoring": {"data", "pages", "tracking", "workspace"},
+        "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""
