@@ -33,6 +33,8 @@ def stages(stores: Stores) -> list[Finding]:
             f"puts it aside, below {(paths.store / 'damaged').relative_to(paths.root)}"
         )
         return [wrong(told, partial(_put_aside, paths, list(damaged)))]
+    if not folders:
+        return [well("no stage has finished yet")]
     seen = f"{counted(len(folders), 'result')} whole"
     if whole < len(folders):
         seen += f"; {whole:,} compared with their digests, {len(folders) - whole:,} by length and head (DEEP=1 reads all)"
