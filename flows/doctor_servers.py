@@ -199,15 +199,14 @@ def schedules(stores: Stores) -> list[Finding]:
     with _client(stores) as client:
         if isinstance(client, Finding):
             return [_without_server(stores, client)]
-        deployments = client.read_deployments()
-        waiting = [one for one in deployments if not one.paused and any(each.active for each in one.schedules)]
-        now = datetime.now(UTC)
-        is_busy = bool(_open_runs(client))
-        found = [trouble for one in waiting if (trouble := _trouble_of_schedule(client, one, now=now, is_busy=is_busy))]
-        if waiting and (trouble := _trouble_of_workers(client)):
-            found.append(wrong(f"{counted(len(waiting), 'schedule')} and no worker: {trouble}. Start one: make up"))
-        rest = f", {len(deployments) - len(waiting):,} paused or without a time" if len(deployments) > len(waiting) else ""
-        return found or [well(f"{counted(len(waiting), 'schedule')} with a next run{rest}")]
+        awake = [one for one in client.read_deployments() if not one.paused]
+        timed = [one for one in awake if any(each.active for each in one.schedules)]
+        now, is_busy = datetime.now(UTC), bool(_open_runs(client))
+        found = [trouble for one in timed if (trouble := _trouble_of_schedule(client, one, now=now, is_busy=is_busy))]
+        served = [one for one in awake if one.work_pool_name == WORK_POOL]  # by a time, or by an event
+        if served and (trouble := _trouble_of_workers(client)):
+            found.append(wrong(f"{counted(len(served), 'schedule')} and no worker: {trouble}. Start one: make up"))
+        return found or [well(f"{counted(len(timed), 'schedule')} with a next run")]
 
 
 def _trouble_of_schedule(client: Any, deployment: Any, *, now: datetime, is_busy: bool) -> Finding | None:
