@@ -138,7 +138,7 @@ def flow_runs(stores: Stores) -> list[Finding]:
         lost = _lost(stores, runs)
         if lost:
             names = named([str(run.name) for run in lost])
-            told = f"{counted(len(lost), 'run')} open in Prefect, but no process executes it: {names}. It holds up its schedule"
+            told = f"{counted(len(lost), 'run')} open in Prefect without a process: {names}. Each may hold up its schedule"
             return [wrong(f"{told}. FIX=1 marks them as crashed, and so does make up", partial(_mark, stores))]
         told = "" if _knows_all(stores) else "; those of other machines cannot be told from here"
         return [well(f"{counted(len(runs), 'run')} open, each with its process{told}")]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_DNS, UUID, uuid5
 
 import pytest
 
@@ -124,8 +124,8 @@ def test_a_service_that_ended_without_a_word(stores: Stores, dead: Process) -> N
     remember(stores.paths, service(dead))
     assert one(services(stores)) == (
         Severity.WRONG,
-        f"MLflow ended without a word (process {dead.pid}, started 2026-11-28 20:00 UTC): kill, memory or power. make up starts it "
-        "again; make down forgets it.",
+        f"MLflow ended without a word (process {dead.pid}, started 2026-11-28 20:00 UTC): kill, memory or power. make up starts "
+        "it again; make down forgets it.",
     )
     forget(stores.paths, "mlflow")
     assert one(services(stores))[0] is Severity.OK
@@ -159,8 +159,9 @@ NOW = datetime.now(UTC)
 
 
 def deployment(name: str = "nightly", **told: Any) -> Any:
-    facts = {"paused": False, "schedules": [SimpleNamespace(active=True)], "work_pool_name": "posttrain", "id": name}
-    return SimpleNamespace(name=name, **{**facts, "updated": NOW - timedelta(hours=1), **told})
+    facts: dict[str, Any] = {"paused": False, "schedules": [SimpleNamespace(active=True)], "work_pool_name": "posttrain"}
+    facts |= {"id": uuid5(NAMESPACE_DNS, name), "updated": NOW - timedelta(hours=1)}
+    return SimpleNamespace(name=name, **{**facts, **told})
 
 
 def run(run_id: UUID = ONE, *, tags: tuple[str, ...] = (), pool: str | None = None, age: float = 3600.0) -> Any:
@@ -186,8 +187,8 @@ class Client:
     def read_flow_runs(self, *, deployment_filter: Any = None, **_: Any) -> list[Any]:
         if deployment_filter is None:
             return self.open_runs
-        (name,) = deployment_filter.id.any_
-        return [SimpleNamespace(expected_start_time=self.next_runs[name])] if name in self.next_runs else []
+        at = {uuid5(NAMESPACE_DNS, name): time for name, time in self.next_runs.items()}
+        return [SimpleNamespace(expected_start_time=at[one]) for one in deployment_filter.id.any_ if one in at]
 
     def read_workers_for_work_pool(self, name: str) -> list[Any]:
         return [SimpleNamespace(status=status, last_heartbeat_time=NOW) for status in self.workers]
@@ -206,8 +207,6 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
         yield ours
 
     monkeypatch.setattr(subject, "_client", connected)
-    monkeypatch.setattr("prefect.client.schemas.filters.DeploymentFilterId", lambda any_: SimpleNamespace(any_=any_))
-    monkeypatch.setattr("prefect.client.schemas.filters.DeploymentFilter", lambda id: SimpleNamespace(id=id))
     return ours
 
 
@@ -314,7 +313,7 @@ def test_runs_that_no_process_executes(stores: Stores, client: Client, dead: Pro
     ]
     client.open_runs = [*kept, *lost]
     severity, says = one(flow_runs(stores))
-    assert severity is Severity.WRONG and says.startswith("2 runs open in Prefect, but no process executes it: run-2 and run-1. ")
+    assert severity is Severity.WRONG and says.startswith("2 runs open in Prefect without a process: run-2 and run-1. ")
     looked = examine(Check("flow runs", "", flow_runs), stores, mends=True)
     assert (looked.severity, looked.mended) == (Severity.OK, ("run-2 and run-1 marked as crashed",))
     assert sorted(marked) == ["run-1", "run-2"] and looked.findings[0].says == "4 runs open, each with its process"
