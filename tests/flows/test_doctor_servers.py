@@ -237,8 +237,15 @@ def test_a_run_that_nobody_started(stores: Stores, client: Client) -> None:
     assert severity is Severity.WRONG and says.endswith("the worker is stuck or gone. See its log, then: make down && make up")
     client.open_runs = [run()]
     assert one(schedules(stores))[0] is Severity.NOTE, "it waits behind another one"
-    client.next_runs = {"nightly": NOW - timedelta(minutes=4)}
+    client.next_runs = {"nightly": NOW + timedelta(hours=1)}
     assert one(schedules(stores))[0] is Severity.OK
+
+
+def test_a_run_is_late_after_five_minutes(client: Client) -> None:
+    client.next_runs = {"nightly": NOW}
+    after = [NOW + timedelta(minutes=5, seconds=second) for second in (0, 1)]
+    found = [subject._trouble_of_schedule(client, deployment(), now=now, is_busy=False) for now in after]
+    assert found[0] is None and found[1] and f"was to run at {NOW:%Y-%m-%d %H:%M} UTC" in found[1].says
 
 
 @pytest.mark.parametrize("schedule", [[SimpleNamespace(active=True)], []])
@@ -308,7 +315,7 @@ def test_runs_that_no_process_executes(stores: Stores, client: Client, dead: Pro
     kept = [
         run(UUID(int=3), tags=(here,)),
         run(UUID(int=4), tags=("process-1-1-ffffffff", "process-nonsense")),  # of another start of a machine, and of nobody
-        run(UUID(int=5), pool="posttrain", age=30.0),
+        run(UUID(int=5), pool="posttrain", age=-3600.0),  # young, however long the test takes
         run(UUID(int=6), pool="another"),
     ]
     client.open_runs = [*kept, *lost]
