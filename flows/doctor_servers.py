@@ -161,7 +161,8 @@ def _lost(stores: Stores, runs: list[Any]) -> list[Any]:
     of_worker = [run for run in runs if run.work_pool_name == WORK_POOL] if _knows_all(stores) else []
     lost = lost_among(of_worker, living=flow_runs_here(), is_process=is_hidden, now=datetime.now(UTC))
     at_work = living(stores.paths)
-    return lost + [run for run in runs if _is_of_the_dead(run, at_work)]
+    lost += [run for run in runs if _is_of_the_dead(run, at_work)]
+    return list({run.id: run for run in lost}.values())
 
 
 def _knows_all(stores: Stores) -> bool:
