@@ -205,8 +205,8 @@ def schedules(stores: Stores) -> list[Finding]:
         now, is_busy = datetime.now(UTC), bool(_open_runs(client))
         found = [trouble for one in timed if (trouble := _trouble_of_schedule(client, one, now=now, is_busy=is_busy))]
         served = [one for one in awake if one.work_pool_name == WORK_POOL]  # by a time, or by an event
-        if served and (trouble := _trouble_of_workers(client)):
-            found.append(wrong(f"{counted(len(served), 'schedule')} and no worker: {trouble}. Start one: make up"))
+        if served and (why := _trouble_of_workers(client)):
+            found.append(wrong(f"{counted(len(served), 'schedule')} and no worker: {why}. Start one: make up"))
         return found or [well(f"{counted(len(timed), 'schedule')} with a next run")]
 
 

@@ -60,7 +60,9 @@ def _look_at(paths: Paths, folder: Path, memory: Memory) -> list[Finding]:
     noted = {str(out["path"]): str(out["md5"]) for out in lock.get("outs", [])}
     if not is_world and (version := read_version(paths, folder / "records.jsonl.dvc")):
         noted[str((folder / "records.jsonl").relative_to(paths.root))] = version
-    changed, gone, lost = [], [], []
+    changed: list[str] = []
+    gone: list[str] = []
+    lost: list[str] = []
     for path, md5 in noted.items():
         now = memory.md5(paths, path)
         if now is None:

@@ -65,7 +65,7 @@ def disks(stores: Stores) -> list[Finding]:
         else:
             on_disk.setdefault(there.stat().st_dev, []).append(there)
     rooms = [(places[0], room_of(places[0])) for places in on_disk.values()]
-    found += [trouble for place, room in rooms if (trouble := _trouble_of_room(place, room))]
+    found += [tight for place, room in rooms if (tight := _trouble_of_room(place, room))]
     free = "; ".join(_free(place, room) for place, room in rooms)
     return found or [well(free)]
 
