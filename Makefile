@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade monitor retrain schedule promote rollback history ui up down status bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor retrain schedule promote rollback history ui up down status doctor bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -102,6 +102,9 @@ down: $(READY)
 
 status: $(READY)
 	@$(FLOWS) status
+
+doctor: $(READY)
+	@$(FLOWS) doctor $(call given,FIX DEEP SET)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.study

@@ -21,6 +21,7 @@ import yaml
 from flows.children import as_child
 from flows.data_events import announcing
 from flows.disk import check_disk
+from flows.doctor import run_doctor
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
@@ -42,9 +43,8 @@ def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) 
     except FileNotFoundError:
         raise _no_repository(paths) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RequestError(
-            f"params.yaml cannot be read: {' '.join(str(error).split())}. Mend it, or: git checkout params.yaml"
-        ) from None
+        told = " ".join(str(error).split())
+        raise RequestError(f"params.yaml cannot be read: {told}. Mend it, or: git checkout params.yaml") from None
     if not isinstance(params, dict):
         raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
     config = merge(params, overrides)
@@ -306,6 +306,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "up": run_up,
     "down": run_down,
     "status": run_status,
+    "doctor": partial(run_doctor, read=configuration),
 }
 
 
@@ -349,7 +350,12 @@ def main(arguments: Sequence[str]) -> int:
             print(help_of(verb))
         else:
             wanted = words_of(verb, words)
-            if verb not in ("pipeline", "compare", "retrain"):  # which do it once their server is there
+            if verb not in (
+                "pipeline",
+                "compare",
+                "retrain",
+                "doctor",
+            ):  # which do it once their server is there, or tell of it first
                 _settle(paths)
             with announcing(paths, say):
                 VERBS[verb](paths, wanted)

@@ -115,6 +115,11 @@ SCHEDULE = (
     Word("RESUME", "nightly", "let it go on"),
     Word("DELETE", "nightly", "delete it"),
 )
+DOCTOR = (
+    Word("FIX", "1", "mend what is safe; the rest is told"),
+    Word("DEEP", "1", "read every byte of every result and model, instead of some"),
+    SET,
+)
 OF_EVERY_VERB = (
     Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
     Word("VENV", ".venv", "the folder of the environment"),
@@ -179,6 +184,7 @@ VERBS = {
         Verb("up", "start Prefect's server, MLflow's server and a worker in the background", UP, takes_settings=True),
         Verb("down", "stop what make up started, and what the worker runs"),
         Verb("status", "show what make up started: whether it is well, since when, memory, log"),
+        Verb("doctor", "check whether the stores agree with each other, and mend what is safe", DOCTOR, takes_settings=True),
         Verb("bench", "run the study that README.md shows, here (hours)", is_of_make=True),
         Verb("test", "run the tests", is_of_make=True),
         Verb("lint", "check style and types", is_of_make=True),

@@ -151,6 +151,16 @@ def settle_moves(ledger: Ledger, say: Say) -> None:
 
 
 @plain_errors
+def half_done_moves(ledger: Ledger) -> tuple[list[str], list[str]]:
+    """Return what the moves without an outcome are called: those whose process is dead, and those that may be under way."""
+    dead: list[str] = []
+    alive: list[str] = []
+    for run in _open_moves(ledger):
+        (dead if _is_dead(run) else alive).append(str(run.info.run_name))
+    return dead, alive
+
+
+@plain_errors
 def _settle_model(ledger: Ledger, name: str, *, say: Say) -> None:
     """Settle the half-done moves of one model, whose lock is held."""
     for run in _open_moves(ledger, name):

@@ -51,8 +51,14 @@ def close_killed(ledger: Ledger) -> list[KilledRun]:
 
     A half-done move of aliases is left open: by that it is found, and completed or undone (tasks/promotion/moves.py).
     """
+    return [_close(ledger, run) for run in killed_runs(ledger)]
+
+
+@plain_errors
+def killed_runs(ledger: Ledger) -> list[Any]:
+    """Return the runs, but for moves, that a process of this machine left RUNNING when it ended without a word."""
     at_work = living(ledger.paths)
-    closed = []
+    found = []
     for run in ledger.running(f"tags.`posttrain.host` = '{socket.gethostname()}'"):
         tags = run.data.tags
         if tags.get("posttrain.kind") == PROMOTION:
@@ -60,8 +66,8 @@ def close_killed(ledger: Ledger) -> list[KilledRun]:
         name = tags.get("posttrain.process", "")
         process = Process.from_name(name, host=tags["posttrain.host"])
         if process and not process.may_live() and name not in at_work:
-            closed.append(_close(ledger, run))
-    return closed
+            found.append(run)
+    return found
 
 
 def _close(ledger: Ledger, run: Any) -> KilledRun:
@@ -91,17 +97,22 @@ def sweep_models(ledger: Ledger) -> list[str]:
     A model says in a tag whether its version stands (tasks/tracking/registry.py). One that says no is theirs,
     once its run has ended.
     """
-    client = ledger.client
     swept = []
-    for model in client.search_logged_models([ledger.experiment_id], filter_string=f"tags.`{VERSION_TAG}` = 'none'"):
-        if model.source_run_id and client.get_run(model.source_run_id).info.status == "RUNNING":
-            continue
-        if client.search_model_versions(f"source_path = 'models:/{model.model_id}'"):
+    for model in models_without_version(ledger):
+        if ledger.client.search_model_versions(f"source_path = 'models:/{model.model_id}'"):
             settle_model(ledger, model.model_id)
             continue
         discard(ledger, model)
         swept.append(str(model.model_id))
     return swept
+
+
+@plain_errors
+def models_without_version(ledger: Ledger) -> list[Any]:
+    """Return the models whose run has ended, and which do not say that their version stands."""
+    client = ledger.client
+    models = client.search_logged_models([ledger.experiment_id], filter_string=f"tags.`{VERSION_TAG}` = 'none'")
+    return [one for one in models if not (one.source_run_id and client.get_run(one.source_run_id).info.status == "RUNNING")]
 
 
 def settle_model(ledger: Ledger, model_id: str) -> None:

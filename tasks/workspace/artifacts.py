@@ -180,7 +180,7 @@ def make(
                 return artifact, True
             if trouble:
                 say(trouble)
-            _sweep(paths.stages / stage, key)
+            sweep(paths.stages / stage, key)
             return _compute(paths, stage, key, compute, settings=settings, inputs=inputs, forward=forward), False
 
 
@@ -274,7 +274,19 @@ def _lock(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _sweep(folder: Path, held: str) -> None:
+def half_made(paths: Paths) -> list[Path]:
+    """Return the parts that killed runs left: those of keys that nobody has locked."""
+    return [part for part in sorted(paths.stages.glob("*/*.part-*")) if _is_free(part.parent, part.name.partition(".part-")[0])]
+
+
+def _is_free(folder: Path, key: str) -> bool:
+    with suppress(OSError), (folder / f"{key}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return not (folder / f"{key}.lock").exists()
+
+
+def sweep(folder: Path, held: str = "") -> None:
     """Remove what killed runs left half-made: parts of the key whose lock we hold, and of keys that nobody has locked."""
     for part in folder.glob("*.part-*"):
         key = part.name.partition(".part-")[0]

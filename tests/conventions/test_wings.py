@@ -50,6 +50,7 @@ WINGS = {
         "monitoring": {"data", "pages", "tracking", "workspace"},
         "retraining": {"promotion", "tracking", "workspace"},
         "schedules": {"workspace"},
+        "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

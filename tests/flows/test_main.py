@@ -16,10 +16,10 @@ from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
-READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up")
+READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up", "doctor")
 VERBS = (
     *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
-    *("retrain", "schedule", "promote", "rollback", "history", "ui", "up", "down", "status"),
+    *("retrain", "schedule", "promote", "rollback", "history", "ui", "up", "down", "status", "doctor"),
 )
 MEND = "Mend it, or: git checkout params.yaml"
 

@@ -1,0 +1,1 @@
+"""Upkeep: do the stores agree with each other, with the machine and with its tools; what is safe is mended."""
