@@ -82,7 +82,6 @@ class Holders:
     Attributes:
         aliased: versions that an alias names: all that measured them stay as well, since the gate reads that.
         named: versions that a setting, a schedule or a report that stays names.
-        newest: of each registered model the version of the highest number: MLflow would give its number again.
         pipelines: ids that pages of others name, each with what names it ("a comparison", "a report").
         comparisons: ids of those whose page is there.
         makers: run of the pipeline that made each version.
@@ -90,7 +89,6 @@ class Holders:
 
     aliased: Collection[Version] = ()
     named: Collection[Version] = ()
-    newest: Collection[Version] = ()
     pipelines: Mapping[str, str] = field(default_factory=dict)
     comparisons: Collection[str] = ()
     makers: Mapping[Version, str] = field(default_factory=dict)
@@ -134,7 +132,7 @@ def retain(pipelines: Sequence[Pipeline], holders: Holders, keep: Keep, *, now: 
             stays.setdefault(one.run_id, reason)
 
     # what stays names versions, whose makers stay, which may name others: until nothing is added
-    versions: set[Version] = {*holders.aliased, *holders.named, *holders.newest}
+    versions: set[Version] = {*holders.aliased, *holders.named}
     while True:
         kept = [by_run[run_id] for run_id in stays]
         found = versions | {version for one in kept for version in one.versions | one.names}

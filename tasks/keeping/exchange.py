@@ -1,9 +1,9 @@
 """Restored files take the place of those that lie here as a whole, or not at all, whenever the process dies.
 
 Everything is staged beside its place, in `<folder>/.restore-<process>/new`, while nothing of what lies there changes. Then the
-plan of the exchange is renamed into place: this is the moment that decides. Before it, whatever comes next takes the staging away;
-after it, whatever comes next completes the exchange. Each step is a rename on one disk, which needs no room and may be repeated.
-What stood there lies in `.restore-<process>/old` until all is done.
+plan of the exchange is renamed into place: this is the moment that decides. Before it, whatever comes next takes the staging
+away; after it, whatever comes next completes the exchange. Each step is a rename on one disk: it needs no room, and may be
+repeated. What stood there lies in `.restore-<process>/old` until all is done.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from posttrain.errors import RequestError, StorageError
-from posttrain.keeping.manifest import PLACES
+from posttrain.keeping.manifest import ARTIFACTS, LEDGER, PLACES
 from tasks.keeping.databases import BESIDE
 from tasks.workspace.disk import sync, write_whole
 from tasks.workspace.interrupts import uninterrupted
@@ -53,6 +53,11 @@ class Unit:
 def notes_folder(paths: Paths) -> Path:
     """Return where a restore and a clean leave word of what they do."""
     return paths.store / "keeping"
+
+
+def scratch(paths: Paths) -> Path:
+    """Return a folder for what a restore needs only while it runs."""
+    return notes_folder(paths) / "scratch"
 
 
 def place_of(path: str) -> tuple[str, str, bool]:
@@ -126,7 +131,9 @@ class Exchange:
             if unit.folder == "reports":  # they speak of the ledger, which goes as a whole
                 found = [path.name for path in folder.iterdir() if not path.name.startswith(STAGING)]
             else:
-                beside = [f"{name}{end}" for name in unit.put for end in BESIDE] if unit.folder != "data" else unit.put
+                beside = [f"{name}{end}" for name in unit.put for end in (BESIDE if unit.folder != "data" else ("",))]
+                if LEDGER in (f"{unit.folder}/{name}" for name in unit.put):
+                    beside = list(dict.fromkeys([*beside, Path(ARTIFACTS).name]))  # of the runs that go, though none may come
                 found = [name for name in beside if os.path.lexists(folder / name)]
             unit.aside = sorted(found)
 
@@ -210,8 +217,8 @@ def _read(plan: Path) -> Mapping[str, object]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{plan} is damaged ({error}), so a restore that was stopped cannot be completed. What it put aside lies in folders "
-            f"{STAGING}*/old, what it brings in {STAGING}*/new, below {', '.join(one or '.' for one in FOLDERS)}. Move them by hand, "
-            "then remove the plan"
+            f"{STAGING}*/old, what it brings in {STAGING}*/new, below {', '.join(one or '.' for one in FOLDERS)}. Move them by "
+            "hand, then remove the plan"
         ) from None
     return dict(told)
 
@@ -259,6 +266,7 @@ def _move(source: Path, target: Path) -> None:
 
 def _discard(paths: Paths) -> None:
     """Remove every staging and what was put aside in it, and folders that only held those."""
+    shutil.rmtree(scratch(paths), ignore_errors=True)
     for folder in FOLDERS:
         for left in (paths.root / folder).glob(f"{STAGING}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -274,3 +274,10 @@ def sync_tree(folder: Path) -> None:
             continue
         sync(path)
     sync(folder)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the disk of a folder, or of the nearest one above it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
