@@ -9,7 +9,6 @@ if __name__ == "__main__":  # until main() hears of it, an interruption ends us 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,15 +19,13 @@ from typing import Any
 import yaml
 
 from flows.children import as_child
+from flows.disk import check_disk
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
 from posttrain.settings.config import Config, merge, renamed
 from tasks.workspace.paths import Paths
-
-LEAST_FREE_MB = 500
-"""Below it nothing is started: the default run writes about 100 MB, and a full disk half-way helps nobody."""
 
 
 def say(line: str) -> None:
@@ -57,30 +54,6 @@ def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) 
 
 def _no_repository(paths: Paths) -> RequestError:
     return RequestError(f"params.yaml is not in {paths.root}: start from the repository's root")
-
-
-def check_disk(paths: Paths) -> None:
-    """Refuse to start where nothing could be written.
-
-    Raises:
-        StorageError: a folder cannot be written, or the disk is nearly full.
-    """
-    from tasks.workspace.disk import storage_errors
-
-    seen = set()
-    ours = (paths.store, paths.ledger, paths.reports)
-    others = (folder for folder in (paths.data, paths.root / ".dvc" / "cache") if folder.is_dir())
-    for folder in (*ours, *others):  # they may lie on different disks
-        with storage_errors("before the start", folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".writable-{os.getpid()}"
-            probe.write_bytes(b"x" * 4096)
-            probe.unlink()
-            disk = folder.stat().st_dev
-        free = shutil.disk_usage(folder).free // 2**20
-        if disk not in seen and free < LEAST_FREE_MB:
-            raise StorageError(f"{folder}: {free} MB are free, at least {LEAST_FREE_MB} MB are needed. Make room, then run again")
-        seen.add(disk)
 
 
 def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
@@ -307,6 +280,13 @@ def run_status(paths: Paths, words: Sequence[str]) -> None:
     show_services(paths)
 
 
+def run_keeping(verb: str, paths: Paths, words: Sequence[str]) -> None:
+    """Back up, restore, or remove what is old: `verb` says which (flows/keep_verbs.py)."""
+    from flows import keep_verbs
+
+    keep_verbs.run_keeping(verb, paths, words, keep_verbs.Start(partial(configuration, paths), partial(_prepare, paths), say))
+
+
 VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "pipeline": as_child(run_pipeline),
     "compare": run_compare,
@@ -323,6 +303,9 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "up": run_up,
     "down": run_down,
     "status": run_status,
+    "backup": partial(run_keeping, "backup"),
+    "restore": partial(run_keeping, "restore"),
+    "clean": partial(run_keeping, "clean"),
 }
 
 
@@ -366,6 +349,7 @@ def main(arguments: Sequence[str]) -> int:
             print(help_of(verb))
         else:
             wanted = words_of(verb, words)
+            _settle_restore(paths)
             if verb not in ("pipeline", "compare"):  # which do it once their server is there
                 _settle(paths)
             VERBS[verb](paths, wanted)
@@ -376,6 +360,13 @@ def main(arguments: Sequence[str]) -> int:
         say(farewell(error))
         return INTERRUPTED
     return 0
+
+
+def _settle_restore(paths: Paths) -> None:
+    if (paths.store / "keeping").is_dir():  # before anything opens a store that was half put back
+        from tasks.keeping.exchange import settle
+
+        settle(paths, say)
 
 
 def _settle(paths: Paths) -> None:

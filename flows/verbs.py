@@ -89,6 +89,14 @@ MONITOR = (
     Word("MAP", '"prompt=question"', "which column of the file is which field"),
     SET,
 )
+BACKUP = (
+    Word("TO", "monday.tar.zst", "where it is written: a folder that is not there yet, or a file that ends in .tar.zst"),
+    Word("ALL", "1", "take also what can be made again at a cost: every version's files, every stage, every version of the data"),
+    SET,
+)
+RESTORE = (Word("FROM", "monday.tar.zst", "the backup"), Word("FORCE", "1", "put it in the place of what lies here"), SET)
+KEEP = Word("KEEP", "10", "how many of the newest pipelines stay, or for how long: 30d; only what is older goes")
+CLEAN = (KEEP, Word("APPLY", "1", "remove what KEEP finds; else it is only listed"), SET)
 OF_EVERY_VERB = (
     Word("PYTHON", "python3.12", "which Python makes the environment; it may stand in the shell's environment too"),
     Word("VENV", ".venv", "the folder of the environment"),
@@ -149,11 +157,15 @@ VERBS = {
         Verb("up", "start Prefect's server, MLflow's server and a worker in the background", UP, takes_settings=True),
         Verb("down", "stop what make up started, and what the worker runs"),
         Verb("status", "show what make up started: whether it is well, since when, memory, log"),
+        Verb("backup", "write what cannot be made again into a folder or a file", BACKUP, takes_settings=True),
+        Verb("restore", "put a backup back, all of it or nothing", RESTORE, takes_settings=True),
         Verb("bench", "run the study that README.md shows, here (hours)", is_of_make=True),
         Verb("test", "run the tests", is_of_make=True),
         Verb("lint", "check style and types", is_of_make=True),
         Verb("lock", "resolve the dependencies anew into constraints.txt", is_of_make=True),
-        Verb("clean", "remove what can be made again: environment, stage results, reports", is_of_make=True),
+        Verb(
+            "clean", "remove what can be made again; with KEEP only what is old and needed by nothing", CLEAN, takes_settings=True
+        ),
     )
 }
 OF_FLOWS = tuple(name for name, verb in VERBS.items() if not verb.is_of_make and name != "help")

@@ -27,6 +27,7 @@ WINGS = {
         "drift": {"data", "settings"},
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
         "promotion": {"comparison", "evaluation", "report", "settings", "statistics"},
+        "keeping": set(),
     },
     "tasks": {
         "workspace": set(),
@@ -46,6 +47,7 @@ WINGS = {
         "pages": set(),
         "comparison": {"data", "evaluation", "pages", "report", "tracking", "workspace"},
         "monitoring": {"data", "pages", "tracking", "workspace"},
+        "keeping": {"services", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

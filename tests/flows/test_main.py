@@ -1,6 +1,7 @@
 """The verbs' refusals: exit code, one sentence on stderr, and nothing written."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up")
 VERBS = (
     *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
-    *("promote", "rollback", "history", "ui", "up", "down", "status"),
+    *("promote", "rollback", "history", "ui", "up", "down", "status", "backup", "restore", "clean"),
 )
 MEND = "Mend it, or: git checkout params.yaml"
 
@@ -262,7 +263,7 @@ def test_a_bug_is_not_hidden_behind_a_sentence(root, monkeypatch):
 
 def test_a_nearly_full_disk_is_refused_before_anything_starts(root, monkeypatch, capsys):
     usage = type("Usage", (), {"free": 499 * 2**20})
-    monkeypatch.setattr(subject.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert main(["pipeline"]) == 2
     assert capsys.readouterr().err == (
         f"disk: {root / '.posttrain'}: 499 MB are free, at least 500 MB are needed. Make room, then run again\n"
@@ -284,7 +285,7 @@ def test_every_disk_that_is_written_is_looked_at(root, monkeypatch, capsys, name
         number = disks.get(str(self.relative_to(root)), 99) if self.is_relative_to(root) else 0
         return os.stat_result([*state[:2], number, *state[3:10]])
 
-    monkeypatch.setattr(subject.shutil, "disk_usage", usage)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     monkeypatch.setattr(Path, "stat", on_a_disk_of_its_own)
     assert main(["pipeline"]) == 2
     told = f"disk: {root / name}: 10 MB are free, at least 500 MB are needed. Make room, then run again\n"
