@@ -77,10 +77,11 @@ class PackedArchive:
     def __init__(self, part: Path) -> None:
         import pyarrow
 
+        self._part = part
         self.scratch = part.with_name(f"{part.name}.scratch")
         self.scratch.mkdir(parents=True)
         self._file = part.open("xb", buffering=0)
-        self._stream = pyarrow.CompressedOutputStream(pyarrow.PythonFile(self._file), "zstd")
+        self._stream = pyarrow.CompressedOutputStream(pyarrow.PythonFile(self._file, mode="w"), "zstd")
         self._tar = tarfile.open(fileobj=self._stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115  (closed below)
 
     def add(self, path: str, source: Path) -> Stored:
@@ -95,8 +96,8 @@ class PackedArchive:
         text = manifest.as_text().encode()
         self._tar.addfile(_member(MANIFEST, len(text)), io.BytesIO(text))
         self._tar.close()
-        self._stream.close()
-        os.fsync(self._file.fileno())
+        self._stream.close()  # and the file below it
+        sync(self._part)
         shutil.rmtree(self.scratch)
 
     def end(self) -> None:
@@ -230,7 +231,7 @@ class Source:
 
         try:
             with self.path.open("rb") as file:
-                unpacked: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(file), "zstd")
+                unpacked: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
                 with tarfile.open(fileobj=unpacked, mode="r|") as tar:
                     for member in tar:
                         stream = tar.extractfile(member) if member.isreg() else None
