@@ -123,7 +123,9 @@ def read_manifest(text: str, *, shown: str) -> Manifest:
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(shown, f"its manifest lacks a field or has a wrong one ({error})") from None
     wrong = [path for path in (*found.files, *found.links) if not is_of_a_backup(path)]
-    wrong += [path for path, target in found.links.items() if not is_inside(f"{PurePosixPath(path).parent}/{target}")]
+    # nothing may be written through a link to somewhere else
+    folders = {str(folder) for path in found.files for folder in (PurePosixPath(path), *PurePosixPath(path).parents)}
+    wrong += [path for path, target in found.links.items() if path in folders or not is_inside(target)]
     if wrong:
         raise _damaged(shown, f"it names {wrong[0][:80]!r}, which no backup holds")
     return found
@@ -153,13 +155,8 @@ def is_of_a_backup(path: str) -> bool:
 
 
 def is_inside(path: str) -> bool:
-    """Return whether a relative path stays below the folder that it starts from."""
-    depth = 0
-    for part in path.split("/"):
-        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
-        if depth < 0:
-            return False
-    return bool(path) and not path.startswith("/") and "\0" not in path and "\\" not in path
+    """Return whether a path is relative and goes down only, name by name."""
+    return not {"", ".", ".."}.intersection(path.split("/")) and "\0" not in path and "\\" not in path
 
 
 def named_versions(texts: Iterable[str]) -> set[tuple[str, str]]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from posttrain.keeping.manifest import ARTIFACTS, SETTINGS, is_inside, named_versions
@@ -52,7 +52,7 @@ class Collected:
             path = str(file.relative_to(paths.root))
             if file.is_symlink():
                 target = str(file.readlink())
-                if not target.startswith("/") and is_inside(f"{PurePosixPath(path).parent}/{target}"):
+                if is_inside(target):
                     self.links[path] = target
             elif file.is_file():
                 self.files[path] = file

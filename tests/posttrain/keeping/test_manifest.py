@@ -49,7 +49,10 @@ def changed(**fields: object) -> str:
         (changed(files={"reports/a": [1]}), "its manifest lacks a field or has a wrong one"),
         (changed(files={"flows/__main__.py": [1, "x"]}), "it names 'flows/__main__.py', which no backup holds"),
         (changed(files={"reports/../flows/a.py": [1, "x"]}), "it names 'reports/../flows/a.py', which no backup holds"),
-        (changed(links={"reports/x": "../../etc"}), "it names 'reports/x', which no backup holds"),
+        (changed(links={"reports/x": "../flows"}), "it names 'reports/x', which no backup holds"),
+        (changed(links={"reports/x": "/etc"}), "it names 'reports/x', which no backup holds"),
+        (changed(links={"reports/p.json": "x"}), "it names 'reports/p.json', which no backup holds"),
+        (changed(links={"mlflow/store": "x"}), "it names 'mlflow/store', which no backup holds"),
     ],
 )
 def test_a_damaged_one_is_told(text: str, told: str) -> None:
@@ -116,7 +119,14 @@ def test_only_our_stores_may_lie_in_a_backup(path: str, is_one: bool) -> None:
 
 
 def test_inside() -> None:
-    assert is_inside("a/../b") and not is_inside("a/../../b") and not is_inside("a\0b") and not is_inside("a\\b")
+    assert (
+        is_inside("a/b.json")
+        and not is_inside("a/../b")
+        and not is_inside("a//b")
+        and not is_inside("./a")
+        and not is_inside("a\0b")
+        and not is_inside("a\\b")
+    )
 
 
 def test_versions_that_texts_name() -> None:
