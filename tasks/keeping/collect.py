@@ -85,7 +85,7 @@ def collect(paths: Paths, *, ledger: Path | None, prefect: Path | None, labels: 
     """
     found = Collected()
     found.add_tree(paths, paths.reports)
-    found.contents["reports"] = sum(path.endswith(".json") for path in found.files)
+    found.contents["reports"] = sum(path.endswith(".json") and "/latest" not in path for path in found.files)
     if (paths.root / SETTINGS).is_file():
         found.files[SETTINGS] = paths.root / SETTINGS
     named = named_versions(_texts(paths, prefect))

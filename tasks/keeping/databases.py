@@ -4,17 +4,20 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from posttrain.errors import RequestError, StorageError
 from tasks.services.postgres import PASSWORD, Address
-from tasks.workspace.databases import WAIT, Database, check, explained, migrations, schema_of
+from tasks.workspace.databases import WAIT, Database, explained, migrations, schema_of
 from tasks.workspace.disk import sync
 
 BESIDE = ("", "-wal", "-shm", "-journal")
 """Endings of a SQLite file and of those that SQLite keeps beside it."""
+BUSY = (5, 6)
+"""SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html): another process holds a lock, and the copy waits."""
 KILLED = "it was running when the backup was made from which this ledger was restored"
 """Why a run is closed that a backup met in the middle."""
 OF_DEPLOYMENTS = ("path", "pull_steps", "infra_overrides", "entrypoint", "parameters")
@@ -24,22 +27,31 @@ OF_DEPLOYMENTS = ("path", "pull_steps", "infra_overrides", "entrypoint", "parame
 def copy_database(database: Database, target: Path) -> None:
     """Copy a SQLite file as of one moment, also while others write to it; they wait as long as the copy takes.
 
-    In one step: a copy in several starts again whenever somebody has written in between, and may never end.
+    In one step: a copy in several starts again whenever somebody has written in between, and may never end. It only reads, so it
+    asks for no lock that writers hold.
 
     Raises:
-        StorageError: it is damaged, locked for long, or of a newer version; or there is no room.
+        StorageError: it is damaged, emptied, or locked for long; or there is no room.
     """
-    check(database)
+    deadline = time.monotonic() + WAIT
+
+    def progress(status: int, remaining: int, total: int) -> None:
+        if status in BUSY and time.monotonic() > deadline:
+            raise sqlite3.OperationalError("database is locked")
+
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(database.file, timeout=WAIT)) as source, closing(sqlite3.connect(target)) as copy:
             copy.execute("PRAGMA synchronous=OFF")
-            source.backup(copy)
+            source.backup(copy, progress=progress)
             # of one file alone, since no log of writes is kept with it
             copy.execute("PRAGMA journal_mode=DELETE")
             found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            is_emptied = bool(database.schema) and schema_of(copy) is None
     except sqlite3.Error as error:
         raise explained(database, error) from error
+    if is_emptied:
+        raise database.lost("is empty, or has none of its owner's tables")
     if found != "ok":
         raise database.lost(f"is damaged: {' '.join(found.split())}")
     sync(target)

@@ -27,6 +27,8 @@ LOCK = "keeping"
 """Held by each backup, restore and clean from its beginning to its end."""
 DRAFT, PLAN, DONE, CLEANING = "restore.draft", "restore.json", "restore.done", "clean.at-work"
 """Notes in `.posttrain/keeping/`: a restore is staged; is decided; is carried out; old things are removed."""
+UNFINISHED = ".restore.*.new"
+"""Notes that were being written."""
 STAGING = ".restore-"
 FOLDERS = ("mlflow/store", "reports", "data", ".posttrain", ".dvc/cache", "")
 """Folders in which names are exchanged, from the root; the last is the root itself, for stores of labels."""
@@ -177,17 +179,19 @@ def settle(paths: Paths, say: Say) -> None:
         StorageError: the disk refuses, or the plan is damaged.
     """
     folder = notes_folder(paths)
-    if not any((folder / name).exists() for name in (DRAFT, PLAN, DONE, CLEANING)):
+    is_restoring = any((folder / name).exists() for name in (DRAFT, PLAN, DONE))
+    if not (is_restoring or (folder / CLEANING).exists() or any(folder.glob(UNFINISHED))):
         return
     with exclusive(paths, LOCK, wait=False) as is_held:
         if is_held:
             _settle(paths, say)
             return
-    if not (folder / CLEANING).exists():
+    if is_restoring:
         raise RequestError("a restore is under way in another process. Wait until it is done, then run again")
-    say("waiting for make clean, which is at work")
-    with exclusive(paths, LOCK):
-        _settle(paths, say)
+    if (folder / CLEANING).exists():
+        say("waiting for make clean, which is at work")
+        with exclusive(paths, LOCK):
+            _settle(paths, say)
 
 
 def _settle(paths: Paths, say: Say) -> None:
@@ -200,7 +204,7 @@ def _settle(paths: Paths, say: Say) -> None:
         return
     is_known = (folder / DONE).exists()
     is_left = (folder / DRAFT).exists()
-    if is_known or is_left:
+    if is_known or is_left or any(folder.glob(UNFINISHED)):
         _discard(paths)
         (folder / DRAFT).unlink(missing_ok=True)
         (folder / DONE).unlink(missing_ok=True)
@@ -267,6 +271,8 @@ def _move(source: Path, target: Path) -> None:
 def _discard(paths: Paths) -> None:
     """Remove every staging and what was put aside in it, and folders that only held those."""
     shutil.rmtree(scratch(paths), ignore_errors=True)
+    for note in notes_folder(paths).glob(UNFINISHED):
+        note.unlink(missing_ok=True)
     for folder in FOLDERS:
         for left in (paths.root / folder).glob(f"{STAGING}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -63,7 +63,7 @@ def pipeline(ledger: Ledger, folder: Path, number: int, *, shares: bool = True) 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pipelines: 1 made the champion, nothing names 2, a comparison names 3, 4 is the newest; and old files of every kind."""
+    """Four pipelines: 1 made the champion, nothing names 2, a comparison 3, and 4 is the newest; with old files of every kind."""
     root = tmp_path_factory.mktemp("made")
     patch = pytest.MonkeyPatch()
     patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

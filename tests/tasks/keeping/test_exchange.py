@@ -18,8 +18,8 @@ from tasks.workspace.locks import exclusive
 from tasks.workspace.paths import Paths
 from tests.tasks.keeping.houses import new_house, tree, wanted, write
 
-STEPS = ((Path, "replace"), (Path, "rename"), (Path, "unlink"), (Path, "symlink_to"), (shutil, "rmtree"), (os, "fsync"))
-"""What changes names on the disk, or sees them on it: before each call of one of these a process may die."""
+STEPS = ((Path, "replace"), (Path, "rename"), (Path, "unlink"), (Path, "symlink_to"), (shutil, "rmtree"))
+"""What changes names on the disk: before each call of one of these a process may die."""
 
 
 class Dying:
@@ -108,7 +108,7 @@ def test_a_kill_before_each_step(backup: Path, tmp_path: Path) -> None:
             assert now == restored, f"step {step}: {sorted(set(now.items()) ^ set(restored.items()))[:6]}"
             assert said in ([], ["a restore was stopped while its files were put in place; now they all are"])
             completed += 1
-    assert undone > 10 and completed > 20, (undone, completed)
+    assert undone > 5 and completed > 20, (undone, completed)
 
 
 def test_a_settlement_that_is_killed_as_well(backup: Path, tmp_path: Path) -> None:
