@@ -21,15 +21,15 @@ from tasks.workspace.paths import Paths
 
 Say = Callable[[str], None]
 SHOWN = {
-    "runs": "runs",
-    "versions": "versions with their files",
-    "reports": "reports",
-    "stages": "finished stages",
-    "datasets": "datasets",
-    "labels": "stores of labels",
-    "schedules": "schedules",
+    "runs": ("run", "runs"),
+    "versions": ("version with its files", "versions with their files"),
+    "reports": ("report", "reports"),
+    "stages": ("finished stage", "finished stages"),
+    "datasets": ("dataset", "datasets"),
+    "labels": ("store of labels", "stores of labels"),
+    "schedules": ("schedule", "schedules"),
 }
-"""What a backup holds, in the order in which it is told."""
+"""What a backup holds, in the order in which it is told; one of it, and several."""
 
 
 def backup(paths: Paths, config: Config, say: Say, *, to: str, is_all: bool = False) -> Manifest:
@@ -120,7 +120,8 @@ def elsewhere(paths: Paths, config: Config) -> list[str]:
 
 
 def _contents(manifest: Manifest) -> str:
-    counted = [f"{manifest.contents.get(name, 0):,} {says}" for name, says in SHOWN.items() if manifest.contents.get(name)]
+    found = {name: count for name in SHOWN if (count := manifest.contents.get(name, 0))}
+    counted = [f"{count:,} {SHOWN[name][count > 1]}" for name, count in found.items()]
     return ", ".join(counted) or f"{len(manifest.files):,} files"
 
 
