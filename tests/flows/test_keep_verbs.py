@@ -139,9 +139,9 @@ def test_a_postgresql_without_its_programs_is_refused_with_the_store_that_would_
     with pytest.raises(Exception, match="pg_dump is not here") as error:
         require_pg("pg_dump", address)
     assert str(error.value) == (
-        "servers.prefect_database is postgresql+asyncpg://ann@db/prefect, and pg_dump is not here, so prefect's store cannot be part "
-        "of this. Install PostgreSQL's client programs (package postgresql-client), or leave that store to those who keep it: "
-        'SET="servers.prefect_database="'
+        "servers.prefect_database is postgresql+asyncpg://ann@db/prefect, and pg_dump is not here, so prefect's store cannot be "
+        "part of this. Install PostgreSQL's client programs (package postgresql-client), or leave that store to those who keep "
+        'it: SET="servers.prefect_database="'
     )
 
 
