@@ -155,9 +155,7 @@ def schedules_of(paths: Paths, config: Config) -> list[str]:
         RequestError: nobody can tell them.
     """
     if api := os.environ.get("PREFECT_API_URL", "") or _api(paths):
-        from flows.lost_runs import client_of
-
-        with client_of(api) as client:
+        with _asking(api) as client:
             return [str(one.parameters) for one in _pages(client.read_deployments)]
     if config.servers.prefect_database:
         raise RequestError(
@@ -175,6 +173,27 @@ def _api(paths: Paths) -> str:
     return f"{service.site}/api" if service else ""
 
 
+@contextmanager
+def _asking(api: str) -> Iterator[Any]:
+    """Give a client of a server.
+
+    Raises:
+        RequestError: it does not answer, or refuses.
+    """
+    from httpx import HTTPError
+
+    from flows.lost_runs import client_of
+
+    try:
+        with client_of(api) as client:
+            yield client
+    except HTTPError as error:
+        raise RequestError(
+            f"Prefect's server ({api}) does not answer as it should: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            ". Look at it (make status), then run again: what is not removed yet still is there"
+        ) from None
+
+
 def flow_runs(paths: Paths, retention: Retention, say: Say) -> list[Removal]:
     """Return the runs of Prefect that ended before the horizon, but for the last one of each schedule."""
     if retention.horizon is None:
@@ -185,9 +204,7 @@ def flow_runs(paths: Paths, retention: Retention, say: Say) -> list[Removal]:
         return []
     from prefect.client.schemas.sorting import FlowRunSort
 
-    from flows.lost_runs import client_of
-
-    with client_of(api) as client:
+    with _asking(api) as client:
         runs = list(_pages(partial(client.read_flow_runs, sort=FlowRunSort.START_TIME_DESC)))
     old = old_flow_runs(runs, retention.horizon)
     return [Removal(PREFECT_RUNS, str(run.name), 0, partial(_delete_flow_run, api, run.id)) for run in old]
@@ -214,9 +231,7 @@ def old_flow_runs(runs: Sequence[Any], horizon: datetime) -> list[Any]:
 def _delete_flow_run(api: str, run_id: UUID) -> None:
     from prefect.exceptions import ObjectNotFound
 
-    from flows.lost_runs import client_of
-
-    with client_of(api) as client:
+    with _asking(api) as client:
         try:
             client.delete_flow_run(run_id)
         except ObjectNotFound:

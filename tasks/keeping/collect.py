@@ -157,7 +157,9 @@ def _add_ledger(paths: Paths, found: Collected, ledger: Path, named: set[tuple[s
     artifacts = paths.root / ARTIFACTS
     for file in _walk(artifacts):
         parts = file.relative_to(artifacts).parts
-        model = parts[parts.index("models") + 1] if "models" in parts[:-1] else ""
+        # models/<id>/…; behind a server <experiment>/models/<id>/…
+        top = parts[1:] if parts[0].isdecimal() else parts
+        model = top[1] if top[0] == "models" and len(top) > 1 else ""
         # a run that began after the copy was made is not in it
         if (model and model not in models) or (re.fullmatch("[0-9a-f]{32}", parts[0]) and parts[0] not in runs):
             continue

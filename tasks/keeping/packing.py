@@ -88,7 +88,7 @@ class PackedArchive:
         """Append a file."""
         with source.open("rb") as read:
             digest = _Digesting(read, os.fstat(read.fileno()).st_size)
-            self._tar.addfile(_member(f"{FILES}/{path}", digest.size), digest)  # type: ignore[arg-type]
+            self._tar.addfile(_member(f"{FILES}/{path}", digest.size), digest)
         return Stored(digest.size, digest.sha256.hexdigest())
 
     def close(self, manifest: Manifest) -> None:
@@ -104,7 +104,7 @@ class PackedArchive:
         """Let go of the file, whatever was written."""
         for stream in (self._tar.fileobj, self._stream, self._file):
             with suppress(Exception):  # a full disk refuses even that
-                stream.close()  # type: ignore[union-attr]
+                stream.close()
 
 
 class _Digesting:
