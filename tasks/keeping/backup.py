@@ -120,7 +120,7 @@ def _copy_files(paths: Paths, found: Collected, packed: Packed) -> dict[str, Sto
     """Copy the files; those of the data while DVC is at rest."""
     of_data = [path for path in found.files if path.startswith(OF_DATA)]
     others = [path for path in found.files if not path.startswith(OF_DATA)]
-    stored = {}
+    stored: dict[str, Stored] = {}
     with ExitStack() as held:
         if of_data:
             held.enter_context(exclusive(paths, "dvc"))
