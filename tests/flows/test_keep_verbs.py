@@ -55,7 +55,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             "KEEP=30d), got nothing\n",
         ),
         (["clean", "KEEP=3", "APPLY=all"], "request: APPLY must be 1 (remove what is listed) or 0, got all\n"),
-        (["clean", "keep=3", "seed=x"], "request: seed must be a valid integer"),
+        (["clean", "keep=3", "seed=x"], "request: seed must be a whole number, got x"),
     ],
 )
 def test_what_is_refused(root: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
@@ -101,7 +101,7 @@ def test_through_the_verbs_there_and_back(
     assert main(["backup", "TO=../b.tar.zst"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(
-        "3 runs, 3 versions with their files, 2 reports, 1 finished stage, 1 dataset, 1 store of labels, 1 schedule: 0.0 MB of "
+        "3 runs, 3 versions with their files, 2 reports, 1 finished stage, 1 dataset, 1 store of labels, 1 schedule: 0.1 MB of "
         "files in ../b.tar.zst\nto put it back, here or in a fresh checkout: make restore FROM=../b.tar.zst\n"
     )
     monkeypatch.delenv("PREFECT_HOME", raising=False)
