@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade monitor retrain schedule promote rollback history ui up down status doctor bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -106,6 +106,12 @@ status: $(READY)
 doctor: $(READY)
 	@$(FLOWS) doctor $(call given,FIX DEEP SET)
 
+backup: $(READY)
+	@$(FLOWS) backup $(call given,TO ALL SET)
+
+restore: $(READY)
+	@$(FLOWS) restore $(call given,FROM FORCE SET)
+
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.study
 
@@ -122,8 +128,15 @@ lock: $(READY)
 	@$(BIN)/uv export --quiet --no-hashes --no-emit-project --all-extras --no-annotate --no-header -o constraints.txt
 	@rm -f uv.lock
 
-clean: # not data, not MLflow's store; nor a VENV that is no virtual environment
+ifneq ($(filter KEEP APPLY,$(GIVEN)),)  # what is old and needed by nothing
+clean: $(READY)
+	@$(FLOWS) clean $(call given,KEEP APPLY SET)
+else
+clean: # not data, MLflow's store, schedules and a restore that was stopped; nor a VENV that is no virtual environment
 	@if test -d $(VENV) && ! test -f $(VENV)/pyvenv.cfg; then echo "VENV=$(VENV) has no pyvenv.cfg, so it is no environment to remove" >&2; exit 2; fi
+	@if ls .posttrain/keeping/restore.* >/dev/null 2>&1; then echo "a restore is at work, or was stopped; settle it first: make status" >&2; exit 2; fi
 	@if test -x $(BIN)/python && test -d .posttrain/services; then $(FLOWS) down; fi # whose notes and databases lie there
-	rm -rf $(VENV) .posttrain reports .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	@if test -d .posttrain; then find .posttrain -mindepth 1 -maxdepth 1 ! -name prefect ! -name schedules ! -name labels -exec rm -rf {} +; fi
+	rm -rf $(VENV) reports .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+endif
 endif

@@ -22,6 +22,7 @@ from flows.children import as_child
 from flows.data_events import announcing
 from flows.disk import check_disk
 from flows.doctor import run_doctor
+from flows.settling import settle_imports, settle_restore, settle_runs
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
@@ -288,6 +289,13 @@ def run_status(paths: Paths, words: Sequence[str]) -> None:
     show_services(paths)
 
 
+def run_keeping(verb: str, paths: Paths, words: Sequence[str]) -> None:
+    """Back up, restore, or remove what is old: `verb` says which (flows/keep_verbs.py)."""
+    from flows import keep_verbs
+
+    keep_verbs.run_keeping(verb, paths, words, keep_verbs.Start(partial(configuration, paths), partial(_prepare, paths), say))
+
+
 VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "pipeline": as_child(run_pipeline),
     "compare": run_compare,
@@ -307,6 +315,9 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "down": run_down,
     "status": run_status,
     "doctor": partial(run_doctor, read=configuration),
+    "backup": partial(run_keeping, "backup"),
+    "restore": partial(run_keeping, "restore"),
+    "clean": partial(run_keeping, "clean"),
 }
 
 
@@ -315,22 +326,9 @@ def _prepare(paths: Paths, config: Config | None) -> None:
 
     password = config.servers.password if config else ""
     prepare(paths, is_tiny=config is not None and config.model.base == "tiny", password=password)
-    _settle_imports(paths)
+    settle_imports(paths, say)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")
-
-
-def _settle_imports(paths: Paths) -> None:
-    """Complete, or take away, what an import left that was killed; a command that needs those data says itself why it cannot."""
-    if not any(paths.data.glob("*/.incoming")):
-        return
-    from tasks.data.dvc import settle_imports
-
-    try:
-        for note in settle_imports(paths):
-            say(note)
-    except PosttrainError as error:
-        say(str(error))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -350,13 +348,9 @@ def main(arguments: Sequence[str]) -> int:
             print(help_of(verb))
         else:
             wanted = words_of(verb, words)
-            if verb not in (
-                "pipeline",
-                "compare",
-                "retrain",
-                "doctor",
-            ):  # which do it once their server is there, or tell of it first
-                _settle(paths)
+            settle_restore(paths, say)
+            if verb not in ("pipeline", "compare", "retrain", "doctor"):  # these settle beside their server
+                settle_runs(paths, say)
             with announcing(paths, say):
                 VERBS[verb](paths, wanted)
     except PosttrainError as error:
@@ -366,15 +360,6 @@ def main(arguments: Sequence[str]) -> int:
         say(farewell(error))
         return INTERRUPTED
     return 0
-
-
-def _settle(paths: Paths) -> None:
-    from tasks.workspace.presence import left_behind
-
-    if left_behind(paths):
-        from flows.aftermath import settle
-
-        settle(paths, say)
 
 
 def _kind(error: PosttrainError) -> str:

@@ -29,6 +29,7 @@ WINGS = {
         "promotion": {"comparison", "evaluation", "report", "settings", "statistics"},
         "retraining": set(),
         "schedules": set(),
+        "keeping": set(),
     },
     "tasks": {
         "workspace": set(),
@@ -51,6 +52,7 @@ WINGS = {
         "retraining": {"promotion", "tracking", "workspace"},
         "schedules": {"workspace"},
         "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
+        "keeping": {"services", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

@@ -19,7 +19,21 @@ REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up", "doctor")
 VERBS = (
     *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
-    *("retrain", "schedule", "promote", "rollback", "history", "ui", "up", "down", "status", "doctor"),
+    *(
+        "retrain",
+        "schedule",
+        "promote",
+        "rollback",
+        "history",
+        "ui",
+        "up",
+        "down",
+        "status",
+        "doctor",
+        "backup",
+        "restore",
+        "clean",
+    ),
 )
 MEND = "Mend it, or: git checkout params.yaml"
 

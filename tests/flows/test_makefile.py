@@ -249,6 +249,32 @@ def test_only_environments_are_removed(house):
     assert make(house, "clean").returncode == 0
 
 
+def test_clean_leaves_what_nothing_makes_again(house):
+    ours = house / ".posttrain"
+    for name in ("prefect/prefect.db", "schedules/nightly.json", "labels/people.jsonl", "stages/sft/stage.json", "dvc.json"):
+        (ours / name).parent.mkdir(parents=True, exist_ok=True)
+        (ours / name).touch()
+    (house / "reports").mkdir()
+    assert make(house, "clean").returncode == 0
+    assert sorted(path.name for path in ours.iterdir()) == ["labels", "prefect", "schedules"]
+    assert not (house / "reports").exists() and told(house) == []
+
+
+def test_clean_is_refused_while_a_restore_is_half_done(house):
+    note = house / ".posttrain" / "keeping" / "restore.json"
+    note.parent.mkdir(parents=True)
+    note.touch()
+    done = make(house, "clean")
+    assert done.returncode == 2 and "a restore is at work, or was stopped; settle it first: make status" in done.stderr
+    assert note.exists() and (house / ".venv").exists()
+
+
+@pytest.mark.parametrize("word", ["KEEP=10", "APPLY=1"])
+def test_with_words_clean_removes_nothing_by_itself(house, word):
+    assert make(house, "clean", word).returncode == 0
+    assert told(house) == [["clean", word]] and (house / ".venv").exists()
+
+
 # --- help -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""Backups of what cannot be made again, their restoring, and the removal of what is old."""
