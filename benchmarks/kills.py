@@ -4,7 +4,7 @@
 
 In a copy of the repository with a small world, servers of its own and two promoted versions, each kill takes one of five:
 Prefect's server, MLflow's server or the worker while a scheduled retraining runs; a retraining by hand; a move of aliases.
-Moments are uniform over what the thing killed usually takes. Meanwhile a reader loads the champion from the store, again and again.
+Moments are uniform over what the thing killed usually takes. Meanwhile a reader loads the champion from the store.
 After each kill come `make up` and `make doctor FIX=1`; then these are looked at:
 
 - lost: a version, a finished run of MLflow, a line of the history, a schedule or a label that was there before and is no more;
