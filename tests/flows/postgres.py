@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -32,8 +33,9 @@ def postgres_or_skip(folder: Path) -> Iterator[tuple[int, Path]]:
         pytest.skip("PostgreSQL does not run as root, and there is no runuser")
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
-    for parent in list(folder.parents)[:3]:  # pytest's own folders are for their user alone
-        if parent.stat().st_uid == os.geteuid() and parent != Path(parent.root):
+    system = Path(tempfile.gettempdir()).resolve()
+    for parent in folder.resolve().parents:  # pytest's own folders are for their user alone
+        if parent.is_relative_to(system) and parent != system:
             parent.chmod(parent.stat().st_mode | 0o011)
     secret, data, port = folder / "password", folder / "data", free_port()
     secret.write_text("dbs3cret")
