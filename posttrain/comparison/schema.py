@@ -290,7 +290,7 @@ class Record(Part):
     answers: list[AnswerRow]
     """At most 60 questions, those on which methods differ most."""
     notes: list[str]
-    """What a reader must know to read the numbers right. A note that runs have with other numbers stands once, with their range."""
+    """What a reader must know to read the numbers right; what runs say with other numbers stands once, with ranges."""
     warnings: list[str]
     """What may be wrong with them."""
     mlflow: MlflowPlace | None = None
