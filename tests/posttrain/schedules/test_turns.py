@@ -37,6 +37,7 @@ def test_a_run_that_waited_behind_others_is_not():
     assert dropped(120, (0, 60), (60.2, 119)) == "", "one after the other"
     assert dropped(120, (60.2, 119), (0, 60)) == "", "in any order"
     assert dropped(120, (-60, 30), (0, 118)) == "", "side by side"
+    assert dropped(120, (0, 118), (10, 20)) == "", "a short one beside a long one"
 
 
 def test_an_outage_among_the_others_makes_it_late():
