@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,7 @@ def _local_artifacts(ledger: Ledger, run: Run) -> Path | None:
 # --- on the disk ------------------------------------------------------------------------------------------------------
 
 
-def _files(paths: Paths, retention: Retention, horizon: datetime) -> Iterator[Removal]:
+def _files(paths: Paths, retention: Retention, horizon: float) -> Iterator[Removal]:
     """Yield what lies in `.posttrain/` that is older than the horizon and that nothing which stays needs."""
     for folder in sorted(paths.stages.glob("*/*")):
         key = (folder.parent.name, folder.name)
@@ -210,10 +209,10 @@ def size_of(path: Path) -> int:
     return total
 
 
-def is_older(path: Path, horizon: datetime) -> bool:
-    """Return whether a path, and the newest name in it, was last changed before a moment; False for what is gone."""
+def is_older(path: Path, horizon: float) -> bool:
+    """Return whether a path, and the newest name in it, was last changed before a moment, in seconds since 1970; False for what is gone."""
     changed = []
     for one in (path, *(path.iterdir() if path.is_dir() else ())):
         with suppress(OSError):
             changed.append(one.lstat().st_mtime)
-    return bool(changed) and datetime.fromtimestamp(max(changed), UTC) < horizon
+    return bool(changed) and max(changed) < horizon
