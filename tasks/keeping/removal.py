@@ -210,7 +210,7 @@ def size_of(path: Path) -> int:
 
 
 def is_older(path: Path, horizon: float) -> bool:
-    """Return whether a path, and the newest name in it, was last changed before a moment, in seconds since 1970; False for what is gone."""
+    """Return whether a path, and the newest name in it, was last changed before a moment; False for what is gone."""
     changed = []
     for one in (path, *(path.iterdir() if path.is_dir() else ())):
         with suppress(OSError):
