@@ -137,11 +137,11 @@ def _files(paths: Paths, retention: Retention, horizon: float) -> Iterator[Remov
     for folder in sorted(paths.stages.glob("*/*")):
         key = (folder.parent.name, folder.name)
         if folder.is_dir() and ".part-" not in folder.name and key not in retention.stages and is_older(folder, horizon):
-            yield Removal(STAGES, "/".join(key), size_of(folder), partial(_remove_stage, paths, folder))
+            yield Removal(STAGES, _shown(folder), size_of(folder), partial(_remove_stage, paths, folder))
     for folder in sorted(paths.checkpoints.glob("*/*")):
         key = (folder.parent.name, folder.name)
         if folder.is_dir() and key not in retention.stages and is_older(folder, horizon):
-            yield Removal(CHECKPOINTS, "/".join(key), size_of(folder), partial(put_away, paths, folder))
+            yield Removal(CHECKPOINTS, _shown(folder), size_of(folder), partial(put_away, paths, folder))
     for folder in sorted((paths.store / "models").glob("*/*")):
         key = (folder.parent.name, folder.name)
         if folder.is_dir() and key not in retention.versions and is_older(folder, horizon):
@@ -150,6 +150,11 @@ def _files(paths: Paths, retention: Retention, horizon: float) -> Iterator[Remov
     for log in (*sorted(logs), *sorted((paths.store / "compare").glob("*"))):
         if is_older(log, horizon):
             yield Removal(LOGS, log.name, size_of(log), partial(put_away, paths, log))
+
+
+def _shown(folder: Path) -> str:
+    """Return a stage's name and the beginning of its key."""
+    return f"{folder.parent.name}/{folder.name[:12]}"
 
 
 def _remove_stage(paths: Paths, folder: Path) -> None:
