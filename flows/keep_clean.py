@@ -1,9 +1,9 @@
 """`make clean KEEP=…`: what is older than asked for and needed by nothing, listed first and removed with APPLY=1."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -58,7 +58,7 @@ def clean(paths: Paths, config: Config, say: Say, *, keep: Keep, is_applied: boo
                 empty_trash(paths)
                 sweep_models(ledger)
             facts = collect_facts(ledger, schedules_of(paths, config))
-            retention = retain(facts.pipelines, facts.holders, keep, now=datetime.now(UTC))
+            retention = retain(facts.pipelines, facts.holders, keep, now=time.time())
             found = list(removals(ledger, facts, retention))
             found += flow_runs(paths, retention, say)
             for line in listing(found, retention, keep, pipelines=len(facts.pipelines), is_applied=is_applied):
@@ -210,12 +210,12 @@ def flow_runs(paths: Paths, retention: Retention, say: Say) -> list[Removal]:
     return [Removal(PREFECT_RUNS, str(run.name), 0, partial(_delete_flow_run, api, run.id)) for run in old]
 
 
-def old_flow_runs(runs: Sequence[Any], horizon: datetime) -> list[Any]:
+def old_flow_runs(runs: Sequence[Any], horizon: float) -> list[Any]:
     """Return the runs that ended before the horizon, but for the last one of each schedule.
 
     Args:
         runs: of Prefect, the newest first.
-        horizon: the moment.
+        horizon: the moment, in seconds since 1970 UTC.
     """
     shown, old = set(), []
     for run in runs:
@@ -223,7 +223,7 @@ def old_flow_runs(runs: Sequence[Any], horizon: datetime) -> list[Any]:
         if not (run.state and run.state.is_final()):
             continue
         shown.add(run.deployment_id)
-        if not is_last and run.end_time is not None and run.end_time < horizon:
+        if not is_last and run.end_time is not None and run.end_time.timestamp() < horizon:
             old.append(run)
     return old
 

@@ -123,9 +123,7 @@ def read_manifest(text: str, *, shown: str) -> Manifest:
         raise _damaged(shown, f"its manifest lacks a field or has a wrong one ({error})") from None
     wrong = [path for path in (*found.files, *found.links) if not is_of_a_backup(path)]
     # nothing may be written through a link to somewhere else
-    folders = {
-        path[:end] for path in found.files for end in (*(at for at, letter in enumerate(path) if letter == "/"), len(path))
-    }
+    folders = {"/".join(path.split("/")[:depth]) for path in found.files for depth in range(1, path.count("/") + 2)}
     wrong += [path for path, target in found.links.items() if path in folders or not is_inside(target)]
     if wrong:
         raise _damaged(shown, f"it names {wrong[0][:80]!r}, which no backup holds")

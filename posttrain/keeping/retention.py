@@ -7,10 +7,11 @@ one goes only where no pipeline that stays has it.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from posttrain.errors import RequestError
 
+DAY = 86_400.0
+"""Seconds."""
 Version = tuple[str, str]
 """A registered model's name, and the number of its version."""
 Stage = tuple[str, str]
@@ -23,11 +24,11 @@ class Keep:
 
     Attributes:
         count: of the newest pipelines; None where an age is asked for.
-        age: None where a count is asked for.
+        days: for which each pipeline stays; None where a count is asked for.
     """
 
     count: int | None = None
-    age: timedelta | None = None
+    days: int | None = None
 
     @classmethod
     def read(cls, text: str) -> "Keep":
@@ -43,11 +44,11 @@ class Keep:
                 f"KEEP=30d), got {text or 'nothing'}"
             )
         number = int(found[1])
-        return cls(age=timedelta(days=number)) if found[2] else cls(count=number)
+        return cls(days=number) if found[2] else cls(count=number)
 
     def __str__(self) -> str:
         """Return it as one types it."""
-        return f"{self.age.days}d" if self.age else str(self.count)
+        return f"{self.days}d" if self.days else str(self.count)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Pipeline:
     Attributes:
         run_id: of its parent run.
         pipeline_id: names its report.
-        started: when.
+        started: when, in seconds since 1970 UTC.
         is_running: nobody has closed it.
         stages: that it went through, shared ones too.
         versions: that it made or arrived at.
@@ -67,7 +68,7 @@ class Pipeline:
 
     run_id: str
     pipeline_id: str
-    started: datetime
+    started: float
     is_running: bool = False
     stages: frozenset[Stage] = frozenset()
     versions: frozenset[Version] = frozenset()
@@ -103,27 +104,27 @@ class Retention:
         stays: why each pipeline stays, by its run.
         stages: that pipelines which stay need.
         versions: likewise.
-        horizon: what nobody names stays if it is younger; None where no pipeline stays for its age.
+        horizon: what nobody names stays if it is younger, in seconds since 1970 UTC; None where no pipeline stays for its age.
     """
 
     goes: tuple[Pipeline, ...]
     stays: Mapping[str, str]
     stages: frozenset[Stage]
     versions: frozenset[Version]
-    horizon: datetime | None
+    horizon: float | None
 
 
-def retain(pipelines: Sequence[Pipeline], holders: Holders, keep: Keep, *, now: datetime) -> Retention:
+def retain(pipelines: Sequence[Pipeline], holders: Holders, keep: Keep, *, now: float) -> Retention:
     """Return what goes.
 
     Args:
         pipelines: all of the ledger, in any order.
         holders: what keeps one beyond its age.
         keep: what was asked for.
-        now: the time.
+        now: the time, in seconds since 1970 UTC.
     """
     newest = sorted(pipelines, key=lambda one: (one.started, one.run_id), reverse=True)
-    young = [one for one in newest if now - one.started <= keep.age] if keep.age is not None else newest[: keep.count]
+    young = [one for one in newest if now - one.started <= keep.days * DAY] if keep.days is not None else newest[: keep.count]
     stays = {one.run_id: "new" for one in young}
     by_run = {one.run_id: one for one in pipelines}
     for one in pipelines:
@@ -145,7 +146,7 @@ def retain(pipelines: Sequence[Pipeline], holders: Holders, keep: Keep, *, now: 
 
     goes = sorted((one for one in pipelines if one.run_id not in stays), key=lambda one: (one.started, one.run_id))
     stages = frozenset(stage for run_id in stays for stage in by_run[run_id].stages)
-    horizon = now - keep.age if keep.age is not None else min((one.started for one in young), default=None)
+    horizon = now - keep.days * DAY if keep.days is not None else min((one.started for one in young), default=None)
     return Retention(tuple(goes), stays, stages, frozenset(versions), horizon)
 
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,8 @@ def _versions(ledger: Ledger) -> Iterator[tuple[RegisteredVersion, str]]:
             return
 
 
-def _time(milliseconds: int | None) -> datetime:
-    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
+def _time(milliseconds: int | None) -> float:
+    return (milliseconds or 0) / 1000
 
 
 def _pipeline(run: Any, children: Sequence[Any], by_stage: Mapping[str, Sequence[Version]]) -> Pipeline:

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,16 +132,16 @@ def _local_artifacts(ledger: Ledger, run: Run) -> Path | None:
 # --- on the disk ------------------------------------------------------------------------------------------------------
 
 
-def _files(paths: Paths, retention: Retention, horizon: datetime) -> Iterator[Removal]:
+def _files(paths: Paths, retention: Retention, horizon: float) -> Iterator[Removal]:
     """Yield what lies in `.posttrain/` that is older than the horizon and that nothing which stays needs."""
     for folder in sorted(paths.stages.glob("*/*")):
         key = (folder.parent.name, folder.name)
         if folder.is_dir() and ".part-" not in folder.name and key not in retention.stages and is_older(folder, horizon):
-            yield Removal(STAGES, "/".join(key), size_of(folder), partial(_remove_stage, paths, folder))
+            yield Removal(STAGES, _shown(folder), size_of(folder), partial(_remove_stage, paths, folder))
     for folder in sorted(paths.checkpoints.glob("*/*")):
         key = (folder.parent.name, folder.name)
         if folder.is_dir() and key not in retention.stages and is_older(folder, horizon):
-            yield Removal(CHECKPOINTS, "/".join(key), size_of(folder), partial(put_away, paths, folder))
+            yield Removal(CHECKPOINTS, _shown(folder), size_of(folder), partial(put_away, paths, folder))
     for folder in sorted((paths.store / "models").glob("*/*")):
         key = (folder.parent.name, folder.name)
         if folder.is_dir() and key not in retention.versions and is_older(folder, horizon):
@@ -151,6 +150,11 @@ def _files(paths: Paths, retention: Retention, horizon: datetime) -> Iterator[Re
     for log in (*sorted(logs), *sorted((paths.store / "compare").glob("*"))):
         if is_older(log, horizon):
             yield Removal(LOGS, log.name, size_of(log), partial(put_away, paths, log))
+
+
+def _shown(folder: Path) -> str:
+    """Return a stage's name and the beginning of its key."""
+    return f"{folder.parent.name}/{folder.name[:12]}"
 
 
 def _remove_stage(paths: Paths, folder: Path) -> None:
@@ -210,10 +214,10 @@ def size_of(path: Path) -> int:
     return total
 
 
-def is_older(path: Path, horizon: datetime) -> bool:
+def is_older(path: Path, horizon: float) -> bool:
     """Return whether a path, and the newest name in it, was last changed before a moment; False for what is gone."""
     changed = []
     for one in (path, *(path.iterdir() if path.is_dir() else ())):
         with suppress(OSError):
             changed.append(one.lstat().st_mtime)
-    return bool(changed) and datetime.fromtimestamp(max(changed), UTC) < horizon
+    return bool(changed) and max(changed) < horizon

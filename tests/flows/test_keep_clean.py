@@ -283,7 +283,7 @@ def test_of_prefects_runs_the_last_of_each_schedule_stays() -> None:
         flow_run(60, other),
         flow_run(None),
     ]
-    horizon = datetime(2026, 11, 29, tzinfo=UTC) - timedelta(days=30)
+    horizon = (datetime(2026, 11, 29, tzinfo=UTC) - timedelta(days=30)).timestamp()
     assert old_flow_runs(runs, horizon) == [runs[2], runs[4], runs[6]]
 
 

@@ -1,20 +1,18 @@
 """Which pipelines go: counts and ages by hand, and everything that holds one beyond its age."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from posttrain.errors import RequestError
-from posttrain.keeping.retention import Holders, Keep, Pipeline, retain
+from posttrain.keeping.retention import DAY, Holders, Keep, Pipeline, retain
 
-NOW = datetime(2026, 11, 29, 3, 0, tzinfo=UTC)
+NOW = 1_795_921_200.0
 V1, V2, V3 = ("posttrain-world", "1"), ("posttrain-world", "2"), ("posttrain-world", "3")
 REWARD = ("posttrain-world-reward", "1")
 
 
 def pipeline(days: float, **facts: object) -> Pipeline:
     """Return a pipeline of so many days ago, called after them."""
-    return Pipeline(f"run{days:g}", f"p{days:g}", NOW - timedelta(days=days), **facts)  # type: ignore[arg-type]
+    return Pipeline(f"run{days:g}", f"p{days:g}", NOW - days * DAY, **facts)  # type: ignore[arg-type]
 
 
 def gone(pipelines: list[Pipeline], keep: Keep, holders: Holders | None = None) -> list[str]:
@@ -23,7 +21,7 @@ def gone(pipelines: list[Pipeline], keep: Keep, holders: Holders | None = None) 
 
 @pytest.mark.parametrize(
     ("text", "keep"),
-    [("10", Keep(count=10)), ("1", Keep(count=1)), ("30d", Keep(age=timedelta(days=30))), (" 7d ", Keep(age=timedelta(days=7)))],
+    [("10", Keep(count=10)), ("1", Keep(count=1)), ("30d", Keep(days=30)), (" 7d ", Keep(days=7))],
 )
 def test_a_count_or_an_age(text: str, keep: Keep) -> None:
     assert Keep.read(text) == keep and str(keep) == text.strip()
@@ -48,13 +46,13 @@ def test_the_oldest_go_first_whatever_order_they_come_in() -> None:
 
 def test_an_age_keeps_what_is_exactly_so_old() -> None:
     three = [pipeline(5), pipeline(5.001), pipeline(4.999)]
-    assert gone(three, Keep(age=timedelta(days=5))) == ["p5.001"]
+    assert gone(three, Keep(days=5)) == ["p5.001"]
 
 
 def test_the_horizon_is_where_the_young_begin() -> None:
     three = [pipeline(1), pipeline(3), pipeline(8)]
-    assert retain(three, Holders(), Keep(count=2), now=NOW).horizon == NOW - timedelta(days=3)
-    assert retain(three, Holders(), Keep(age=timedelta(days=5)), now=NOW).horizon == NOW - timedelta(days=5)
+    assert retain(three, Holders(), Keep(count=2), now=NOW).horizon == NOW - 3 * DAY
+    assert retain(three, Holders(), Keep(days=5), now=NOW).horizon == NOW - 5 * DAY
     assert retain([], Holders(), Keep(count=2), now=NOW).horizon is None
 
 
