@@ -23,7 +23,7 @@ from tasks.upkeep.findings import Finding, Stores, counted, megabytes, named, no
 from tasks.workspace.databases import Database, check
 from tasks.workspace.presence import Process, living
 
-WAIT = 2.0
+WAIT = 5.0
 """Seconds that a database may be held by somebody who writes; a program that holds it longer is told."""
 ANSWER = 5.0
 """Seconds that a server gets for one answer."""
