@@ -196,7 +196,7 @@ def trigger_of(schedule: Schedule) -> Any:
         name=f"{schedule.name}: {schedule.on} of {schedule.dataset}",
         expect={EVENTS[schedule.on]},
         match={"prefect.resource.id": f"dataset.{schedule.dataset}"},
-        parameters={"cause": schedule.on, "event": {"id": "{{ event.id }}", **says}},
+        parameters={"cause": schedule.on, "event": says},  # not its id: Prefect makes JSON of each value, and a UUID is none
     )
 
 

@@ -72,7 +72,7 @@ def test_a_trigger_is_an_automation_of_its_deployment(client, paths):
     assert automation.trigger.match.model_dump() == {"prefect.resource.id": "dataset.mine"}
     (action,) = automation.actions
     assert action.deployment_id == key and automation.owner_resource == f"prefect.deployment.{key}"
-    assert action.parameters == {"cause": "data", "event": {"id": "{{ event.id }}", "md5": "{{ event.payload.md5 }}"}}
+    assert action.parameters == {"cause": "data", "event": {"md5": "{{ event.payload.md5 }}"}}
 
 
 def test_a_drift_hands_its_verdict_on():
