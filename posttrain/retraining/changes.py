@@ -145,14 +145,14 @@ def changes(then: Made, now: Made, *, recoded: Collection[str] = ()) -> Changes:
         return Changes()
     before = {stage.name: stage for stage in then.stages}
     both = [(before[stage.name], stage) for stage in now.stages if stage.name in before]
-    methods = {then.method, now.method} - {""}  # "" where it is not known
+    is_one_method = len({then.method, now.method} - {""}) == 1
     has_other_data = then.data_md5 not in ("", now.data_md5)
     return Changes(
         stages=changed,
-        method=(then.method, now.method) if len(methods) > 1 else (),
+        method=() if is_one_method else (then.method, now.method),
         data=_roles(then.files, now.files) if has_other_data else (),
         versions_of_data=(then.data_md5[:8], now.data_md5[:8]) if has_other_data else (),
-        settings=_settings(both, is_one_method=len({then.method, now.method}) == 1),
+        settings=_settings(both, is_one_method=is_one_method),
         code=tuple(name for name in changed if name in recoded),
         libraries=tuple(
             (name, then.versions[name], version)
