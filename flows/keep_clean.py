@@ -121,9 +121,9 @@ def listing(found: Sequence[Removal], retention: Retention, keep: Keep, *, pipel
         ours = [one for one in found if one.kind == kind]
         if ours:
             names = ", ".join(one.name for one in ours[:MOST_NAMED]) + (", …" if len(ours) > MOST_NAMED else "")
-            told = "" if kind == PREFECT_RUNS else f"  {megabytes(sum(one.size for one in ours))}"
-            lines.append(f"  {len(ours):>6,} {kind}: {says}{told}")
-            lines.append(f"         {names}")
+            told = "" if kind == PREFECT_RUNS else f", {megabytes(sum(one.size for one in ours))}"
+            lines.append(f"  {kind}: {len(ours):,}{told} ({says})")
+            lines.append(f"    {names}")
     lines.append(f"together {megabytes(sum(one.size for one in found))}{_kept(retention)}")
     if not is_applied:
         lines.append(f"nothing was removed. To do it: make clean KEEP={keep} APPLY=1")

@@ -120,8 +120,8 @@ def test_what_is_old_and_needed_by_nothing_goes_and_nothing_else(paths: Paths, c
     found, said = run(paths, is_applied=False)
     listed = capsys.readouterr().out
     assert state(paths) == before, "without APPLY=1 nothing is removed"
-    assert "make clean KEEP=1 would remove, of 4 pipelines, 1:" in listed and f"\n         {IDS[2]}\n" in listed
-    assert "1 versions: models that nothing names, with their files" in listed and "models:/posttrain-world/2" in listed
+    assert "make clean KEEP=1 would remove, of 4 pipelines, 1:" in listed and f"\n    {IDS[2]}\n" in listed
+    assert "versions: 1, 0.0 MB (models that nothing names, with their files)" in listed and "models:/posttrain-world/2" in listed
     assert "Older ones that stay: 1 (a comparison), 1 (an alias names its version)" in listed
     assert listed.endswith("nothing was removed. To do it: make clean KEEP=1 APPLY=1\n")
     assert said == ["note: Prefect's old runs stay, since its server does not run; with it: make up, then run again"]
@@ -136,7 +136,9 @@ def test_what_is_old_and_needed_by_nothing_goes_and_nothing_else(paths: Paths, c
         ("stages", "evaluate-dpo", "2" * 64),
         ("stages", "sft", "9" * 64),
     }
-    assert not [name for name in after["files"] if "mlflow.log.1" in name or "c0" in name or "models/posttrain-world/2" in name]
+    assert not [
+        name for name in after["files"] if "mlflow.log.1" in name or "compare/c0/" in name or "models/posttrain-world/2" in name
+    ]
     assert ".posttrain/services/mlflow.log" in after["files"], "the log of a service that may run stays"
     assert set(after["files"]) <= set(before["files"]), "nothing is left of the removal itself"
 
@@ -294,10 +296,10 @@ def test_the_list_counts_by_kind_and_names_some() -> None:
     lines = listing(found, retention, Keep(count=3), pipelines=2, is_applied=True)
     assert lines == [
         "make clean KEEP=3 removes, of 2 pipelines, 0:",
-        "       7 stages: finished results that no pipeline which stays has  7.0 MB",
-        "         dpo/0, dpo/1, dpo/2, dpo/3, dpo/4, …",
-        "       1 Prefect's runs: of Prefect's server, but for the last of each schedule",
-        "         quick fox",
+        "  stages: 7, 7.0 MB (finished results that no pipeline which stays has)",
+        "    dpo/0, dpo/1, dpo/2, dpo/3, dpo/4, …",
+        "  Prefect's runs: 1 (of Prefect's server, but for the last of each schedule)",
+        "    quick fox",
         "together 7.0 MB. Older ones that stay: 1 (a report)",
     ]
 
