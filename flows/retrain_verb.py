@@ -18,7 +18,7 @@ def retrain_by_hand(paths: Paths, words: Sequence[str], start: Start) -> None:
     """Retrain and print how that ended; a champion that stays is an end like the others, and the exit code is 0.
 
     Raises:
-        PosttrainError: a word or a setting is wrong, or a stage refused; the champion is as it was.
+        PosttrainError: a word or a setting is wrong, the dataset is being retrained now, or a stage refused; the champion stays.
     """
     force = next((word.partition("=")[2] for word in reversed(words) if word.startswith("force=")), "")
     if force not in ("", "0", "1"):
@@ -31,6 +31,7 @@ def retrain_by_hand(paths: Paths, words: Sequence[str], start: Start) -> None:
             # what follows imports Prefect, which must know its server by then, and as long as that takes the server starts
             from flows.aftermath import settle
             from flows.retrain import retrain
+            from flows.schedule_runs import by_hand
             from tasks.report.pictures import load_drawing
             from tasks.tracking.store import load_store
 
@@ -39,6 +40,7 @@ def retrain_by_hand(paths: Paths, words: Sequence[str], start: Start) -> None:
             load_drawing()
         settle(paths, start.say)
         prepare_notices(paths, config, start.say, has_server=ephemeral is None)
-        ended = retrain(paths, config, start.say, cause=BY_HAND, is_forced=force == "1")
+        with by_hand(paths, config.data.name, "make retrain", start.say):
+            ended = retrain(paths, config, start.say, cause=BY_HAND, is_forced=force == "1")
     print(printable(ended.says))
     print(f"record: {(folder_of(paths) / LATEST).relative_to(paths.root)}")

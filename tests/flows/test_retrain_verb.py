@@ -12,6 +12,8 @@ from flows import retrain_verb
 from flows.__main__ import main
 from flows.retrain import Retrained
 from posttrain.errors import ContractError
+from tasks.schedules.turns import turn
+from tasks.workspace.paths import Paths
 from tests.flows.houses import new_house, report, run
 
 
@@ -49,11 +51,20 @@ def test_a_champion_that_stays_is_an_end_like_the_others(asked: list[Any], capsy
     assert main(["retrain", "FORCE=0"]) == 0 and asked[2][1]["is_forced"] is False
 
 
+def test_one_retraining_of_a_dataset_runs_at_a_time(asked: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with turn(Paths(tmp_path), "mine", "nightly-1"):
+        assert main(["retrain", "DATA=mine"]) == 2
+        assert "request: mine is being retrained now, by nightly-1 (since " in capsys.readouterr().err
+        assert main(["retrain", "DATA=other"]) == 0
+    assert main(["retrain", "DATA=mine"]) == 0
+    assert [config.data.name for config, _ in asked] == ["other", "mine"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["FORCE=2"], "request: FORCE must be 1 (go through pipeline and gate although nothing has changed) or 0, got 2\n"),
-        (["METHOD=dpp"], "request: there is no method dpp; did you mean dpo?; methods are"),
+        (["METHOD=dpoo"], "request: there is no method dpoo; did you mean dpo?; methods are"),
         (["SET=retraining.retrys=1"], "request: there is no setting retraining.retrys; did you mean retraining.retries?\n"),
         (["SET=retraining.retries=-1"], "request: retraining.retries must be at least 0, got -1\n"),
         (["SET=retraining.webhook=https://host/t0p"], "request: retraining.webhook must say where the address is, env:NAME or"),
