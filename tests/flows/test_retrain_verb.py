@@ -53,7 +53,7 @@ def test_a_champion_that_stays_is_an_end_like_the_others(asked: list[Any], capsy
     ("words", "says"),
     [
         (["FORCE=2"], "request: FORCE must be 1 (go through pipeline and gate although nothing has changed) or 0, got 2\n"),
-        (["METHOD=dpp"], "request: there is no method dpp; did you mean dpo?; methods are"),
+        (["METHOD=dpoo"], "request: there is no method dpoo; did you mean dpo?; methods are"),
         (["SET=retraining.retrys=1"], "request: there is no setting retraining.retrys; did you mean retraining.retries?\n"),
         (["SET=retraining.retries=-1"], "request: retraining.retries must be at least 0, got -1\n"),
         (["SET=retraining.webhook=https://host/t0p"], "request: retraining.webhook must say where the address is, env:NAME or"),
