@@ -27,6 +27,7 @@ def house(tmp_path):
     files = (
         "flows/__init__.py",
         "flows/verbs.py",
+        "flows/words.py",
         "posttrain/__init__.py",
         "posttrain/errors.py",
         "posttrain/methods.py",
