@@ -118,11 +118,11 @@ def test_a_small_house_retrains(tmp_path_factory: pytest.TempPathFactory) -> Non
     # other held-out questions: the champion answers them too, once
     params = house / "params.yaml"
     params.write_text(params.read_text().replace("held_out: 30", "held_out: 36"))
-    out = run(house, "retrain", "method=dpo")
+    out = run(house, "retrain", "method=dpo", "dpo.beta=0.5")
     third = latest(house)
     assert third["changes"]["kinds"][0] == "data" and "held_out" in third["changes"]["data"]
     assert third["is_champion_measured_anew"] is True and "it is measured on these" in out
     assert third["decision"]["questions"] == 36 and third["outcome"] in ("promoted", "kept")
     assert len(list((house / ".posttrain" / "stages" / "evaluate-champion").glob("*/stage.json"))) == 1
-    assert "unchanged: nothing that matters has changed since" in run(house, "retrain", "method=dpo")
+    assert "unchanged: nothing that matters has changed since" in run(house, "retrain", "method=dpo", "dpo.beta=0.5")
     assert "retraining (by hand): since there is no champion yet" in run(house, "history")

@@ -131,7 +131,9 @@ def test_a_drift_starts_a_retraining_with_its_verdict(house):
     from flows.monitor import announce
 
     house.verb("schedule", "METHOD=sft", "ON=drift")
-    record = {"dataset": {"name": "world"}, "test": {"auc": 0.7, "p": 0.001}, "id": "check-1", "verdict": "AUC 0.70, p 0.001"}
+    test = {"auc": 0.7, "p": 0.001}
+    told = {"id": "check-1", "verdict": "AUC 0.70, p 0.001", "alarms": ["prompts"], "is_drift": True, "score": None}
+    record = {"dataset": {"name": "world"}, "test": test, **told}
     assert announce(record, print)
     assert house.ended("world-sft-on-drift") == [
         ("Unchanged", "sft of world by trigger world-sft-on-drift: drift. AUC 0.70, p 0.001")
