@@ -7,12 +7,10 @@ Prefect's server, MLflow's server or the worker while a scheduled retraining run
 Moments are uniform over what the thing killed usually takes. Meanwhile a reader loads the champion from the store.
 After each kill come `make up` and `make doctor FIX=1`; then these are looked at:
 
-- lost: a version, a finished run of MLflow, a line of the history, a schedule or a label that was there before and is no more;
+- lost: a version, a finished run of MLflow or stage, a line of the history or a schedule that was there before and is no more;
 - half: a move without an outcome, or a champion that is neither the one before nor the one asked for;
 - doctor: whether `make doctor` finds nothing wrong;
 - champion: how often it did not load for the reader.
-
-One kill takes about a minute on two cores, so the default about half an hour.
 """
 
 import os

@@ -1,29 +1,5 @@
-"""A ledger on a real store, made once and copied for each test."""
+"""The ledger of the tests of promotion, on a real store."""
 
-import shutil
-from pathlib import Path
+from tests.tasks.promotion.conftest import _quiet, empty_store, ledger
 
-import pytest
-
-from posttrain.settings.evaluation import TrackingSettings
-from tasks.tracking.ledger import Ledger
-from tasks.workspace.paths import Paths
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("empty store")
-    Ledger.open(Paths(root), TrackingSettings())
-    return root
-
-
-@pytest.fixture
-def ledger(empty_store: Path, tmp_path: Path) -> Ledger:
-    shutil.copytree(empty_store, tmp_path / "repo")
-    return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
+__all__ = ["_quiet", "empty_store", "ledger"]
