@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pipeline import fresh_copy
-from flows.lost_runs import client_of
+from flows.prefect_client import client_of
 from posttrain.settings.evaluation import TrackingSettings
 from tasks.promotion.history import history_of
 from tasks.promotion.loading import check_loads

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flows.environment import prefect_home, prepare
+from flows.prefect_client import client_of
 from flows.prefect_database import prefect_database
 from posttrain.errors import PosttrainError
 from posttrain.settings.config import Config
@@ -118,12 +119,9 @@ def _tracking(note: Note) -> TrackingSettings:
 def _in_prefect(paths: Paths, notes: Sequence[Note]) -> None:
     if not notes or ("PREFECT_API_URL" not in os.environ and not prefect_database(prefect_home(paths)).file.exists()):
         return
-    with _server(paths):
-        from prefect.client.orchestration import get_client
-
-        with get_client(sync_client=True) as client:
-            for note in notes:
-                _crash(client, prefect_tag(note), str(note.facts.get("command", "")))
+    with _server(paths), client_of(os.environ["PREFECT_API_URL"]) as client:
+        for note in notes:
+            _crash(client, prefect_tag(note), str(note.facts.get("command", "")))
 
 
 @contextmanager

@@ -7,9 +7,9 @@ they are told at the end of a command, where a server runs. Where none does, the
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from flows.children import RESULT
+from flows.events import dataset_event, send_events
 from posttrain.schedules.rules import DATA, EVENTS
 from tasks.data.announced import mark_announced, unannounced
 from tasks.services.notes import PREFECT, running
@@ -34,10 +34,7 @@ def announce_versions(paths: Paths, say: Say, *, named: str = "") -> list[str]:
     if not versions or not api:
         return []
     try:
-        from flows.lost_runs import client_of  # Prefect's client takes seconds to import
-
-        with client_of(api) as client:
-            client.request("POST", "/events", json=[event_of(name, md5) for name, md5 in versions.items()])
+        send_events(api, [dataset_event(EVENTS[DATA], name, {"md5": md5}) for name, md5 in versions.items()])
         mark_announced(paths, versions)
     except Exception as error:
         told = f"a new version of {', '.join(versions)}"
@@ -54,19 +51,6 @@ def announcing(paths: Paths, say: Say) -> Iterator[None]:
         yield
     finally:
         announce_versions(paths, say, named=named)
-
-
-def event_of(name: str, md5: str) -> dict[str, Any]:
-    """Return the event of a dataset's new version, as Prefect's server takes it."""
-    from prefect.events import Event
-
-    event = Event(
-        event=EVENTS[DATA],
-        resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},
-        payload={"md5": md5},
-    )
-    told: dict[str, Any] = event.model_dump(mode="json")
-    return told
 
 
 def named_server(environment: Mapping[str, str] = os.environ) -> str:

@@ -4,17 +4,20 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from flows.environment import prefect_home
-from flows.lost_runs import LOST, client_of, lost_among
+from flows.lost_runs import LOST, lost_among
+from flows.prefect_client import client_of
 from flows.prefect_database import SETTINGS, prefect_database
+from flows.schedule_list import entries
 from flows.service_lines import StatusLine, ended_before
 from flows.service_plans import TITLES, WORK_POOL, check_stores, is_of_this_machine
 from flows.services import status, trouble_of_worker
 from posttrain.errors import PosttrainError
+from posttrain.schedules.rules import TIMES
 from tasks.judges.cache import FILE, VERSION
 from tasks.services.notes import MLFLOW, NAMES, PREFECT, WORKER, folder_of, forget, note_of, running
 from tasks.services.processes import flow_runs_here, is_hidden, trouble_at
@@ -27,8 +30,6 @@ WAIT = 5.0
 """Seconds that a database may be held by somebody who writes; a program that holds it longer is told."""
 ANSWER = 5.0
 """Seconds that a server gets for one answer."""
-LATE = timedelta(minutes=5)
-"""A run that is this late was not started by anybody: a worker asks every 10 seconds."""
 
 
 # --- databases --------------------------------------------------------------------------------------------------------
@@ -196,54 +197,17 @@ def _mark(stores: Stores) -> str:
 
 
 def schedules(stores: Stores) -> list[Finding]:
-    """Look whether each schedule has a next run, and whether somebody would start it."""
+    """Look whether each schedule of this checkout has its next run at the right time, and whether somebody would start it."""
     with _client(stores) as client:
         if isinstance(client, Finding):
             return [_without_server(stores, client)]
-        awake = [one for one in client.read_deployments() if not one.paused]
-        timed = [one for one in awake if any(each.active for each in one.schedules)]
-        now, is_busy = datetime.now(UTC), bool(_open_runs(client))
-        found = [trouble for one in timed if (trouble := _trouble_of_schedule(client, one, now=now, is_busy=is_busy))]
-        served = [one for one in awake if one.work_pool_name == WORK_POOL]  # by a time, or by an event
-        if served and (why := _trouble_of_workers(client)):
-            found.append(wrong(f"{counted(len(served), 'schedule')} and no worker: {why}. Start one: make up"))
-        return found or [well(f"{counted(len(timed), 'schedule')} with a next run")]
-
-
-def _trouble_of_schedule(client: Any, deployment: Any, *, now: datetime, is_busy: bool) -> Finding | None:
-    """Return what is wrong with the next run of a schedule; None where it has one."""
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    is_scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
-    runs = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=is_scheduled)),
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=1,
-    )
-    name = deployment.name
-    if not runs:
-        if deployment.updated and now - deployment.updated < LATE:
-            return note(f"schedule {name} has no next run yet; it was changed just now. Look again in five minutes")
-        return wrong(
-            f"schedule {name} has no next run: its last time is over (make schedule tells; DELETE={name} takes it away), or the "
-            "scheduler of Prefect's server makes none, which its log tells: make down && make up"
-        )
-    first = runs[0].expected_start_time
-    if now - first <= LATE:
-        return None
-    told = f"schedule {name} was to run at {first:%Y-%m-%d %H:%M} UTC"
-    if is_busy:
-        return note(f"{told}, and waits: another run is at work (make status)")
-    return wrong(f"{told}, and nobody started it: the worker is stuck or gone. See its log, then: make down && make up")
+        awake = [one for one in entries(client, stores.paths) if not (one.kept.is_paused or one.end)]
+        found = [wrong(f"schedule {one.kept.schedule.name}: {one.trouble}") for one in awake if one.is_served and one.trouble]
+        if awake and (why := _trouble_of_workers(client)):
+            found.append(wrong(f"{counted(len(awake), 'schedule')} and no worker: {why}. Start one: make up"))
+        timed = sum(one.kept.schedule.on == TIMES for one in awake)
+        waiting = f", {counted(len(awake) - timed, 'trigger')} waiting for an event" if timed < len(awake) else ""
+        return found or [well(f"{counted(timed, 'schedule')} with a next run{waiting}")]
 
 
 def _trouble_of_workers(client: Any) -> str:

@@ -182,7 +182,7 @@ def _asking(api: str) -> Iterator[Any]:
     """
     from httpx import HTTPError
 
-    from flows.lost_runs import client_of
+    from flows.prefect_client import client_of
 
     try:
         with client_of(api) as client:

@@ -4,7 +4,6 @@ Prefect leaves them `Running` for ever, and the place that they hold in a schedu
 it is refused. `make down` marks those that the worker's end takes along, `make up` those that a kill or a power cut left.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,13 +16,6 @@ YOUNG = timedelta(seconds=60)
 """A run that changed later than this may be on its way from a worker to its process."""
 STOPPED = "The worker was stopped (make down) while this ran. Finished stages are kept: run it again, or wait for its next time"
 LOST = "Its process ended without a word (kill, memory, power). Finished stages are kept: run it again, or wait for its next time"
-
-
-def client_of(api: str) -> Any:
-    """Return a client of a server; the password is that of this process."""
-    from prefect.client.orchestration import SyncPrefectClient
-
-    return SyncPrefectClient(api=api, auth_string=os.environ.get("PREFECT_API_AUTH_STRING"))
 
 
 def mark_stopped(client: Any, ids: Collection[str]) -> list[str]:

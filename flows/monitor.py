@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.champion_score import score_champion
+from flows.events import dataset_event, send_events
 from posttrain.drift.check import check, draw, refuse_settings
 from posttrain.drift.questions import Labels
 from posttrain.errors import ContractError, RequestError
@@ -156,22 +157,13 @@ def announce(record: Mapping[str, Any], say: Say) -> bool:
 
     A server that does not answer is told in a line: the alarm itself is the exit code, page and run.
     """
-    if not os.environ.get("PREFECT_API_URL"):
+    api = os.environ.get("PREFECT_API_URL")
+    if not api:
         return False
-    # Prefect takes seconds to import, and reads its settings from the environment when it is
     from httpx import HTTPError
-    from prefect.client.orchestration import get_client
-    from prefect.events import Event
 
-    name = record["dataset"]["name"]
-    event = Event(
-        event=EVENT,
-        resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},
-        payload=payload_of(record),
-    )
     try:
-        with get_client(sync_client=True) as client:
-            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+        send_events(api, [dataset_event(EVENT, record["dataset"]["name"], payload_of(record))])
     except HTTPError as error:
         say(
             f"note: Prefect's server did not take the event {EVENT} ({type(error).__name__}), so no automation hears of the drift"

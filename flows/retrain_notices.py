@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from flows.events import dataset_event, send_events
 from posttrain.errors import RequestError
 from posttrain.printable import printable
 from posttrain.settings.config import Config
@@ -40,27 +41,19 @@ def tell(record: Mapping[str, Any], say: Say) -> None:
         put_artifact(record)
     except Exception as error:
         say(f"note: Prefect's server did not take the verdict as an artifact ({type(error).__name__})")
-    if os.environ.get("PREFECT_API_URL"):
-        _send_event(record, say)
+    if api := os.environ.get("PREFECT_API_URL"):
+        _send_event(api, record, say)
 
 
-def _send_event(record: Mapping[str, Any], say: Say) -> None:
+def _send_event(api: str, record: Mapping[str, Any], say: Say) -> None:
     from httpx import HTTPError
-    from prefect.client.orchestration import get_client
-    from prefect.events import Event
 
-    name = record["dataset"]["name"]
+    event = FAILED if record["error"] else ENDED
     kept = ("id", "outcome", "says", "cause", "champion", "challenger", "pipeline_id", "command")
-    event = Event(
-        event=FAILED if record["error"] else ENDED,
-        resource={"prefect.resource.id": f"dataset.{name}", "prefect.resource.name": name},
-        payload={field: record[field] for field in kept},
-    )
     try:
-        with get_client(sync_client=True) as client:
-            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+        send_events(api, [dataset_event(event, record["dataset"]["name"], {field: record[field] for field in kept})])
     except HTTPError as error:
-        say(f"note: Prefect's server did not take the event {event.event} ({type(error).__name__}), so no automation hears of it")
+        say(f"note: Prefect's server did not take the event {event} ({type(error).__name__}), so no automation hears of it")
 
 
 def put_artifact(record: Mapping[str, Any]) -> bool:
@@ -174,11 +167,10 @@ def _prefect_of(paths: Paths) -> Iterator[None]:
     """Let Prefect's client speak to the server of this folder, where one runs; else to that of the environment."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    # named here even where the environment names it: Prefect read its settings when it was imported, perhaps before that
     server = running(paths, PREFECT)
-    if server is None:
-        yield
-        return
-    with temporary_settings({PREFECT_API_URL: f"{server.site}/api"}):
+    api = f"{server.site}/api" if server else os.environ.get("PREFECT_API_URL", "")
+    with temporary_settings({PREFECT_API_URL: api} if api else {}):
         yield
 
 

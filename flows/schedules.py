@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from flows.lost_runs import client_of
+from flows.prefect_client import client_of
 from flows.service_plans import WORK_POOL
 from posttrain.errors import RequestError, did_you_mean
 from posttrain.schedules.rules import DATA, EVENTS, RETRAIN, TIMES, Schedule

@@ -202,7 +202,8 @@ def _mark_lost(paths: Paths, settings: ServersSettings, say: Say) -> None:
     prefect = running(paths, PREFECT)
     if prefect is None or not is_of_this_machine(settings):
         return
-    from flows.lost_runs import client_of, mark_lost
+    from flows.lost_runs import mark_lost
+    from flows.prefect_client import client_of
 
     with _told(say), client_of(f"{prefect.site}/api") as client:
         for name in mark_lost(client, living=flow_runs_here(), is_process=is_hidden):
@@ -252,7 +253,8 @@ def _mark_stopped(paths: Paths, runs: set[str], say: Say) -> None:
     if prefect is None:
         say(f"note: {len(runs)} runs of the worker cannot be marked, since Prefect's server does not run; make up marks them")
         return
-    from flows.lost_runs import client_of, mark_stopped
+    from flows.lost_runs import mark_stopped
+    from flows.prefect_client import client_of
 
     with _told(say), client_of(f"{prefect.site}/api") as client:
         for name in mark_stopped(client, runs):

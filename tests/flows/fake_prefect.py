@@ -26,7 +26,8 @@ class FakeClient:
         self.deployments = {}
         self.runs = lambda query: []
         self.automations = []
-        self.workers = [SimpleNamespace(status="ONLINE")]
+        self.workers = [SimpleNamespace(status="ONLINE", last_heartbeat_time=NOW)]
+        self.is_pool_paused = False
         self.asked = []
         self.events = []
 
@@ -95,6 +96,9 @@ class FakeClient:
 
     def read_workers_for_work_pool(self, name):
         return self.workers
+
+    def read_work_pool(self, name):
+        return SimpleNamespace(is_paused=self.is_pool_paused)
 
     def request(self, method, address, **told):
         self.events.append((method, address, told))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import data_events as subject
-from flows import lost_runs
+from flows import prefect_client
 from flows.children import RESULT
 from flows.data_events import announce_versions, announcing, named_server
 from tasks.data.announced import unannounced
@@ -17,7 +17,7 @@ from tests.flows.fake_prefect import FakeClient, lent
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     client, asked = FakeClient(), []
-    monkeypatch.setattr(lost_runs, "client_of", lambda api: asked.append(api) or lent(client))
+    monkeypatch.setattr(prefect_client, "client_of", lambda api: asked.append(api) or lent(client))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     paths = Paths(tmp_path)
     paths.store.mkdir()

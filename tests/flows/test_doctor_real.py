@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flows.doctor_servers import flow_runs, schedules
-from flows.lost_runs import LOST, client_of
+from flows.lost_runs import LOST
+from flows.prefect_client import client_of
 from flows.service_plans import WORK_POOL
 from posttrain.settings.config import Config
 from tasks.upkeep.findings import Check, Severity, Stores, examine

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import NAMESPACE_DNS, UUID, uuid5
+from uuid import UUID
 
 import pytest
 
@@ -21,6 +21,7 @@ from tasks.services.notes import Service, folder_of, forget, remember
 from tasks.upkeep.findings import Check, Finding, Severity, Stores, examine
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process
+from tests.flows.fake_prefect import FakeClient, nightly
 from tests.tasks.upkeep.conftest import dead
 
 __all__ = ["dead"]
@@ -156,12 +157,8 @@ def test_a_service_of_another_machine_is_not_ours_to_judge(stores: Stores, dead:
 # --- Prefect ----------------------------------------------------------------------------------------------------------
 
 NOW = datetime.now(UTC)
-
-
-def deployment(name: str = "nightly", **told: Any) -> Any:
-    facts: dict[str, Any] = {"paused": False, "schedules": [SimpleNamespace(active=True)], "work_pool_name": "posttrain"}
-    facts |= {"id": uuid5(NAMESPACE_DNS, name), "updated": NOW - timedelta(hours=1)}
-    return SimpleNamespace(name=name, **{**facts, **told})
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+THREE = datetime(2026, 11, 30, 3, tzinfo=UTC)
 
 
 def run(run_id: UUID = ONE, *, tags: tuple[str, ...] = (), pool: str | None = None, age: float = 3600.0) -> Any:
@@ -175,26 +172,10 @@ def run(run_id: UUID = ONE, *, tags: tuple[str, ...] = (), pool: str | None = No
 class Client:
     """Prefect's, as far as it is asked here."""
 
-    deployments: list[Any] = field(default_factory=list)
-    next_runs: dict[str, datetime] = field(default_factory=dict)
     open_runs: list[Any] = field(default_factory=list)
-    workers: list[str] = field(default_factory=lambda: ["ONLINE"])
-    is_paused: bool = False
 
-    def read_deployments(self) -> list[Any]:
-        return self.deployments
-
-    def read_flow_runs(self, *, deployment_filter: Any = None, **_: Any) -> list[Any]:
-        if deployment_filter is None:
-            return self.open_runs
-        at = {uuid5(NAMESPACE_DNS, name): time for name, time in self.next_runs.items()}
-        return [SimpleNamespace(expected_start_time=at[one]) for one in deployment_filter.id.any_ if one in at]
-
-    def read_workers_for_work_pool(self, name: str) -> list[Any]:
-        return [SimpleNamespace(status=status, last_heartbeat_time=NOW) for status in self.workers]
-
-    def read_work_pool(self, name: str) -> Any:
-        return SimpleNamespace(is_paused=self.is_paused)
+    def read_flow_runs(self, **_: Any) -> list[Any]:
+        return self.open_runs
 
 
 @pytest.fixture
@@ -210,55 +191,82 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     return ours
 
 
-def test_schedules_that_will_run(stores: Stores, client: Client) -> None:
+@pytest.fixture
+def server(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """A server that answers at noon; `ahead` holds when it will start the next run of each schedule, by name."""
+    ours = FakeClient()
+    ours.ahead = {}
+
+    def runs(query: dict[str, Any]) -> list[Any]:
+        if "deployment_filter" not in query:
+            return list(getattr(ours, "at_work", ()))
+        (key,) = query["deployment_filter"].id.any_
+        is_ahead = [kind.value for kind in query["flow_run_filter"].state.type.any_] == ["SCHEDULED"]
+        at = ours.ahead.get(ours.deployments[key].name) if is_ahead else None
+        return [SimpleNamespace(next_scheduled_start_time=at)] if at else []
+
+    @contextmanager
+    def connected(stores: Stores) -> Iterator[FakeClient]:
+        yield ours
+
+    ours.runs = runs
+    monkeypatch.setattr(subject, "_client", connected)
+    monkeypatch.setattr("flows.schedule_list.utc_now", lambda: NOON)
+    return ours
+
+
+def schedule(server: FakeClient, stores: Stores, *, paused: bool = False, **told: Any) -> None:
+    server.add(nightly(**told), root=stores.paths.root.resolve(), paused=paused)
+
+
+def test_schedules_that_will_run(stores: Stores, server: FakeClient) -> None:
+    server.workers = []  # of which there is no need without a schedule
     assert one(schedules(stores)) == (Severity.OK, "no schedules with a next run")
-    client.workers = []  # of which there is no need without a schedule
-    assert one(schedules(stores))[0] is Severity.OK
-    client.workers = ["OFFLINE", "ONLINE"]
-    client.deployments = [deployment(), deployment("paused", paused=True), deployment("drift", schedules=[])]
-    client.next_runs = {"nightly": NOW + timedelta(hours=5)}
-    assert one(schedules(stores)) == (Severity.OK, "1 schedule with a next run")
+    server.workers = [SimpleNamespace(status="OFFLINE"), SimpleNamespace(status="ONLINE")]
+    schedule(server, stores)
+    schedule(server, stores, name="off", paused=True)
+    schedule(server, stores, name="over", until="2026-11-28T12:00:00+00:00")
+    schedule(server, stores, name="drifted", on="drift", cron="")
+    server.add(nightly(name="theirs"), root="/elsewhere")
+    server.ahead = {"nightly": THREE}
+    assert one(schedules(stores)) == (Severity.OK, "1 schedule with a next run, 1 trigger waiting for an event")
 
 
-def test_a_schedule_without_a_next_run(stores: Stores, client: Client) -> None:
-    client.deployments = [deployment()]
+def test_a_schedule_without_a_next_run(stores: Stores, server: FakeClient) -> None:
+    schedule(server, stores)
     severity, says = one(schedules(stores))
-    assert severity is Severity.WRONG and says.startswith("schedule nightly has no next run: ")
-    client.deployments = [deployment(updated=datetime.now(UTC))]
-    assert one(schedules(stores))[0] is Severity.NOTE, "its scheduler looks once a minute"
-    client.deployments = [deployment(schedules=[SimpleNamespace(active=False)])]
-    assert one(schedules(stores))[0] is Severity.OK
+    assert severity is Severity.WRONG and says.startswith("schedule nightly: Prefect's scheduler has made no run for it. ")
 
 
-def test_a_run_that_nobody_started(stores: Stores, client: Client) -> None:
-    client.deployments = [deployment()]
-    client.next_runs = {"nightly": NOW - timedelta(minutes=6)}
+def test_a_schedule_that_would_start_at_a_wrong_time(stores: Stores, server: FakeClient) -> None:
+    schedule(server, stores, zone="Europe/Berlin")
+    server.ahead = {"nightly": THREE}  # in UTC: its zone was lost
     severity, says = one(schedules(stores))
-    assert severity is Severity.WRONG and says.endswith("the worker is stuck or gone. See its log, then: make down && make up")
-    client.open_runs = [run()]
-    assert one(schedules(stores))[0] is Severity.NOTE, "it waits behind another one"
-    client.next_runs = {"nightly": NOW + timedelta(hours=1)}
+    assert severity is Severity.WRONG and says.startswith("schedule nightly: Prefect will start it at 2026-11-30 04:00 CET, but ")
+    server.ahead = {"nightly": THREE - timedelta(hours=1)}
     assert one(schedules(stores))[0] is Severity.OK
 
 
-def test_a_run_is_late_after_five_minutes(client: Client) -> None:
-    client.next_runs = {"nightly": NOW}
-    after = [NOW + timedelta(minutes=5, seconds=second) for second in (0, 1)]
-    found = [subject._trouble_of_schedule(client, deployment(), now=now, is_busy=False) for now in after]
-    assert found[0] is None and found[1] and f"was to run at {NOW:%Y-%m-%d %H:%M} UTC" in found[1].says
+def test_a_run_that_nobody_started(stores: Stores, server: FakeClient) -> None:
+    schedule(server, stores)
+    server.ahead = {"nightly": NOON - timedelta(minutes=6)}
+    severity, says = one(schedules(stores))
+    assert severity is Severity.WRONG and says.endswith("the worker does not take it. Restart it: make down && make up")
+    server.at_work = [run()]
+    assert one(schedules(stores))[0] is Severity.OK, "it waits behind another one"
 
 
-@pytest.mark.parametrize("schedule", [[SimpleNamespace(active=True)], []])
-def test_a_schedule_without_a_worker(stores: Stores, client: Client, schedule: list[Any]) -> None:
-    client.deployments = [deployment(schedules=schedule)]  # by a time, or by an event
-    client.next_runs = {"nightly": NOW + timedelta(hours=5)}
-    client.workers = []
+@pytest.mark.parametrize("told", [{}, {"on": "drift", "cron": ""}])
+def test_a_schedule_without_a_worker(stores: Stores, server: FakeClient, told: dict[str, Any]) -> None:
+    schedule(server, stores, **told)  # by a time, or by an event
+    server.ahead = {"nightly": THREE}
+    server.workers = []
     assert one(schedules(stores)) == (Severity.WRONG, "1 schedule and no worker: there never was one. Start one: make up")
-    client.workers = ["OFFLINE"]
-    assert f"the last one was seen at {NOW:%Y-%m-%d %H:%M} UTC" in one(schedules(stores))[1]
-    client.workers, client.is_paused = ["ONLINE"], True
+    server.workers = [SimpleNamespace(status="OFFLINE", last_heartbeat_time=NOON)]
+    assert f"the last one was seen at {NOON:%Y-%m-%d %H:%M} UTC" in one(schedules(stores))[1]
+    server.workers, server.is_pool_paused = [SimpleNamespace(status="ONLINE")], True
     assert "work pool posttrain is paused" in one(schedules(stores))[1]
-    client.is_paused = False
+    server.is_pool_paused = False
     assert one(schedules(stores))[0] is Severity.OK
 
 

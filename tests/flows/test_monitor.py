@@ -2,14 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
 
@@ -21,6 +15,7 @@ from posttrain.records import Demonstration, Question
 from tasks.data.dvc import DatasetVersion
 from tasks.data.stages import as_line
 from tasks.monitoring import page
+from tests.flows.hearing import hearing
 from tests.posttrain.drift.test_check import german, story
 from tests.tasks.monitoring.checks import SCORE, drifted, fallen
 from tests.tasks.monitoring.test_page import STUB
@@ -215,60 +210,21 @@ def test_without_a_server_of_prefect_nothing_is_sent(monkeypatch):
     assert announce(drifted(), print) is False
 
 
-SENDS = """
-from flows.monitor import announce
-from tests.tasks.monitoring.checks import SCORE, drifted, fallen
-print(announce(drifted(), print))
-"""
-"""In a process of its own: Prefect reads the address of its server when it is imported."""
+def test_the_event_of_a_drift(monkeypatch):
+    with hearing() as server:
+        monkeypatch.setenv("PREFECT_API_URL", server.api)
+        assert announce(drifted(), print) is True
+    (event,) = server.events
+    assert (event["event"], event["resource"]["prefect.resource.id"]) == ("posttrain.drift", "dataset.mine")
+    told = {"check": drifted()["id"], "verdict": drifted()["verdict"], "auc": 0.8312, "p": 0.001}
+    assert event["payload"] == {**told, "reason": "prompts"}
 
 
-class Heard(BaseHTTPRequestHandler):
-    """A server that takes events as Prefect's does, and remembers them."""
-
-    events: ClassVar[list] = []
-    paths: ClassVar[list] = []
-
-    def do_POST(self):
-        self.paths.append(self.path)
-        self.events.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def do_GET(self):
-        self.send_response(404)  # to a request for a token: there is no protection that needs one
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_there", [True, False])
-def test_the_event_of_a_drift(is_there, tmp_path):
-    server = HTTPServer(("127.0.0.1", 0), Heard)
-    address = f"http://127.0.0.1:{server.server_port}/api"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    if not is_there:
-        server.shutdown()
-        server.server_close()
-    kept = {"PREFECT_API_URL": address, "PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = [sys.executable, "-W", "ignore", "-c", SENDS]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, cwd=root, env=os.environ | kept, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    if is_there:
-        server.shutdown()
-        server.server_close()
-        assert done.stdout == "True\n", done.stdout + done.stderr
-        (event,) = Heard.events
-        assert "/api/events" in Heard.paths
-        assert (event["event"], event["resource"]["prefect.resource.id"]) == ("posttrain.drift", "dataset.mine")
-        told = {"check": drifted()["id"], "verdict": drifted()["verdict"], "auc": 0.8312, "p": 0.001}
-        assert event["payload"] == {**told, "reason": "prompts"}
-    else:
-        assert done.stdout == (
-            "note: Prefect's server did not take the event posttrain.drift (ConnectError), so no automation hears of the drift\n"
-            "False\n"
-        )
+def test_a_server_that_is_gone_is_told_in_a_line(monkeypatch):
+    said = []
+    with hearing() as server:
+        monkeypatch.setenv("PREFECT_API_URL", server.api)
+    assert announce(drifted(), said.append) is False
+    assert said == [
+        "note: Prefect's server did not take the event posttrain.drift (ConnectError), so no automation hears of the drift"
+    ]

@@ -1,14 +1,8 @@
 """Who hears of a retraining: what is configured and never told, what is sent, and what stands on the page of a flow run."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,6 +13,7 @@ from posttrain.errors import RequestError
 from posttrain.settings.config import merge
 from posttrain.settings.retraining import RetrainingSettings
 from tasks.workspace.paths import Paths
+from tests.flows.hearing import hearing
 
 HOOK = "https://chat.example.org/hooks/t0p-s3cret"
 
@@ -195,57 +190,13 @@ def test_without_a_flow_run_and_without_a_server_nothing_is_sent(monkeypatch: py
     assert said == [] and subject.put_artifact(record()) is False
 
 
-SENDS = """
-from flows.retrain_notices import tell
-from tests.flows.test_retrain_notices import record
-tell(record(), print)
-tell(record(error={"kind": "ContractError", "says": "x"}, outcome="failed"), print)
-"""
-"""In a process of its own: Prefect reads the address of its server when it is imported."""
-
-
-class Heard(BaseHTTPRequestHandler):
-    """A server that takes events as Prefect's does, and remembers them."""
-
-    events: ClassVar[list[Any]] = []
-
-    def do_POST(self) -> None:
-        self.events.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.send_response(404)  # to a request for a token: there is no protection that needs one
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.mark.slow
-def test_the_events_of_an_end_and_of_a_failure(tmp_path: Path) -> None:
-    server = HTTPServer(("127.0.0.1", 0), Heard)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    kept = {
-        "PREFECT_API_URL": f"http://127.0.0.1:{server.server_port}/api",
-        "PREFECT_HOME": str(tmp_path),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SENDS],
-        cwd=root,
-        env=os.environ | kept,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    server.shutdown()
-    server.server_close()
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    ended, failed = Heard.events
-    assert (ended["event"], failed["event"]) == ("posttrain.retrained", "posttrain.retraining.failed")
+def test_the_events_of_an_end_and_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with hearing() as server:
+        monkeypatch.setenv("PREFECT_API_URL", server.api)
+        subject.tell(record(), said.append)
+        subject.tell(record(error={"kind": "ContractError", "says": "x"}, outcome="failed"), said.append)
+    ended, failed = server.events
+    assert said == [] and (ended["event"], failed["event"]) == ("posttrain.retrained", "posttrain.retraining.failed")
     assert ended["resource"]["prefect.resource.id"] == "dataset.mine"
     assert ended["payload"]["says"] == record()["says"] and ended["payload"]["champion"] == "3"

@@ -14,7 +14,7 @@ from uuid import UUID
 import psutil
 import pytest
 
-from flows.lost_runs import client_of
+from flows.prefect_client import client_of
 from tasks.schedules.turns import turn, wanted_of
 from tasks.services.notes import NAMES, WORKER, note_of, running
 from tasks.workspace.paths import Paths

@@ -235,7 +235,7 @@ def test_a_server_that_answers_strangely_does_not_keep_services_from_ending(hous
         raise ValueError("no such answer")
 
     house.up(names=["prefect"])
-    monkeypatch.setattr("flows.lost_runs.client_of", strange)
+    monkeypatch.setattr("flows.prefect_client.client_of", strange)
     subject._mark_stopped(house.paths, {"run"}, house.said.append)
     assert house.said == ["note: runs of the worker cannot be marked now: ValueError: no such answer. make up tries again"]
 

@@ -177,7 +177,7 @@ def deploy(house, name):
 
 
 def client(house):
-    from flows.lost_runs import client_of
+    from flows.prefect_client import client_of
 
     return client_of(house.api)
 
