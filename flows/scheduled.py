@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,33 @@ def _last(paths: Paths, schedule: Schedule | None, this: ThisRun, say: Say) -> s
     return f". It was the last run: {why}" if why else ""
 
 
-Work = Callable[[Paths, list[str], ThisRun, Schedule | None, str, dict[str, Any] | None, Say], Answer]
+@dataclass(frozen=True)
+class Start:
+    """What a run was started with.
+
+    Attributes:
+        paths: of the checkout.
+        words: of the verb.
+        this: the run.
+        schedule: that it belongs to, as it is now; None where somebody started the flow without one.
+        cause: "schedule", "data", "drift", or a few words.
+        event: what the event of a trigger says.
+    """
+
+    paths: Paths
+    words: list[str]
+    this: ThisRun
+    schedule: Schedule | None
+    cause: str
+    event: dict[str, Any] | None
+
+    def count(self) -> None:
+        """Count this as a run of its schedule."""
+        if self.schedule:
+            count_run(self.paths, self.schedule.name)
+
+
+Work = Callable[[Start, Say], Answer]
 
 
 def _run(words: list[str], cause: str, event: dict[str, Any] | None, record: dict[str, Any] | None, work: Work) -> State[Any]:
@@ -112,7 +139,7 @@ def _run(words: list[str], cause: str, event: dict[str, Any] | None, record: dic
                 if why := why_skipped(paths, schedule, this, cause, now=utc_now(), client=client):
                     return Completed(name=SKIPPED, message=why)
         try:
-            name, message = work(paths, words, this, schedule, cause, event, say)
+            name, message = work(Start(paths, words, this, schedule, cause, event), say)
         finally:
             announce_versions(paths, say, named=named)
         return Completed(name=name, message=printable(f"{message}{_last(paths, schedule, this, say)}"))
@@ -121,56 +148,40 @@ def _run(words: list[str], cause: str, event: dict[str, Any] | None, record: dic
         return Failed(message=printable(sentence(error)))
 
 
-def _retrain(
-    paths: Paths,
-    words: list[str],
-    this: ThisRun,
-    schedule: Schedule | None,
-    cause: str,
-    event: dict[str, Any] | None,
-    say: Say,
-) -> Answer:
+def _retrain(start: Start, say: Say) -> Answer:
     """Retrain, or leave a request with whoever retrains the dataset now."""
     from flows.__main__ import configuration
 
-    config = configuration(paths, words)
+    paths, config = start.paths, configuration(start.paths, start.words)
     dataset = config.data.name
     try:
-        with turn_or_request(paths, dataset, this.name, asked_by(this, cause, event)) as holder:
+        with turn_or_request(paths, dataset, start.this.name, asked_by(start.this, start.cause, start.event)) as holder:
             if holder:
-                later = "merged into one more run, which starts after that one" if this.deployment else "nothing starts later"
+                later = (
+                    "merged into one more run, which starts after that one" if start.this.deployment else "nothing starts later"
+                )
                 return SKIPPED, f"{dataset} is being retrained by {holder}; {later}"
-            if schedule:
-                count_run(paths, schedule.name)
+            start.count()
             with _ready(paths, config, say):
                 from flows.retrain import retrain
 
-                done = retrain(paths, config, say, cause=cause_of(schedule, cause, event))
+                done = retrain(paths, config, say, cause=cause_of(start.schedule, start.cause, start.event))
     finally:  # also after a failure: who asked meanwhile may have newer data
         start_wanted(paths, say, dataset=dataset)
     return done.outcome.capitalize(), done.says
 
 
-def _monitor(
-    paths: Paths,
-    words: list[str],
-    this: ThisRun,
-    schedule: Schedule | None,
-    cause: str,
-    event: dict[str, Any] | None,
-    say: Say,
-) -> Answer:
+def _monitor(start: Start, say: Say) -> Answer:
     """Check the prompts; a drift is an answer, and not a failure."""
     from flows.__main__ import configuration, given_and_settings
     from flows.monitor import asked, monitor
 
-    given, settings = given_and_settings(words, ("file", "format", "map"))
-    config = configuration(paths, settings)
-    if schedule:
-        count_run(paths, schedule.name)
-    with _ready(paths, config, say):
+    given, settings = given_and_settings(start.words, ("file", "format", "map"))
+    config = configuration(start.paths, settings)
+    start.count()
+    with _ready(start.paths, config, say):
         try:
-            record = monitor(paths, config, asked(given, settings), say)
+            record = monitor(start.paths, config, asked(given, settings), say)
         except ContractError as error:
             return "Drift", f"drift: {error}"
     return "No drift", str(record["verdict"])
