@@ -67,9 +67,10 @@ def restore(paths: Paths, config: Config, say: Say, *, source: str, is_forced: b
         RequestError, DataError: it cannot be restored here; nothing was touched.
         StorageError: the disk refuses; nothing was touched, or the next command completes it, as the sentence says.
     """
-    manifest = restore_backup(paths, Path(source).expanduser(), wanted(paths, config), is_forced=is_forced, say=say)
+    here = wanted(paths, config)
+    manifest = restore_backup(paths, Path(source).expanduser(), here, is_forced=is_forced, say=say)
     print(printable(f"restored, as of {manifest.made} on {manifest.host}: {_contents(manifest)}"))
-    for name, number in champions_in(paths.root / LEDGER).items():
+    for name, number in champions_in(paths, manifest, here).items():
         print(printable(f"champion of {name.removeprefix('posttrain-')}: version {number}"))
     if manifest.contents.get("schedules"):
         print("schedules run again once the services do: make up")

@@ -20,7 +20,8 @@ LEDGER, ARTIFACTS = "mlflow/store/mlflow.db", "mlflow/store/artifacts"
 PREFECT, JUDGE = ".posttrain/prefect/prefect.db", ".posttrain/judge/judge.sqlite"
 DATABASES = (LEDGER, PREFECT, JUDGE)
 """SQLite files, which are copied by SQLite itself."""
-DUMPS = ("databases/mlflow.dump", "databases/prefect.dump")
+MLFLOW_DUMP, PREFECT_DUMP = "databases/mlflow.dump", "databases/prefect.dump"
+DUMPS = (MLFLOW_DUMP, PREFECT_DUMP)
 """What pg_dump wrote of databases in a PostgreSQL."""
 SETTINGS = "params.yaml"
 """The settings of the day; they are git's, and no restoring touches them."""

@@ -10,11 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from posttrain.errors import RequestError, StorageError
-from posttrain.keeping.manifest import DUMPS, JUDGE, LEDGER, PREFECT, Manifest, Stored
+from posttrain.keeping.manifest import DUMPS, JUDGE, LEDGER, MLFLOW_DUMP, PREFECT, PREFECT_DUMP, Manifest, Stored
 from tasks.keeping.collect import Collected, collect
-from tasks.keeping.databases import copy_database, dump_postgres, require_pg
+from tasks.keeping.databases import copy_database
 from tasks.keeping.exchange import LOCK
 from tasks.keeping.packing import ARCHIVE, Packed, free_bytes, packing
+from tasks.keeping.postgres import dump_postgres, require_pg
 from tasks.services.postgres import Address
 from tasks.workspace.databases import Database
 from tasks.workspace.disk import storage_errors
@@ -66,9 +67,13 @@ def make_backup(paths: Paths, target: Path, wanted: Wanted, *, say: Callable[[st
                 "another backup, restore or clean of this folder is at work. Wait until it is done, then run again"
             )
         with storage_errors("the backup", target.parent), packing(target) as packed:
-            copies = _copy_databases(paths, wanted, packed)
+            copies, seen = _copy_databases(wanted, packed)
             found = collect(
-                paths, ledger=copies.get(LEDGER), prefect=copies.get(PREFECT), labels=wanted.labels, is_all=wanted.is_all
+                paths,
+                ledgers=[seen[path] for path in (LEDGER, MLFLOW_DUMP) if path in seen],
+                prefects=[seen[path] for path in (PREFECT, PREFECT_DUMP) if path in seen],
+                labels=wanted.labels,
+                is_all=wanted.is_all,
             )
             found.left_out += wanted.elsewhere
             if not copies and not found.files:
@@ -91,17 +96,19 @@ def _refuse_inside(paths: Paths, target: Path) -> None:
             raise RequestError(f"TO must lie outside {folder}, which the backup copies, got {target}")
 
 
-def _copy_databases(paths: Paths, wanted: Wanted, packed: Packed) -> dict[str, Path]:
-    """Copy each database as of one moment; return the copies by their path from the root."""
-    copies = {}
+def _copy_databases(wanted: Wanted, packed: Packed) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Copy each database as of one moment; return the copies by their path in the backup, and what can be looked into of each."""
+    copies, seen = dict[str, Path](), dict[str, Path]()
     for path, database in wanted.databases.items():
         if database.file.exists():
-            copies[path] = packed.scratch / Path(path).name
+            copies[path] = seen[path] = packed.scratch / Path(path).name
             copy_database(database, copies[path])
     for path, (address, password) in wanted.postgres.items():
         copies[path] = packed.scratch / Path(path).name
-        dump_postgres(address, password, copies[path])
-    return copies
+        view = copies[path].with_suffix(".view")
+        if dump_postgres(path, address, password, copies[path], view):
+            seen[path] = view
+    return copies, seen
 
 
 def _require_room(folder: Path, files: Iterable[Path]) -> None:

@@ -73,13 +73,13 @@ class VersionFiles:
         return f"models:/{self.name}/{self.version}"
 
 
-def collect(paths: Paths, *, ledger: Path | None, prefect: Path | None, labels: Iterable[str], is_all: bool) -> Collected:
+def collect(paths: Paths, *, ledgers: Sequence[Path], prefects: Sequence[Path], labels: Iterable[str], is_all: bool) -> Collected:
     """Return what goes into a backup beside the databases.
 
     Args:
         paths: of the repository.
-        ledger: the copy of MLflow's database; None where there is none.
-        prefect: the copy of Prefect's.
+        ledgers: copies of MLflow's databases, the file here and a view of a PostgreSQL: pipelines may have written to both.
+        prefects: those of Prefect's.
         labels: stores of labels that the settings name.
         is_all: also what can be made again at a cost: every version's files, every stage, every version of the data.
     """
@@ -88,17 +88,17 @@ def collect(paths: Paths, *, ledger: Path | None, prefect: Path | None, labels: 
     found.contents["reports"] = sum(path.endswith(".json") and "/latest" not in path for path in found.files)
     if (paths.root / SETTINGS).is_file():
         found.files[SETTINGS] = paths.root / SETTINGS
-    named = named_versions(_texts(paths, prefect))
+    named = named_versions(_texts(paths, prefects))
     stores = set(labels)
-    if ledger:
+    for ledger in ledgers:
         stores |= _add_ledger(paths, found, ledger, named, is_all=is_all)
     _add_stages(paths, found, is_all=is_all)
     _add_datasets(paths, found, is_all=is_all)
     _add_labels(paths, found, sorted(filter(None, stores)))
     for name in OURS:
         found.add_tree(paths, paths.store / name)
-    if prefect:
-        found.contents["schedules"] = len(deployments_in(prefect))
+    if prefects:
+        found.contents["schedules"] = sum(len(deployments_in(prefect)) for prefect in prefects)
     return found
 
 
@@ -115,12 +115,12 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _texts(paths: Paths, prefect: Path | None) -> Iterator[str]:
+def _texts(paths: Paths, prefects: Sequence[Path]) -> Iterator[str]:
     """Yield the texts that may name a version: reports, settings, and what schedules are given."""
     for file in (*sorted(paths.reports.rglob("*.json")), paths.root / SETTINGS):
         with suppress(OSError):
             yield file.read_text(encoding="utf-8", errors="replace")
-    if prefect:
+    for prefect in prefects:
         yield from deployments_in(prefect)
 
 
@@ -165,7 +165,8 @@ def _add_ledger(paths: Paths, found: Collected, ledger: Path, named: set[tuple[s
             continue
         if file.is_file() and not file.is_symlink():
             found.files[str(file.relative_to(paths.root))] = file
-    found.contents |= {"runs": len(runs), "versions": len(models)}
+    for kind, count in (("runs", len(runs)), ("versions", len(models))):
+        found.contents[kind] = found.contents.get(kind, 0) + count
     return stores
 
 

@@ -1,16 +1,12 @@
-"""Copies of our databases as of one moment, while others write: by SQLite's own backup, and by pg_dump of a PostgreSQL."""
+"""Copies of our SQLite files as of one moment, while others write: by SQLite's own backup."""
 
-import os
-import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from posttrain.errors import RequestError, StorageError
-from tasks.services.postgres import PASSWORD, Address
+from posttrain.errors import StorageError
 from tasks.workspace.databases import WAIT, Database, explained, migrations, schema_of
 from tasks.workspace.disk import sync
 
@@ -132,62 +128,3 @@ def move_schedules(prefect: Path, *, before: str, now: str) -> int:
                 opened.execute(f"UPDATE deployment SET {column} = replace({column}, ?, ?)", (f"{before}{end}", f"{now}{end}"))
             opened.execute(f"UPDATE deployment SET {column} = ? WHERE {column} = ?", (now, before))
         return int(opened.execute("SELECT count(*) FROM deployment").fetchone()[0])
-
-
-# --- PostgreSQL -------------------------------------------------------------------------------------------------------
-
-
-def require_pg(tool: str, address: Address) -> str:
-    """Return the path of pg_dump or pg_restore.
-
-    Raises:
-        RequestError: it is not installed.
-    """
-    found = shutil.which(tool)
-    if found is None:
-        store = address.setting.partition(".")[2].partition("_")[0]
-        raise RequestError(
-            f"{address.setting} is {address.text}, and {tool} is not here, so {store}'s store cannot be part of this. Install "
-            f"PostgreSQL's client programs (package postgresql-client), or leave that store to those who keep it: "
-            f'SET="{address.setting}="'
-        )
-    return found
-
-
-def dump_postgres(address: Address, password: str, target: Path) -> None:
-    """Write a PostgreSQL as of one moment into a file of pg_dump's own form.
-
-    Raises:
-        RequestError: pg_dump is not installed.
-        StorageError: it failed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    command = [require_pg("pg_dump", address), "--format=custom", "--no-owner", f"--file={target}", *_where(address)]
-    _run(command, address, password)
-    sync(target)
-
-
-def restore_postgres(address: Address, password: str, source: Path) -> None:
-    """Put a dump in the place of what a PostgreSQL holds, in one transaction: all of it or nothing.
-
-    Raises:
-        RequestError: pg_restore is not installed.
-        StorageError: it failed, and nothing has changed.
-    """
-    how = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
-    _run([require_pg("pg_restore", address), *how, *_where(address), str(source)], address, password)
-
-
-def _where(address: Address) -> list[str]:
-    return [f"--host={address.host}", f"--port={address.port}", f"--username={address.user}", f"--dbname={address.database}"]
-
-
-def _run(command: list[str], address: Address, password: str) -> None:
-    told = {PASSWORD: password} if password else {}
-    done = subprocess.run(
-        [*command, "--no-password"], env={**os.environ, **told}, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        said = " ".join(done.stderr.split())[-600:] or f"exit code {done.returncode}"
-        tool = Path(command[0]).name
-        raise StorageError(f"{tool} did not finish on {address.text}: {said}. Nothing has changed. Mend it, then run again")

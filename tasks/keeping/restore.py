@@ -8,12 +8,25 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from posttrain.errors import DataError, RequestError, StorageError
-from posttrain.keeping.manifest import ARTIFACTS, DUMPS, LEDGER, PREFECT, SETTINGS, Manifest, Stored, differences, is_of_a_backup
+from posttrain.keeping.manifest import (
+    ARTIFACTS,
+    DUMPS,
+    LEDGER,
+    MLFLOW_DUMP,
+    PREFECT,
+    PREFECT_DUMP,
+    SETTINGS,
+    Manifest,
+    Stored,
+    differences,
+    is_of_a_backup,
+)
 from tasks.keeping.backup import Wanted
-from tasks.keeping.databases import close_runs, move_schedules, reading, require_pg, require_sound, restore_postgres
+from tasks.keeping.databases import close_runs, move_schedules, reading, require_sound
 from tasks.keeping.exchange import LOCK, Exchange, scratch
 from tasks.keeping.idle import require_idle
 from tasks.keeping.packing import Source, copy_stream, free_bytes
+from tasks.keeping.postgres import champions_of, require_alone, require_pg, restore_postgres, worth_of
 from tasks.workspace.disk import storage_errors
 from tasks.workspace.locks import exclusive
 from tasks.workspace.paths import Paths
@@ -52,13 +65,14 @@ def restore_backup(paths: Paths, source: Path, here: Wanted, *, is_forced: bool,
             with storage_errors("the restore", paths.root):
                 manifest = _stage(paths, opened, exchange)
                 _check_and_adapt(paths, exchange, manifest, here, shown=str(source))
-                _refuse_to_replace(paths, exchange, source, is_forced=is_forced)
+                _require_addresses(manifest, here)
+                _refuse_to_replace(paths, exchange, manifest, here, source=source, is_forced=is_forced)
                 _restore_dumps(paths, manifest, here)
                 require_idle(paths)  # somebody may have begun meanwhile
                 exchange.decide()
         finally:
             exchange.give_up()
-    for line in _remarks(paths, manifest):
+    for line in _remarks(paths, manifest, here):
         say(line)
     return manifest
 
@@ -103,8 +117,11 @@ def _check_and_adapt(paths: Paths, exchange: Exchange, manifest: Manifest, here:
         move_schedules(prefect, before=manifest.root, now=str(paths.root.resolve()))
 
 
-def _refuse_to_replace(paths: Paths, exchange: Exchange, source: Path, *, is_forced: bool) -> None:
+def _refuse_to_replace(
+    paths: Paths, exchange: Exchange, manifest: Manifest, here: Wanted, *, source: Path, is_forced: bool
+) -> None:
     standing = [told for path in exchange.standing() if (told := _worth(paths, exchange, path))]
+    standing += [told for path in _dumps_in(manifest) if (told := worth_of(path, *here.postgres[path]))]
     if standing and not is_forced:
         raise RequestError(
             f"restore would replace what lies here: {', '.join(standing)}. Nothing was touched. Back it up first "
@@ -140,14 +157,17 @@ def _count(file: Path, *tables: str) -> int:
         return 1
 
 
-def _restore_dumps(paths: Paths, manifest: Manifest, here: Wanted) -> None:
-    """Put dumps into the PostgreSQLs that the settings name, each in one transaction.
+def _dumps_in(manifest: Manifest) -> list[str]:
+    return [path for path in DUMPS if path in manifest.files]
+
+
+def _require_addresses(manifest: Manifest, here: Wanted) -> None:
+    """See that there is a place for each dump, and what puts it there.
 
     Raises:
-        RequestError: the settings name none for a dump.
+        RequestError: the settings name no PostgreSQL for a dump, others use it, or pg_restore is not installed.
     """
-    dumps = [path for path in DUMPS if path in manifest.files]
-    for path in dumps:
+    for path in _dumps_in(manifest):
         if path not in here.postgres:
             store = Path(path).stem
             raise RequestError(
@@ -155,13 +175,28 @@ def _restore_dumps(paths: Paths, manifest: Manifest, here: Wanted) -> None:
                 f'Nothing was touched. Name one: SET="servers.{store}_database=postgresql+…"'
             )
         require_pg("pg_restore", here.postgres[path][0])
-    for path in dumps:
-        restore_postgres(*here.postgres[path], scratch(paths) / Path(path).name)
+        require_alone(*here.postgres[path])
 
 
-def _remarks(paths: Paths, manifest: Manifest) -> Sequence[str]:
+def _restore_dumps(paths: Paths, manifest: Manifest, here: Wanted) -> None:
+    """Put dumps into the PostgreSQLs that the settings name, each in one transaction."""
+    now, moment = str(paths.root.resolve()), int(time.time() * 1000)
+    for path in _dumps_in(manifest):
+        file = scratch(paths) / Path(path).name
+        require_alone(*here.postgres[path])  # somebody may have come meanwhile
+        restore_postgres(path, *here.postgres[path], file, before=manifest.root, now=now, now_ms=moment)
+
+
+def _remarks(paths: Paths, manifest: Manifest, here: Wanted) -> Sequence[str]:
     """Return what somebody should know who restored this."""
     lines = [f"not in it: {line}" for line in manifest.left_out]
+    for path, dump, what in ((LEDGER, MLFLOW_DUMP, "ledger is"), (PREFECT, PREFECT_DUMP, "schedules are")):
+        if path in manifest.files and dump not in manifest.files and dump in here.postgres:
+            address = here.postgres[dump][0]
+            lines.append(
+                f"note: the backup's {what} in a SQLite file, and {address.setting} names a PostgreSQL, which is not touched. "
+                "Leave that setting empty to use the file"
+            )
     settings = manifest.files.get(SETTINGS)
     if settings and settings != stored_of(paths.root / SETTINGS):
         lines.append(f"note: {SETTINGS} here differs from that of the backup, and is not touched; the backup holds its own")
@@ -177,9 +212,11 @@ def stored_of(file: Path) -> Stored | None:
         return None
 
 
-def champions_in(ledger: Path) -> Mapping[str, str]:
-    """Return the version that each registered model's champion is, read from MLflow's database itself."""
-    with suppress(Exception), reading(ledger) as opened:
+def champions_in(paths: Paths, manifest: Manifest, here: Wanted) -> Mapping[str, str]:
+    """Return the version that each registered model's champion is, read from MLflow's restored database itself."""
+    if MLFLOW_DUMP in manifest.files and (found := champions_of(*here.postgres[MLFLOW_DUMP])):
+        return found
+    with suppress(Exception), reading(paths.root / LEDGER) as opened:
         told = opened.execute("SELECT name, version FROM registered_model_aliases WHERE alias = 'champion' ORDER BY name")
         return {str(name): str(number) for name, number in told}
     return {}

@@ -5,7 +5,8 @@ environment, so that it stands in no address.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -115,7 +116,7 @@ def check_postgres(address: Address, password: str, *, what: str, schema: str, u
     try:
         found = asyncio.run(_version_of(address, password))
     except Exception as error:  # asyncpg has an exception for each of PostgreSQL's 250 conditions
-        raise _explained(address, what, error) from error
+        raise explained(address, what, error) from error
     known = migrations(schema)
     owner = schema.partition("/")[0]
     if found and known and found not in known:
@@ -131,8 +132,15 @@ def check_postgres(address: Address, password: str, *, what: str, schema: str, u
         )
 
 
-async def _version_of(address: Address, password: str) -> str:
-    """Return the schema version in a database, "" where there is none yet."""
+@asynccontextmanager
+async def connection(address: Address, password: str, *, longest: float | None = LONGEST) -> AsyncIterator[Any]:
+    """Have a connection of asyncpg; who holds a table for long makes a statement fail, and not wait for ever.
+
+    Args:
+        address: of the database.
+        password: of the user; "" where it lets us in without.
+        longest: seconds that one statement may take; None for any time.
+    """
     import asyncpg
 
     opened = await asyncpg.connect(
@@ -142,15 +150,21 @@ async def _version_of(address: Address, password: str) -> str:
         password=password or None,
         database=address.database,
         timeout=LONGEST,
-        command_timeout=LONGEST,
+        command_timeout=longest,
         server_settings={"lock_timeout": f"{int(LONGEST * 500)}ms"},
     )
     try:
+        yield opened
+    finally:
+        await opened.close(timeout=LONGEST)
+
+
+async def _version_of(address: Address, password: str) -> str:
+    """Return the schema version in a database, "" where there is none yet."""
+    async with connection(address, password) as opened:
         if not await opened.fetchval("SELECT to_regclass('alembic_version')"):
             return ""
         return str(await opened.fetchval("SELECT version_num FROM alembic_version") or "")
-    finally:
-        await opened.close(timeout=LONGEST)
 
 
 REMEDIES: Mapping[str, str] = {
@@ -167,7 +181,8 @@ REMEDIES: Mapping[str, str] = {
 UNREACHED = "Start that PostgreSQL, or correct the address in {setting}; leave it empty for the SQLite file here"
 
 
-def _explained(address: Address, what: str, error: Exception) -> StorageError:
+def explained(address: Address, what: str, error: Exception) -> StorageError:
+    """Return an error of asyncpg in our words, with what to do."""
     kinds = [kind.__name__ for kind in type(error).__mro__]
     remedy = next((REMEDIES[kind] for kind in kinds if kind in REMEDIES), UNREACHED)
     facts: dict[str, Any] = {"user": address.user, "database": address.database, "setting": address.setting}

@@ -12,8 +12,8 @@ from flows.__main__ import main
 from flows.keep_backup import elsewhere, wanted
 from posttrain.keeping.manifest import DUMPS
 from posttrain.settings.config import Config
-from tasks.keeping.databases import require_pg
 from tasks.keeping.exchange import DRAFT, PLAN, notes_folder
+from tasks.keeping.postgres import require_pg
 from tasks.services.postgres import Address
 from tasks.workspace.paths import Paths
 from tests.tasks.keeping.houses import new_house, write

@@ -1,0 +1,86 @@
+"""What the background services cost: start, memory, idle processor time, and the list of schedules (docs/services.md).
+
+    python -m benchmarks.services [repetitions=5] [schedules=10] [idle=60]
+
+In a fresh copy of the repository with a small world and servers on free ports. `make up` counts until every service is well,
+which is when it returns; `make schedule` lists so many schedules. Memory is the sum of the resident memory of all their
+processes, which counts shared pages once a process. Idle is the processor time of all of them, in % of one core, in so many
+seconds in which nobody asks anything, beginning a minute after the start. The first two rows are medians with the lowest and
+the highest.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.kills import SERVICES, House
+from benchmarks.pipeline import fresh_copy
+from tasks.services.notes import note_of
+from tasks.workspace.paths import Paths
+
+SETTLED = 60.0
+"""Seconds after a start until services are idle."""
+
+
+def main(words: Sequence[str]) -> int:
+    given = dict(word.partition("=")[::2] for word in words)
+    repetitions, schedules = int(given.get("repetitions", "5")), int(given.get("schedules", "10"))
+    seconds = float(given.get("idle", "60"))
+    with TemporaryDirectory() as folder:
+        house = House(fresh_copy(Path(folder) / "house"))
+        try:
+            house.must("data")
+            up = [_restarted(house) for _ in range(repetitions)]
+            for number in range(schedules):
+                house.must("schedule", "METHOD=sft", f"CRON={number} 3 * * *", f"NAME=nightly-{number}", "TZ=Europe/Berlin")
+            listed = [house.must("schedule") for _ in range(repetitions)]
+            time.sleep(SETTLED)
+            memory = sum(process.memory_info().rss for process in processes(house)) / 2**20
+            idle = _idle(house, seconds)
+        finally:
+            house.verb("down")
+    table = Table("", "median", "lowest", "highest", title="background services")
+    for name, times in (("make up, s", up), (f"make schedule, {schedules} schedules, s", listed)):
+        table.add_row(name, *(f"{value:.1f}" for value in (median(times), min(times), max(times))))
+    table.add_row("memory of all, MB", f"{memory:.0f}", "", "")
+    table.add_row(f"idle for {seconds:.0f} s, % of a core", f"{idle:.1f}", "", "")
+    Console(width=100).print(table)
+    return 0
+
+
+def _restarted(house: House) -> float:
+    """Return the seconds of a start of all services."""
+    house.must("down")
+    return house.must("up")
+
+
+def processes(house: House) -> list[psutil.Process]:
+    """Return every process of the services, children too."""
+    notes = [note for name in SERVICES if (note := note_of(Paths(house.root), name))]
+    leaders = [psutil.Process(note.process.pid) for note in notes]
+    return [*leaders, *(child for leader in leaders for child in leader.children(recursive=True))]
+
+
+def _idle(house: House, seconds: float) -> float:
+    """Return the processor time of all services in % of one core."""
+
+    def used() -> float:
+        times = [process.cpu_times() for process in processes(house)]
+        return float(sum(one.user + one.system for one in times))
+
+    before, began = used(), time.perf_counter()
+    time.sleep(seconds)
+    return (used() - before) / (time.perf_counter() - began) * 100
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    sys.exit(main(sys.argv[1:]))
