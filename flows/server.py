@@ -30,6 +30,17 @@ NEEDED_BY_A_PIPELINE = {
 """Neither pages nor block types: a server without them starts sooner."""
 
 
+CALM = {
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "15",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "60",
+}
+"""How often an idle server looks for work of kinds that we have seldom or never; Prefect's own 5 to 20 s are a third of what it
+uses while nothing happens (`python -m benchmarks.services`). The user's own environment goes before it."""
+
+
 @dataclass(frozen=True)
 class Ephemeral:
     """A server that ends with this process, or before it."""
@@ -94,7 +105,7 @@ def server_environment(port: int, *, names: Sequence[str] = ()) -> dict[str, str
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(own_origins(port, names)),
     }
-    return {**os.environ, "PREFECT__SERVER_FINAL": "1", **protected}
+    return {**CALM, **os.environ, "PREFECT__SERVER_FINAL": "1", **protected}
 
 
 @contextmanager

@@ -132,9 +132,9 @@ def test_stores_of_others_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_postgresql_without_its_programs_is_refused_with_the_store_that_would_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.keeping import databases
+    from tasks.keeping import postgres
 
-    monkeypatch.setattr(databases.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(postgres.shutil, "which", lambda tool: None)
     address = Address.read(POSTGRES["prefect_database"], setting="servers.prefect_database", driver="postgresql+asyncpg")
     with pytest.raises(Exception, match="pg_dump is not here") as error:
         require_pg("pg_dump", address)
