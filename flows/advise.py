@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flows.bases import locate_base
 from flows.feedback import question_share
 from flows.plan import plan
 from flows.situation import known_situation, of_method, of_store
 from flows.validation import Checked, checked_dataset
-from models.load import check_base, load_tokenizer, prompt_text
+from models.load import load_tokenizer, prompt_text
 from models.outline import outline
 from posttrain.advice.advise import advise
 from posttrain.advice.costs import Cost, labels_wanted, response_length, responses_wanted
@@ -51,7 +52,7 @@ def give_advice(paths: Paths, config: Config, say: Say, *, methods: Sequence[str
     file = Path(out) if out else paths.reports / "advice" / f"{config.data.name}.json"
     if file.is_dir() or (out and not file.absolute().parent.is_dir()):
         raise RequestError(f"OUT={out} must be a file in a folder that is there. Leave it out for reports/advice/<dataset>.json")
-    _check_base(config)  # before its tokenizer is asked for
+    locate_base(paths, config.model, say=say)  # before its tokenizer is asked for
     with checked_dataset(paths, config, say) as data:
         situation = situation_of(paths, config, data, say)
         advice = advise(situation, rows)
@@ -66,11 +67,6 @@ def give_advice(paths: Paths, config: Config, say: Say, *, methods: Sequence[str
     print_advice(advice, costs, power_rows(needed, seen), compared)
     say(f"everything as JSON: {file}")
     return told
-
-
-def _check_base(config: Config) -> None:
-    if config.model.base != TINY:
-        check_base(config.model.base)
 
 
 def rows_of(names: Sequence[str]) -> list[Method]:
@@ -91,7 +87,7 @@ def situation_of(paths: Paths, config: Config, data: Checked, say: Say) -> Situa
     Raises:
         RequestError: the base cannot be used.
     """
-    _check_base(config)
+    locate_base(paths, config.model, say=say)
     reader = load_tokenizer(data.tokenizer)
 
     def count_tokens(texts: list[str]) -> list[int]:

@@ -14,6 +14,7 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
+from flows.bases import locate_base
 from flows.evaluation import choose_part, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
@@ -34,7 +35,6 @@ from flows.training import (
 )
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
-from tasks.base_model.identity import TINY
 from tasks.data.dvc import DatasetVersion, bring_up_to_date
 from tasks.promotion.moves import settle_moves
 from tasks.tracking.comparison import marks
@@ -168,10 +168,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     """
     if _is_judged(config):
         check_judge_settings(config, paths)
-    if config.model.base != TINY:
-        from models.load import check_base
-
-        check_base(config.model.base)
+    locate_base(paths, config.model)
     check_groups(config)
     lengths = {"evaluate.max_new_tokens": config.evaluate.max_new_tokens}
     if config.row.is_rewarded:

@@ -28,7 +28,7 @@ def outline(settings: ModelSettings, tiny: TinySettings | None, *, vocabulary: i
         if tiny is not None:
             made: Any = network(tiny, vocabulary=vocabulary, context=context, pad=0, eos=1)
         else:
-            made = _skeleton(settings.base, revision=settings.revision)
+            made = _skeleton(settings.source, revision=settings.revision)
     told = made.config.get_text_config()
     linear = [layer for name, layer in made.named_modules() if isinstance(layer, nn.Linear) and not _is_output(made, layer)]
     return Base(

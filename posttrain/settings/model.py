@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from posttrain.settings.section import Count, Positive, Section, WholeNumber
 
@@ -30,7 +30,8 @@ class ModelSettings(Section):
     """The base model that every method starts from."""
 
     base: str = "tiny"
-    """`tiny`, a local Hugging Face directory, or a hub id. Safetensors only; code in the model's folder is never run."""
+    """`tiny`; `smollm2`, a real model of 135 M weights that needs no hub; a GGUF file; a local Hugging Face
+    directory; or a hub id. Weights are read from safetensors and GGUF only; code in the model's folder is never run."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     context: Count = 512
@@ -41,6 +42,16 @@ class ModelSettings(Section):
     """0 trains all weights; else the rank of LoRA adapters (arXiv:2106.09685) on every linear layer."""
     lora_alpha: Positive = 32.0
     """LoRA scale: the update is multiplied by `lora_alpha / lora_rank` (arXiv:2106.09685, section 4.1)."""
+    _folder: str = PrivateAttr(default="")
+
+    @property
+    def source(self) -> str:
+        """What weights and tokenizer are loaded from: `base`, or the directory that a GGUF file was converted into."""
+        return self._folder or self.base
+
+    def load_from(self, folder: str) -> None:
+        """Say which directory `base` was converted into. It is no setting: whoever starts a run finds it again."""
+        self._folder = folder
 
 
 class PretrainSettings(Section):

@@ -22,7 +22,7 @@ def device_type() -> str:
 
 def base_digest(model: ModelSettings, *, setting: str = "model.base") -> str:
     """Return what identifies the base: the digests of a local directory's files, or the commit that a hub id stands for."""
-    folder = Path(model.base)
+    folder = Path(model.source)
     if model.base == TINY:
         return TINY
     if not folder.is_dir():

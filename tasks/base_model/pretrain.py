@@ -31,7 +31,7 @@ def make_base(
 ) -> Outcome:
     """Write `model/`: the tiny base pretrained on the dataset's corpus; or `source.json`, which names the model asked for."""
     if model.base != TINY:
-        told = {"base": model.base, "revision": model.revision, "digest": base_digest(model)}
+        told = {"base": model.source, "revision": model.revision, "digest": base_digest(model)}
         (out / "source.json").write_text(json.dumps(told), encoding="utf-8")
         return Outcome()
     reader = load_tokenizer(tokenizer)

@@ -15,8 +15,8 @@ WORLD = "world"
 def make_tokenizer(out: Path, log: Log, *, data: Path, dataset: str, model: ModelSettings, settings: TinySettings) -> Outcome:
     """Write `tokenizer/`, and the number of tokens that prompt and response may have together as the metric `context`."""
     if model.base != TINY:
-        load_tokenizer(model.base, revision=model.revision).save_pretrained(out / "tokenizer")
-        return Outcome(metrics={"context": context_length(model.base, model, revision=model.revision)})
+        load_tokenizer(model.source, revision=model.revision).save_pretrained(out / "tokenizer")
+        return Outcome(metrics={"context": context_length(model.source, model, revision=model.revision)})
     texts = [document + "\n" for document in corpus(data)]
     tokenizer = world_tokenizer(texts) if dataset == WORLD else bpe_tokenizer(texts, vocabulary=settings.vocabulary)
     tokenizer.save_pretrained(out / "tokenizer")

