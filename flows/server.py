@@ -37,8 +37,8 @@ CALM = {
     "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "60",
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "60",
 }
-"""How often an idle server looks for work of kinds that we have seldom or never; Prefect's own 5 to 20 s are a third of what it
-uses while nothing happens (`python -m benchmarks.services`). The user's own environment goes before it."""
+"""How often an idle server looks for work of kinds that we have seldom or never. Prefect's own are 5 to 20 s, and each look costs
+processor time while nothing happens (`python -m benchmarks.services`). The user's own environment goes before these."""
 
 
 @dataclass(frozen=True)
