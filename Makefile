@@ -65,7 +65,7 @@ data: $(READY)
 	@$(FLOWS) data $(call given,DATA SET)
 
 import: $(READY)
-	@$(FLOWS) import $(call given,FORMAT FILE NAME MAP SKIP_BAD)
+	@$(FLOWS) import $(call given,FORMAT FILE NAME MAP HELD_OUT SKIP_BAD)
 
 validate: $(READY)
 	@$(FLOWS) validate $(call given,DATA SET)

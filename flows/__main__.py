@@ -121,7 +121,7 @@ def run_data(paths: Paths, words: Sequence[str]) -> None:
 
 
 def run_import(paths: Paths, words: Sequence[str]) -> None:
-    """Turn a file into a dataset: FILE and NAME, and FORMAT, MAP and SKIP_BAD where they are needed."""
+    """Turn a file into a dataset: FILE and NAME, and FORMAT, MAP, HELD_OUT and SKIP_BAD where they are needed."""
     given = dict(word.partition("=")[::2] for word in words)
     for name in ("file", "name"):
         if not given.get(name):
@@ -137,7 +137,7 @@ def run_import(paths: Paths, words: Sequence[str]) -> None:
     from tasks.data.next_step import next_step, summary
 
     how = {"format": given.get("format", ""), "file": given["file"], "name": given["name"], "columns": given.get("map", "")}
-    report = import_file(paths, **how, skip_bad=given.get("skip_bad") == "1")
+    report = import_file(paths, **how, held_out=given.get("held_out", ""), skip_bad=given.get("skip_bad") == "1")
     for note in report.notes:
         say(note)
     version = bring_up_to_date(paths, report.name)

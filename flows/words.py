@@ -50,6 +50,7 @@ IMPORT = (
     FILE,
     Word("NAME", "mine", "the name of the dataset that is made"),
     Word("MAP", '"prompt=question completion=answer"', "which column of the file is which field"),
+    Word("HELD_OUT", "test.json", "a second file: the rows that its publisher holds out; without it, FILE is split"),
     Word("SKIP_BAD", "1", "put rows that cannot be read aside, instead of refusing the file"),
 )
 UP = (

@@ -47,6 +47,7 @@ class Prompts:
     normal: NDArray[np.uint64]
     named: NDArray[np.uint64]
     is_text: NDArray[np.bool_]
+    is_held_out: NDArray[np.bool_]
     has_answer: NDArray[np.bool_]
     sizes: NDArray[np.int32]
     kept: NDArray[np.int32]
@@ -59,6 +60,7 @@ _KEPT: dict[str, type[np.generic]] = {
     "normal": np.uint64,
     "named": np.uint64,
     "is_text": np.bool_,
+    "is_held_out": np.bool_,
     "has_answer": np.bool_,
     "sizes": np.int32,
     "kept": np.int32,
@@ -147,6 +149,7 @@ def remember(records: Iterable[Record], *, rows_a_band: int, shared: SharedText 
             "normal": [text_number(text) for text in normal],
             "named": [0 if record.family is None else text_number(record.family) | 1 for record in batch],
             "is_text": [isinstance(record, Text) for record in batch],
+            "is_held_out": [record.held_out is True for record in batch],
             "has_answer": [_has_answer(record) for record in batch],
             "sizes": sizes,
             "kept": kept,

@@ -33,11 +33,14 @@ class Split:
     Attributes:
         family: number of the family. (records,), int32.
         is_held_out: the record is for evaluation. (records,), bool.
+        is_left_out: the record is for nothing: it would train on the prompt, or nearly, of one that its publisher held out.
+            (records,), bool.
         is_asked: the record's question is the one to keep among those with the same prompt. (records,), bool.
     """
 
     family: NDArray[np.int32]
     is_held_out: NDArray[np.bool_]
+    is_left_out: NDArray[np.bool_]
     is_asked: NDArray[np.bool_]
 
 
@@ -48,6 +51,8 @@ def split(records: Iterable[Record], *, settings: SplitSettings) -> Split:
     or through others; two records that both name a family are not brought together by nearly equal prompts. Families are
     taken in an order that the seed draws, as long as they fit into `settings.held_out` of the records. Texts take part,
     so that none of a held-out family stays in the corpus, but are never what is held out for.
+
+    Where records say themselves that they are held out, those are, and no others; what else is in their families is left out.
 
     Where a text that all rows share (a system prompt, a template) makes them nearly equal, what differs is compared instead
     (`posttrain/data/shared_text.py`).
@@ -61,14 +66,32 @@ def split(records: Iterable[Record], *, settings: SplitSettings) -> Split:
         The split; nothing is held out where there are only texts.
 
     Raises:
-        DataError: there are other records than texts, but all in one family, or every family is too large.
+        DataError: there are other records than texts, but all in one family, or every family is too large; or every record
+            is held out by its publisher, or nearly equal to one that is.
     """
     prompts, family = _found(records, settings)
-    is_held_out = _choose(family, prompts, settings) if not prompts.is_text.all() else np.zeros(len(family), dtype=np.bool_)
-    order = np.lexsort((np.arange(len(family)), ~prompts.has_answer, prompts.is_text, prompts.exact))
+    is_held_out = prompts.is_held_out & ~prompts.is_text
+    is_left_out = np.isin(family, family[prompts.is_held_out]) & ~is_held_out
+    if is_held_out.any():
+        _check_trained_on(prompts, is_held_out | is_left_out, settings)
+    elif not prompts.is_text.all():
+        is_held_out = _choose(family, prompts, settings)
+        is_left_out &= ~is_held_out
+    order = np.lexsort((np.arange(len(family)), ~prompts.has_answer, is_left_out, prompts.is_text, prompts.exact))
     is_asked = np.zeros(len(family), dtype=np.bool_)
     is_asked[order] = np.r_[True, np.diff(prompts.exact[order]) != 0]
-    return Split(family=family, is_held_out=is_held_out, is_asked=is_asked & ~prompts.is_text)
+    is_asked &= ~prompts.is_text
+    return Split(family=family, is_held_out=is_held_out, is_left_out=is_left_out, is_asked=is_asked)
+
+
+def _check_trained_on(prompts: Prompts, is_gone: NDArray[np.bool_], settings: SplitSettings) -> None:
+    """Refuse a dataset of which nothing is left to train on."""
+    if (is_gone | prompts.is_text).all():
+        raise DataError(
+            f"nothing is left to train on: each of the dataset's {int((~prompts.is_text).sum())} records with a prompt is held "
+            "out by its publisher, or nearly equal to one that is. Import training records with other prompts as well, or raise "
+            f"split.near_duplicate ({settings.near_duplicate:g}) in params.yaml"
+        )
 
 
 def _found(records: Iterable[Record], settings: SplitSettings) -> tuple[Prompts, NDArray[np.int32]]:

@@ -34,6 +34,8 @@ def make_world(paths: Paths) -> None:
 def split_dataset(paths: Paths, name: str) -> None:
     """Write the role files of `data/<name>/records.jsonl`, which is read for the families first, then for the rows.
 
+    A record that is left out (`posttrain.data.split.Split`) stands in none of them.
+
     Raises:
         DataError: a line is broken, or nothing can be held out (see `posttrain.data.split.split`).
     """
@@ -43,9 +45,11 @@ def split_dataset(paths: Paths, name: str) -> None:
     source = paths.data / name / "records.jsonl"
     kinds: Counter[str] = Counter()
     parts = split(_Counted(source, kinds), settings=settings_of(paths).split)
-    sides = zip(parts.is_held_out.tolist(), parts.is_asked.tolist(), strict=True)
+    sides = zip(parts.is_held_out.tolist(), parts.is_asked.tolist(), parts.is_left_out.tolist(), strict=True)
     with writing(source.parent, roles_of(kinds)) as files:
-        for record, (is_held_out, is_asked) in zip(read_records(source), sides, strict=True):
+        for record, (is_held_out, is_asked, is_left_out) in zip(read_records(source), sides, strict=True):
+            if is_left_out:
+                continue
             for role, made in in_roles(
                 record, is_held_out=is_held_out, is_asked=is_asked, has_demonstrations="demonstration" in kinds
             ):

@@ -5,6 +5,7 @@ gsm8k      {"question", "answer": "… <<48/2=24>>24 …\\n#### 72"}            
            or MATH's {"problem", "solution": "… \\boxed{72}"}, MMLU's {"question", "choices", "answer": 1}
 svamp      {"Body", "Question", "Equation": "( 76.0 - 25.0 )", "Answer": 51.0}                    arXiv:2103.07191
 qa         {"question", "answer"}, with or without the way to it
+reft       {"item_id", "question", "answer_cot": "def solution(): …", "answer_value": "72.0"}     arXiv:2401.08967
 alpaca     {"instruction", "input", "output" | "chosen", "rejected"}, also "system" and "history"
 sharegpt   {"conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]} (+ chosen, rejected)
 hh         {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}                          arXiv:2204.05862

@@ -19,6 +19,8 @@ def guess(row: Mapping[str, Any]) -> str | None:
         if "instruction" in fields:
             return "alpaca"
         return "hh" if "prompt" not in fields and ASSISTANT in str(row["chosen"]) else "trl"
+    if {"question", "answer_value"} <= fields:
+        return "reft"
     if {"question", "answer"} <= fields:
         return "gsm8k" if "####" in str(row["answer"]) else "qa"
     if "instruction" in fields and fields & {"output", "response"}:

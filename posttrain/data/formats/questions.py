@@ -83,6 +83,25 @@ def qa(item: Item) -> Record:
     return Demonstration(id=name, prompt=prompt, completion=completion, answer=answers[0])
 
 
+def reft(item: Item) -> Record:
+    """Read a row of the ReFT authors' files (arXiv:2401.08967): a question, its answer, and a program or text as the way there.
+
+    A row without the way, as in their test files, is a question.
+    """
+    if not item.has("answer_value"):
+        item.get("answer_value")  # says what there is instead
+        item.wrong("answer_value", "a number or text", item.row["answer_value"])
+    name = f"reft-{item.number}"
+    if item.has("item_id"):
+        name = f"reft-{as_reference(item, 'item_id', item.get('item_id'))}"
+    if item.has("answer_cot"):
+        return qa(item).model_copy(update={"id": name})
+    item.used.add("answer_cot")
+    prompt = item.text("question")
+    answer = _WHOLE_FLOAT.sub(r"\1", as_reference(item, "answer_value", item.get("answer_value")))
+    return Question(id=name, prompt=prompt, answers=(answer,))
+
+
 def _worked(item: Item) -> str:
     """Return the way to the answer: a field of its own, or an answer that ends in its final answer; "" where there is none."""
     for field in WORKED:

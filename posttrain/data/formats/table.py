@@ -125,6 +125,7 @@ FORMATS: dict[str, Callable[[Item], Record]] = {
     "gsm8k": questions.gsm8k,
     "svamp": questions.svamp,
     "qa": questions.qa,
+    "reft": questions.reft,
     "alpaca": alpaca,
     "sharegpt": sharegpt,
     "hh": hh,

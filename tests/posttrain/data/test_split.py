@@ -109,7 +109,7 @@ def estimated(one, other):
     hashes = [subject._mixed(np.array(sorted(part), dtype=np.uint32)) for part in (one, other)]
     sketches, sizes, kept = subject._sketches(np.concatenate(hashes), np.array([len(part) for part in hashes]))
     blank = np.zeros(2, dtype=np.uint64)
-    prompts = subject.Prompts(blank, blank, blank, blank, blank, sizes, kept, blank, sketches.astype(np.int32))
+    prompts = subject.Prompts(blank, blank, blank, blank, blank, blank, sizes, kept, blank, sketches.astype(np.int32))
     return subject.jaccard(subject._sketch_matrix(prompts), sizes, np.array([0]), np.array([1]))[0]
 
 
@@ -227,6 +227,39 @@ def test_families_larger_than_the_limit_cannot_be_split():
 def test_no_record_is_refused():
     with pytest.raises(DataError, match=r"^there is no record to split"):
         split([], settings=DEFAULT)
+
+
+def test_what_its_publisher_holds_out_is_held_out_and_no_more_and_nothing_like_it_is_trained_on():
+    prompts = distinct(40)
+    near = prompts[0] + " now"
+    records = [
+        *questions(*prompts[2:], near, prompts[1]),
+        Text(id="t", text=prompts[1]),
+        *(Question(id=f"held-{place}", prompt=prompts[place], answers=("1",), held_out=True) for place in (0, 1)),
+        Text(id="u", text="a text that is held out", held_out=True),
+    ]
+    made = split(records, settings=SplitSettings(near_duplicate=0.5))
+    named = np.array([record.id for record in records])
+    assert named[made.is_held_out].tolist() == ["held-0", "held-1"]
+    assert named[made.is_left_out].tolist() == ["38", "39", "t", "u"]
+    assert set(named[made.is_asked & made.is_held_out]) == {"held-0", "held-1"}, "not the training record of the same prompt"
+
+
+def test_where_only_texts_are_held_out_the_split_decides():
+    records = [*questions(*distinct(20)), Text(id="t", text=" ".join(distinct(1))[:20], held_out=True)]
+    made = split(records, settings=DEFAULT)
+    assert made.is_held_out.sum() == 2
+    assert made.is_left_out.tolist() == [*[False] * 20, True]
+
+
+@pytest.mark.parametrize("near", [(), ("w1x0 w1x1 w1x2 w1x3 w1x4 w1x5 w1x6 w1x7 too",)])
+def test_a_dataset_that_is_held_out_whole_is_refused(near):
+    held_out = [record.model_copy(update={"held_out": True}) for record in questions(*distinct(2))]
+    records = [*held_out, *questions(*near), Text(id="t", text="some other text")]
+    with pytest.raises(
+        DataError, match=rf"nothing is left to train on: each of the dataset's {2 + len(near)} records with a prompt is"
+    ):
+        split(records, settings=DEFAULT)
 
 
 def test_texts_alone_are_not_held_out():

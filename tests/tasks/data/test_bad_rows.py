@@ -71,7 +71,7 @@ def test_an_import_without_bad_rows_leaves_no_quarantine_of_the_last_one(paths, 
     assert quarantine(paths).exists()
     report = skipping(paths, rows(3, 0))
     assert not quarantine(paths).exists()
-    assert report.notes == ("no FORMAT was given: the rows are read as FORMAT=trl",)
+    assert report.notes == ("no FORMAT was given: the rows of in.jsonl are read as FORMAT=trl",)
 
 
 def test_a_refused_import_leaves_the_quarantine_of_the_dataset_that_stays(paths, no_dvc):

@@ -60,6 +60,31 @@ def test_svamp_adds_no_comma_after_a_full_stop():
     assert one("svamp", {"Body": "A.", "Question": "B?", "Equation": "1", "Answer": 1}).prompt == "A. B?"
 
 
+PROGRAM = 'def solution():\n    """How many?"""\n    result = 7 * 29\n    return result'
+
+
+def test_reft_reads_programs_and_a_test_row_without_one_is_a_question():
+    row = {"item_id": "svamp_7", "question": "How many?", "answer_cot": PROGRAM, "answer_value": "203.0"}
+    assert guess(row) == "reft"
+    assert one("reft", row) == Demonstration(id="reft-svamp_7", prompt="How many?", completion=PROGRAM, answer="203")
+    assert one("reft", row | {"answer_cot": "7 times 29"}).completion == "7 times 29\nAnswer: 203"
+    del row["answer_cot"], row["item_id"]
+    assert guess(row) == "reft"
+    assert one("reft", row | {"answer_value": 2.5}) == Question(id="reft-3", prompt="How many?", answers=("2.5",))
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"question": "q"}, "there is no field answer_value"),
+        ({"question": "q", "answer_value": None}, "null"),
+        ({"answer_value": "1"}, "there is no field question"),
+    ],
+)
+def test_reft_needs_a_question_and_a_value(row, fault):
+    assert fault in refusal("reft", row)
+
+
 def test_alpaca_with_and_without_input():
     assert one("alpaca", {"instruction": "Do", "input": "", "output": "x"}).prompt == "Do"
     assert one("alpaca", {"instruction": "Do", "output": "x"}).completion == "x"
