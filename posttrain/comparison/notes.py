@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable
 
-NUMBER = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?![\w.,]*\w)")
-"""A number that stands alone: 4,104 and 7.0, also before a "%"; not a part of a name such as base-641ac1df or 2.7B."""
+NUMBER = re.compile(r"(?<![\w.,-])(?<!seed )\d[\d,]*(?:\.\d+)?(?![\w.,]*\w)")
+"""A number that stands alone: 4,104 and 7.0, also before a "%"; not a part of a name such as base-641ac1df or 2.7B,
+and no seed, which is a name as well: seeds 3 and 5 are not "3 to 5"."""
 
 
 def merged_notes(notes: Iterable[str]) -> list[str]:

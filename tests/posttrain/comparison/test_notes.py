@@ -26,6 +26,7 @@ def test_notes_that_differ_in_numbers_are_one_with_the_range_of_each():
         ("a model of 2.7B", "a model of 1.5B"),
         ("version 1.2.3", "version 1.2.4"),
         ("PPO asked 5", "GRPO asked 5"),
+        ("seed 3 stopped early", "seed 15 stopped early"),
     ],
 )
 def test_names_that_hold_digits_are_no_numbers(one, other):
