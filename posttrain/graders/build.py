@@ -11,7 +11,7 @@ from posttrain.graders.compose import MultiGrader
 from posttrain.graders.interface import Grader, Sample, answers_of, as_text, nearest
 from posttrain.graders.latex import LatexComparison
 from posttrain.graders.model import ModelGrader, ScoreModel
-from posttrain.graders.program import ProgramGrader, PythonGrader
+from posttrain.graders.program import AnswerOrProgramGrader, ProgramGrader, PythonGrader
 from posttrain.graders.sandbox import Sandbox
 from posttrain.graders.templates import Template, Unreadable, variables
 from posttrain.graders.text import FormatGrader, StringCheckGrader, TextSimilarityGrader
@@ -91,13 +91,20 @@ def _rules(spec: schema.Comparing, *, needs_marker: bool = False) -> Rules:
 
 
 def _answer(spec: schema.AnswerSpec, where: str) -> Grader:
-    return AnswerGrader(
+    read = _reader(spec, where)
+    answers = AnswerGrader(
         rules=_rules(spec, needs_marker=spec.marker == "required"),
         partial_credit=spec.partial_credit.wrong,
         partial_for=spec.partial_credit.applies_to,
-        read=_reader(spec, where),
+        read=read,
         same_mathematics=LatexComparison(seconds=spec.latex_seconds) if spec.latex else None,
     )
+    if spec.programs == "read":
+        return answers
+    # A tolerance of the answers' own is one of programs as well; without one theirs holds, for the last digits of floats.
+    told = spec.model_dump(exclude={"type", "marker", "programs"}, exclude_unset=True)
+    programs = schema.ProgramSpec(type="program", **told)
+    return AnswerOrProgramGrader(answers, _program(programs, where), function=programs.function, read=read)
 
 
 def _program(spec: schema.ProgramSpec, where: str) -> Grader:

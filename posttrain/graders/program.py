@@ -10,7 +10,7 @@ from typing import Any, Literal
 from posttrain.errors import RequestError
 from posttrain.finite import is_finite, shown_value
 from posttrain.graders.answer import Rules, SameMathematics, as_grade, final_answers, judge
-from posttrain.graders.interface import Grade, Sample, answers_of, as_text, shortened
+from posttrain.graders.interface import Grade, Grader, Sample, answers_of, as_text, shortened
 from posttrain.graders.quantity import LONGEST_NUMBER
 from posttrain.graders.sandbox import LONGEST_SOURCE, Outcome, Sandbox
 
@@ -120,6 +120,38 @@ class ProgramGrader:
             return Grade(0.0, False, compared_with=answers, reason=reason, errors=("sample_parse_error",))
         verdict = judge(answer, final_answers(answers), rules=self._rules, same_mathematics=self._same_mathematics)
         return as_grade(verdict, partial_credit=self._partial_credit, partial_for=self._partial_for)
+
+
+class AnswerOrProgramGrader:
+    """Marks a response that is a program by what the program returns, and any other by its final answer.
+
+    A dataset whose demonstrations are programs (program-aided reasoning, arXiv:2211.10435) is graded by the same name as one of
+    worked solutions, wherever a right answer is asked for.
+    """
+
+    def __init__(
+        self,
+        answers: Grader,
+        programs: Grader,
+        *,
+        function: str,
+        read: Callable[[Sample], tuple[str | None, tuple[str, ...]]] | None = None,
+    ) -> None:
+        self._answers = answers
+        self._programs = programs
+        self._function = function
+        self._read = read
+
+    def grade(self, samples: Sequence[Sample]) -> list[Grade]:
+        """Return one grade a sample; see `Grader`."""
+        is_program = [self._is_program(sample) for sample in samples]
+        programs = iter(self._programs.grade([sample for sample, is_one in zip(samples, is_program, strict=True) if is_one]))
+        answers = iter(self._answers.grade([sample for sample, is_one in zip(samples, is_program, strict=True) if not is_one]))
+        return [next(programs if is_one else answers) for is_one in is_program]
+
+    def _is_program(self, sample: Sample) -> bool:
+        text = sample.completion if self._read is None else self._read(sample)[0]
+        return text is not None and extract_program(text, self._function) is not None
 
 
 class PythonGrader:

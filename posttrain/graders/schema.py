@@ -68,10 +68,11 @@ class Comparing(Spec):
 
 
 class AnswerSpec(Comparing):
-    """A final answer against those that count as right."""
+    """A final answer against those that count as right; where a response is a program, what it returns is its answer."""
 
     type: Literal["answer"]
     marker: Literal["optional", "required"] = "optional"
+    programs: Literal["run", "read"] = "run"
 
 
 class ProgramSpec(Comparing):

@@ -234,7 +234,8 @@ def _check_shares(cells: Array, *, name: str) -> None:
 
 def _bound_of_few(count: float, trials: float, confidence: float) -> float:
     """Return λ / trials, a Poisson count of mean λ reaching `count` with probability 1 - confidence; 1 where that is not rare."""
-    return float(gammaincinv(count, 1 - confidence)) / trials if count <= min(FEW, RARE * trials) else 1.0
+    is_rare = count <= min(FEW, RARE * trials) * (1 + 1e-9)  # a share that is just that rare may be rounded either way
+    return float(gammaincinv(count, 1 - confidence)) / trials if is_rare else 1.0
 
 
 @lru_cache

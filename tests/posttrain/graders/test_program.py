@@ -1,5 +1,7 @@
 """Programs: found in a completion, run in the sandbox, compared like any answer; and OpenAI's `python` grader."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +63,38 @@ def test_text_around_a_program_is_left_out():
 def test_no_text_breaks_finding_it(text):
     found = extract_program(text + "\ndef solution():\n    return 1", "solution")
     assert found is None or "def solution" in found
+
+
+# --- among final answers ----------------------------------------------------------------------------------------------
+
+
+def test_the_answer_grader_runs_what_is_a_program_and_reads_the_rest_in_the_order_given():
+    grader = build_grader({"type": "answer", "partial_credit": 0.1})
+    wrong = BAGELS.replace("5 * 3", "5 * 4")
+    texts = ["Answer: 8", BAGELS, "Answer: 9", wrong, f"{wrong}\nAnswer: 8", "def solution():\n    return", "def solve(): return 8"]
+    found = grader.grade([Sample(text, {"answers": ["8"]}) for text in texts])
+    assert [grade.score for grade in found] == [1.0, 1.0, 0.1, 0.1, 0.1, 0.0, 1.0]
+    assert [grade.extracted for grade in found] == ["8", "8", "9", "3", "3", None, "8"]
+
+
+def test_what_a_float_ends_in_does_not_make_a_program_wrong_but_a_tolerance_of_ones_own_holds():
+    third = "def solution():\n    return 0.1 + 0.2"
+    assert one(build_grader("answer"), third, "0.3").is_right
+    assert not one(build_grader({"type": "answer", "tolerance": 0}), third, "0.3").is_right
+    assert one(build_grader({"type": "answer", "tolerance": 0.5}), "def solution():\n    return 8.4", "8").is_right
+
+
+def test_programs_are_read_where_that_is_asked_for():
+    read = build_grader({"type": "answer", "programs": "read"})
+    assert one(read, f"{BAGELS}\nAnswer: 9", "9").is_right
+    assert not one(build_grader("answer"), f"{BAGELS}\nAnswer: 9", "9").is_right
+
+
+def test_the_text_to_grade_may_be_a_field_of_the_output():
+    grader = build_grader({"type": "answer", "input": "{{sample.output_json.code}}"})
+    assert one(grader, json.dumps({"code": BAGELS}), "8").is_right
+    assert not one(grader, json.dumps({"text": BAGELS}), "8").is_right
+    assert not one(grader, BAGELS, "8").is_right
 
 
 # --- judging it -------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ MODEL = {"type": "score_model", "model": "m", "input": [{"role": "user", "conten
         (
             {"type": "answer", "tolerence": 1},
             "there is no setting grader.tolerence; did you mean tolerance? settings are name, input, reference, kind, tolerance, "
-            "percent, partial_credit, latex, latex_seconds, type, marker",
+            "percent, partial_credit, latex, latex_seconds, type, marker, programs",
         ),
         (
             {"type": "answer", "tolerance": {"absolut": 1}},
