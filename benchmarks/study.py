@@ -65,13 +65,13 @@ SHOWN = "dpo"
 # --- the record that is kept --------------------------------------------------------------------------------------------
 
 
-def study_of(comparison: Mapping[str, Any], reports: Path | None, *, world: int) -> dict[str, Any]:
+def study_of(comparison: Mapping[str, Any], reports: Path | None, *, world: int | None) -> dict[str, Any]:
     """Return what is kept of a comparison.
 
     Args:
         comparison: the record, of the form `posttrain.comparison/1`.
         reports: folder with the reports of its pipelines; None where there is none.
-        world: `world.seed` that it ran on.
+        world: `world.seed` that it ran on; None on other data.
 
     Raises:
         SystemExit: the record is of another form, or says of no method what it learns from.

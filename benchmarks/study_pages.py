@@ -142,7 +142,8 @@ def compare_output(study: Study) -> str:
 def covers(study: Study) -> str:
     """Return the sentence below a table of gains: of what they are, and what the brackets cover."""
     design, reference = study["design"], title_of(study, study["design"]["reference"])
-    told = f"Mean of {len(design['seeds'])} seeds, {count(design['questions'])} held-out questions, world {study['world']}."
+    where = "" if study["world"] is None else f", world {study['world']}"
+    told = f"Mean of {len(design['seeds'])} seeds, {count(design['questions'])} held-out questions{where}."
     if any(pair["low"] is not None for pair in study["pairs"]):
         told += (
             f" Brackets: {100 * design['confidence']:.0f} % intervals. Bold: different from {reference}, after Holm's correction."
@@ -187,11 +188,11 @@ def results(study: Study) -> str:
     """Return the page of results."""
     parts = [
         ["# Results", "", *_preamble(study)],
-        ["## Gains", "", *_gain_lines(study)],
-        ["## Every seed", "", *_seed_lines(study)],
+        ["## Gains", "", *gain_lines(study)],
+        ["## Every seed", "", *seed_lines(study)],
         _sample_lines(study),
         _feedback_lines(study),
-        ["## What each took", "", *_cost_lines(study)],
+        ["## What each took", "", *cost_lines(study)],
         ["## What the intervals do not cover", "", *_NOT_COVERED],
         ["## What is simulated", "", *_SIMULATED],
         _note_lines(study),
@@ -211,7 +212,7 @@ def _preamble(study: Study) -> list[str]:
     return [made, "", *verdict, picture, "", world]
 
 
-def _gain_lines(study: Study) -> list[str]:
+def gain_lines(study: Study) -> list[str]:
     found, reference = gains(study), title_of(study, study["design"]["reference"])
     head = ("method", "accuracy, %", f"gain over {reference}, points", "at least", "p, Holm", "verdict")
     rows = []
@@ -251,7 +252,7 @@ def _level(bounds: Mapping[str, float | None]) -> str:
     return percent(estimate) if low is None or high is None else f"{percent(estimate)} [{percent(low)}, {percent(high)}]"
 
 
-def _seed_lines(study: Study) -> list[str]:
+def seed_lines(study: Study) -> list[str]:
     found, seeds = gains(study), seeds_of(study)
     base = {one["seed"]: one["estimate"] for one in study["base"]}
     rows = [("base", *(percent(base[seed]) if seed in base else "–" for seed in seeds))] if base else []
@@ -312,7 +313,7 @@ def _feedback_lines(study: Study) -> list[str]:
     return ["## What feedback was worth", "", told, "", *table(("", *(f"seed {seed}" for seed in seeds)), rows)]
 
 
-def _cost_lines(study: Study) -> list[str]:
+def cost_lines(study: Study) -> list[str]:
     rows = []
     for method in study["methods"]:
         costs = method["costs"]
@@ -357,13 +358,13 @@ def _again_lines(study: Study) -> list[str]:
         f"The record was made by `{study['command']}`",
         f"at commit `{study['git_commit'][:12]}`" if study["git_commit"] else "",
         f"in {study['seconds'] / 3600:.1f} hours" if study["seconds"] else "",
-        f"on {_machine(study['machine'])}" if study["machine"] else "",
+        f"on {machine(study['machine'])}" if study["machine"] else "",
     ]
     failed = [f"- {title_of(study, one['method'])}, seed {one['seed']}, failed: {one['error']}" for one in study["failed"]]
     return [*commands, "", " ".join(filter(None, facts)) + ".", *(["", *failed] if failed else [])]
 
 
-def _machine(machine: Mapping[str, Any]) -> str:
+def machine(machine: Mapping[str, Any]) -> str:
     cores = machine.get("cores")
     parts = [
         f"{cores} cores" if cores else "",
