@@ -1,6 +1,6 @@
-"""The profile of a request: which defaults fit its base. Every verb gets its settings by way of it (`flows.__main__.configuration`).
+"""The profile of a request: which defaults fit its base. Every verb gets its settings by way of it.
 
-The base is named by settings that the profile may not change, so those are read first.
+`flows.__main__.configuration` asks for it. The base is named by settings that the profile may not change: those are read first.
 """
 
 from collections.abc import Iterable, Mapping

@@ -92,7 +92,7 @@ def check_request(config: Config, paths: Paths) -> None:
 
 
 def command_of(paths: Paths, config: Config) -> str:
-    """Return the command that starts the same again: method, dataset, and the settings that neither params.yaml nor profile has."""
+    """Return the command that starts the same again: method, dataset, and what neither params.yaml nor the profile sets."""
     usual = merge(params_of(paths), profile=config.profile)
     words = [f"METHOD={config.method}", f"DATA={config.data.name}"]
     others = [

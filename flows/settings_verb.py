@@ -46,7 +46,11 @@ def settings_lines(paths: Paths, config: Config, origins: Mapping[str, str], say
         source = numbers[name].source if place.startswith("profile ") else ""
         rows.append((name, shown(attrgetter(name)(config)), place, source))
     head = config.profile.sentence or f"profile {config.profile.title}: the defaults, made for the tiny base"
-    return [f"METHOD={config.method} DATA={config.data.name}; {head}", "", *_columns([("setting", "value", "from", "why"), *rows])]
+    return [
+        f"METHOD={config.method} DATA={config.data.name}; {head}",
+        "",
+        *_columns([("setting", "value", "from", "why"), *rows]),
+    ]
 
 
 def read_by(config: Config, probed: Probed) -> list[str]:

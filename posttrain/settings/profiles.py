@@ -95,7 +95,12 @@ def _shown(weights: int) -> str:
 
 
 def _learning(
-    setting: str, small: Number, *, small_lora: Number | None = None, large: Number | None = None, large_lora: Number | None = None
+    setting: str,
+    small: Number,
+    *,
+    small_lora: Number | None = None,
+    large: Number | None = None,
+    large_lora: Number | None = None,
 ) -> Row:
     """Return a row: LoRA has what full training has, and large what small has, unless it is said otherwise."""
     return Row(setting, (small, small_lora or small, large or small, large_lora or large or small_lora or small))
@@ -172,7 +177,9 @@ LEARNING = (
 # --- how much is asked of a run -----------------------------------------------------------------------------------------
 
 
-def _size(setting: str, cpu: float | None, gpu: float | None, large_cpu: float | None, large_gpu: float | None, *, why: str) -> Row:
+def _size(
+    setting: str, cpu: float | None, gpu: float | None, large_cpu: float | None, large_gpu: float | None, *, why: str
+) -> Row:
     """Return a row of numbers that have one reason."""
     cells = (None if value is None else Number(value, why) for value in (cpu, gpu, large_cpu, large_gpu))
     return Row(setting, tuple(cells))  # type: ignore[arg-type]

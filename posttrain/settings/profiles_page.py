@@ -19,8 +19,8 @@ and why the profile has it. A run with a profile says in one line which one, and
 
 The profile follows from the weights of the base, which are counted in the headers of its files and not loaded; an embedding that
 is the output layer too counts once. `tiny` is for at most {tiny:.0f} M weights, and for the base that is made here: it is the
-defaults. `small` goes to {small:.0f} B, `large` beyond. `model.profile=small` names it instead. A base that cannot be counted (a hub id
-without a network) is refused before anything runs, until `model.profile` names the profile.
+defaults. `small` goes to {small:.0f} B, `large` beyond. `model.profile=small` names it instead. A base that cannot be counted
+(a hub id without a network) is refused before anything runs, until `model.profile` names the profile.
 
 Where a cell is empty the default stands. Each number has its source below its table; none is measured here unless it says so.
 """

@@ -80,7 +80,9 @@ def _safetensors_shapes(file: BinaryIO, name: str) -> Shapes:
 def _total(shapes: Shapes, *, is_tied: bool = False) -> int:
     """Return the number of weights, less an output layer that only repeats the embedding."""
     twice = next((name for name in OUTPUTS if name in shapes), "") if is_tied else ""
-    has_embedding = any(name != twice and list(shape) == list(shapes[twice]) for name, shape in shapes.items()) if twice else False
+    has_embedding = (
+        any(name != twice and list(shape) == list(shapes[twice]) for name, shape in shapes.items()) if twice else False
+    )
     return sum(math.prod(shape) for name, shape in shapes.items() if not (has_embedding and name == twice))
 
 

