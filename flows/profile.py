@@ -9,6 +9,7 @@ from typing import Any
 from flows.environment import quieten
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config, model_of
+from posttrain.settings.model import ModelSettings
 from posttrain.settings.profiles import Profile, name_for
 from tasks.base_model.counting import count_weights
 from tasks.base_model.identity import TINY, device_type
@@ -25,7 +26,10 @@ def profile_for(params: Mapping[str, Any], overrides: Iterable[str]) -> Profile:
     Raises:
         RequestError: a setting of `model` is wrong.
     """
-    model = model_of(params, overrides)
+    return _fitting(model_of(params, overrides))
+
+
+def _fitting(model: ModelSettings) -> Profile:
     name, weights, is_lora = model.profile, 0, model.lora_rank > 0
     if name == "auto" and model.base == TINY:
         name = "tiny"
