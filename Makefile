@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate settings grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -69,6 +69,9 @@ import: $(READY)
 
 validate: $(READY)
 	@$(FLOWS) validate $(call given,DATA SET)
+
+settings: $(READY)
+	@$(FLOWS) settings $(call given,METHOD DATA SET)
 
 grade: $(READY)
 	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)

@@ -22,12 +22,13 @@ from flows.children import as_child
 from flows.data_events import announcing
 from flows.disk import check_disk
 from flows.doctor import run_doctor
+from flows.profile import profile_for
 from flows.settling import settle_imports, settle_restore, settle_runs
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
-from posttrain.settings.config import Config, merge, renamed
+from posttrain.settings.config import Config, merge, origins, renamed
 from tasks.workspace.paths import Paths
 
 
@@ -37,7 +38,20 @@ def say(line: str) -> None:
 
 
 def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) -> Config:
-    """Return the settings: defaults ← params.yaml ← command line; old names in them are told, unless `is_told` is false."""
+    """Return the settings: defaults ← profile ← params.yaml ← command line; their old names are told, if not `is_told=False`."""
+    params = params_of(paths)
+    config = merge(params, overrides, profile=profile_for(params, overrides))
+    for notice in renamed(params, overrides) if is_told else ():
+        say(notice)
+    return config
+
+
+def params_of(paths: Paths) -> dict[str, Any]:
+    """Return what params.yaml holds.
+
+    Raises:
+        RequestError: there is none, or it cannot be read.
+    """
     try:
         with (paths.root / "params.yaml").open(encoding="utf-8") as file:
             params = yaml.safe_load(file) or {}
@@ -48,10 +62,7 @@ def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) 
         raise RequestError(f"params.yaml cannot be read: {told}. Mend it, or: git checkout params.yaml") from None
     if not isinstance(params, dict):
         raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
-    config = merge(params, overrides)
-    for notice in renamed(params, overrides) if is_told else ():
-        say(notice)
-    return config
+    return params
 
 
 def _no_repository(paths: Paths) -> RequestError:
@@ -170,6 +181,16 @@ def given_and_settings(words: Sequence[str], names: Sequence[str]) -> tuple[dict
     """Return a verb's own words by name, and the others, which are settings."""
     own = {name: value for name, _, value in (word.partition("=") for word in words) if name in names}
     return own, [word for word in words if word.partition("=")[0] not in names]
+
+
+def run_settings(paths: Paths, words: Sequence[str]) -> None:
+    """Print every setting that a method reads, its value, and where that comes from."""
+    config = configuration(paths, words)
+    _begin(paths, config)
+    from flows.settings_verb import settings_lines
+
+    for line in settings_lines(paths, config, origins(params_of(paths), words, profile=config.profile), say):
+        print(printable(line))
 
 
 def run_grade(paths: Paths, words: Sequence[str]) -> None:
@@ -303,6 +324,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "data": run_data,
     "import": run_import,
     "validate": run_validate,
+    "settings": run_settings,
     "grade": run_grade,
     "monitor": run_monitor,
     "retrain": run_retrain,

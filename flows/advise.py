@@ -9,6 +9,7 @@ from typing import Any
 from flows.bases import locate_base
 from flows.feedback import question_share
 from flows.plan import plan
+from flows.profile import require_profile
 from flows.situation import known_situation, of_method, of_store
 from flows.validation import Checked, checked_dataset
 from models.load import load_tokenizer, prompt_text
@@ -53,6 +54,9 @@ def give_advice(paths: Paths, config: Config, say: Say, *, methods: Sequence[str
     if file.is_dir() or (out and not file.absolute().parent.is_dir()):
         raise RequestError(f"OUT={out} must be a file in a folder that is there. Leave it out for reports/advice/<dataset>.json")
     locate_base(paths, config.model, say=say)  # before its tokenizer is asked for
+    require_profile(config)
+    if config.profile.sentence:
+        say(config.profile.sentence)
     with checked_dataset(paths, config, say) as data:
         situation = situation_of(paths, config, data, say)
         advice = advise(situation, rows)

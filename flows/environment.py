@@ -50,8 +50,7 @@ def prepare(paths: Paths, *, is_tiny: bool, password: str = "") -> None:
         RequestError: a password is needed and is not where it should be.
     """
     keep_freed_memory()
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten()
     if is_tiny:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # docs/decisions/0003-world.md
@@ -62,6 +61,12 @@ def prepare(paths: Paths, *, is_tiny: bool, password: str = "") -> None:
     if "PREFECT_API_URL" not in os.environ and server:
         os.environ["PREFECT_API_URL"] = f"{server.site}/api"
     _introduce(server, password)
+
+
+def quieten() -> None:
+    """Set what keeps libraries quiet, where it is not set yet; before any of them is imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def _introduce(server: Service | None, password: str) -> None:

@@ -52,9 +52,10 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what was paid, who labelled, and what was rewarded."""
     config, feedback = run.config, outcomes.feedback
     lines = [
+        *([config.profile.sentence] if config.profile.sentence else []),
         "costs are those of the stages after the base and before evaluation, as computed now or when they were cached; "
         "cost/flops counts every network (critic, reference, reward model, judge; not a judge's server): 6 a weight for each "
-        "token learnt from, 2 for each token read"
+        "token learnt from, 2 for each token read",
     ]
     if feedback.labels:
         metrics = feedback.labels.metrics

@@ -20,6 +20,7 @@ from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.outcomes import Outcomes
 from flows.plan import plan
+from flows.profile import require_profile
 from flows.reporting import conclude
 from flows.run import Run
 from flows.training import (
@@ -157,7 +158,8 @@ def check(config: Config, paths: Paths) -> list[str]:
         RequestError: the base model, or the judge, that is asked for cannot be used.
     """
     check_settings(config, paths)
-    return check_judge_server(config, paths) if _is_judged(config) else []
+    told = [config.profile.sentence] if config.profile.sentence else []
+    return told + (check_judge_server(config, paths) if _is_judged(config) else [])
 
 
 def check_settings(config: Config, paths: Paths) -> None:
@@ -169,6 +171,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     if _is_judged(config):
         check_judge_settings(config, paths)
     locate_base(paths, config.model)
+    require_profile(config)
     check_groups(config)
     lengths = {"evaluate.max_new_tokens": config.evaluate.max_new_tokens}
     if config.row.is_rewarded:

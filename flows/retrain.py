@@ -92,8 +92,8 @@ def check_request(config: Config, paths: Paths) -> None:
 
 
 def command_of(paths: Paths, config: Config) -> str:
-    """Return the command that starts the same again: method, dataset, and the settings that params.yaml does not have."""
-    usual = merge(params_of(paths))
+    """Return the command that starts the same again: method, dataset, and what neither params.yaml nor the profile sets."""
+    usual = merge(params_of(paths), profile=config.profile)
     words = [f"METHOD={config.method}", f"DATA={config.data.name}"]
     others = [
         f"{name}={_setting(config, name)}"

@@ -79,6 +79,9 @@ VERBS = {
         Verb("data", "bring a dataset up to date", (DATA, SET), takes_settings=True),
         Verb("import", "make a dataset of a file", IMPORT),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
+        Verb(
+            "settings", "list what a method reads, its values, and where they come from", (METHOD, DATA, SET), takes_settings=True
+        ),
         Verb("grade", "grade a file of completions without a model", GRADE),
         Verb(
             "monitor", "say whether new prompts have drifted, and the champion still answers well", MONITOR, takes_settings=True

@@ -1,13 +1,13 @@
 """The tree of settings: its sections, each in a file of its own, and how a request becomes a tree.
 
 The tree is frozen. `Config` goes to a flow, a section (`config.dpo`) to a task, a number to the arithmetic: down only,
-one name throughout. Merged as defaults ← `params.yaml` ← command line by `merge`.
+one name throughout. Merged as defaults ← profile ← `params.yaml` ← command line by `merge`.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from posttrain.errors import RequestError, did_you_mean
 from posttrain.methods import METHODS, Method
@@ -24,6 +24,7 @@ from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from posttrain.settings.monitor import MonitorSettings
 from posttrain.settings.ppo import PPOSettings, RLHFSettings
+from posttrain.settings.profiles import Profile
 from posttrain.settings.promotion import PromotionSettings
 from posttrain.settings.renamed import current
 from posttrain.settings.retraining import RetrainingSettings
@@ -76,6 +77,12 @@ class Config(Section):
     retraining: RetrainingSettings = RetrainingSettings()
     tracking: TrackingSettings = TrackingSettings()
     servers: ServersSettings = ServersSettings()
+    _profile: Profile = PrivateAttr(default=Profile())
+
+    @property
+    def profile(self) -> Profile:
+        """Which defaults it was merged with: no setting of its own, but what `model.profile` and the base led to."""
+        return self._profile
 
     @property
     def row(self) -> Method:
@@ -101,19 +108,54 @@ def flat(section: Section | Part) -> dict[str, Any]:
     return {f"{SECTION_NAMES[type(whole)]}.{name}": getattr(whole, name) for name in names}
 
 
-def merge(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
-    """Return defaults ← `params` (a nested mapping) ← `overrides` ("dpo.beta=0.2"); old names of settings are taken as well.
+def merge(params: Mapping[str, Any], overrides: Iterable[str] = (), *, profile: Profile | None = None) -> Config:
+    """Return defaults ← profile ← `params` ← `overrides` ("dpo.beta=0.2"); old names of settings are taken as well.
+
+    Args:
+        params: a nested mapping, what `params.yaml` holds.
+        overrides: of the command line.
+        profile: of the base; None for the defaults, which were made for the tiny base.
 
     Raises:
         RequestError: a name is unknown, a value has the wrong type or is out of range, or an override has no "=".
     """
-    overrides = list(overrides)
-    for name in current(written({}, overrides, sections=()))[0]:
+    overrides, profile = list(overrides), profile or Profile()
+    for name in _by_name({}, overrides):
         if name.split(".")[0] in VERSIONED_BY_DVC and name in setting_names(Config):
             raise RequestError(
                 f"{name} decides what the data are, which DVC versions: change it in params.yaml, then run make data"
             )
-    return tree_of(Config, current(written(params, overrides, sections=Config.model_fields))[0])
+    fitting = {name: number.value for name, number in profile.numbers().items()}
+    config = tree_of(Config, fitting | _by_name(params, overrides))
+    config._profile = profile
+    return config
+
+
+def model_of(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> ModelSettings:
+    """Return which base a request names, before its profile, and so before most of its settings, can be known.
+
+    Raises:
+        RequestError: a setting of `model` has the wrong type or is out of range, or an override has no "=".
+    """
+    given = _by_name(params, overrides)
+    names = (name for name in setting_names(Config) if name.startswith("model."))
+    return tree_of(Config, {name: given[name] for name in names if name in given}).model
+
+
+def origins(params: Mapping[str, Any], overrides: Iterable[str] = (), *, profile: Profile) -> dict[str, str]:
+    """Return where each value of a merged tree comes from, by dotted name, as `make settings` says it.
+
+    Raises:
+        RequestError: an override has no "=".
+    """
+    places = {f"profile {profile.title}": profile.numbers(), "params.yaml": _by_name(params, ())}
+    places["command line"] = _by_name({}, overrides)
+    return dict.fromkeys(setting_names(Config), "default") | {name: place for place, names in places.items() for name in names}
+
+
+def _by_name(params: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return values by the names of today."""
+    return current(written(params, overrides, sections=Config.model_fields))[0]
 
 
 def renamed(params: Mapping[str, Any], overrides: Iterable[str] = ()) -> list[str]:

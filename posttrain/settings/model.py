@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from posttrain.settings.section import Count, Positive, Section, WholeNumber
+from posttrain.settings.section import Count, NotInKey, Positive, Section, WholeNumber
 
 
 class TinySettings(Section):
@@ -34,6 +34,9 @@ class ModelSettings(Section):
     directory; or a hub id. Weights are read from safetensors and GGUF only; code in the model's folder is never run."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
+    profile: Annotated[Literal["auto", "tiny", "small", "large"], NotInKey()] = "auto"
+    """Which defaults fit the base (docs/profiles.md). `auto`: by its weights, which are counted and not loaded: `tiny` to 10 M,
+    `small` to 1 B, `large` beyond."""
     context: Count = 512
     """Tokens of prompt and response together, at most; a model with a shorter context lowers it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

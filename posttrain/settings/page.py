@@ -15,8 +15,9 @@ PREAMBLE = """\
 
 Made of the sections in `posttrain/settings/` by `posttrain/settings/page.py`; change the declaration there, not this page.
 
-A value is looked up in three places, the last one that has it wins: the default below, `params.yaml`, the command line
-(`make pipeline METHOD=dpo SET="dpo.beta=0.2 seed=1"`). A name that does not exist or a value out of range is refused before
+A value is looked up in four places, the last one that has it wins: the default below, the [profile](profiles.md) of the base,
+`params.yaml`, the command line (`make pipeline METHOD=dpo SET="dpo.beta=0.2 seed=1"`). `make settings METHOD=dpo` lists what a
+method reads, its values, and where they come from. A name that does not exist or a value out of range is refused before
 anything runs. What DVC versions ({versioned}) is changed in `params.yaml` only.
 
 Methods: {methods}.

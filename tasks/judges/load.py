@@ -56,7 +56,8 @@ class JudgeSource:
     @cached_property
     def digest(self) -> str:
         """Digest of all that decides what it says, for stage keys: its weights or server, its backend's code, its prompt."""
-        loaded = {**self.model.model_dump(mode="json"), "context": self.context, "device": device_type()}
+        model = {name: getattr(self.model, name) for name in type(self.model).deciding()}
+        loaded = {**model, "context": self.context, "device": device_type()}
         told = [
             judge_digest(self.settings, base_digest=self.base_digest),
             self.template().digest,

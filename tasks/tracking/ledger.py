@@ -120,6 +120,7 @@ class Ledger:
             "posttrain.pipeline_id": pipeline_id,
             "posttrain.seed": str(config.seed),
             "posttrain.dataset": dataset,
+            "posttrain.profile": config.profile.title,
             "posttrain.data_md5": data_md5,
             "posttrain.stage_key": "",
             "posttrain.cached": "false",

@@ -136,7 +136,7 @@ def test_other_bases_are_as_they_were(paths):
 
 # --- a base that a package carries ------------------------------------------------------------------------------------
 
-PACKAGE = packaged.Package("posttrain-no-such-package==1.0", "posttrain_no_such_package", "small.gguf", 93)
+PACKAGE = packaged.Package("posttrain-no-such-package==1.0", "posttrain_no_such_package", "small.gguf", 93, weights=1)
 
 
 @pytest.fixture

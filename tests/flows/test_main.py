@@ -16,9 +16,9 @@ from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
-READS_SETTINGS = ("pipeline", "advise", "data", "validate", "history", "ui", "up", "doctor")
+READS_SETTINGS = ("pipeline", "advise", "data", "validate", "settings", "history", "ui", "up", "doctor")
 VERBS = (
-    *("pipeline", "compare", "advise", "data", "import", "validate", "grade", "monitor"),
+    *("pipeline", "compare", "advise", "data", "import", "validate", "settings", "grade", "monitor"),
     *(
         "retrain",
         "schedule",
