@@ -7,12 +7,14 @@ from typing import Any
 from prefect import flow
 
 from flows.aftermath import untagged
+from flows.lengths import with_limits
 from flows.retrain_job import Job
 from flows.run import Run
 from posttrain.errors import DataError, StorageError
 from tasks.promotion.evaluations import MEASURED, MEASURED_TAG, evaluation_of
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import WEIGHTS_TAG, digest_of_files, local_path
+from tasks.validation.lengths import lengths_in
 from tasks.workspace.artifacts import Artifact, find
 from tasks.workspace.keys import Contents, NotDeciding
 from tasks.workspace.paths import Paths
@@ -70,7 +72,8 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
     # families of the questions are read from the stage that let them through
     ledger.tag(job.run_id, {MEASURED_TAG: f"models:/{job.name}/{version}"})
     ledger.log_cached_stage(job.run_id, validated.path)
-    config = job.config
+    context = int(stage_of(job.paths, job.report, "tokenizer").metrics["context"])  # of the pipeline, which decided its limits
+    config = with_limits(job.config, lengths_in(validated.path), context=context)
     run = Run(paths=job.paths, config=config, ledger=ledger, parent=job.run_id, say=job.say)
     run.stage(
         f"evaluate-{MEASURED}",

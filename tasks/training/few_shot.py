@@ -7,6 +7,7 @@ from random import Random
 from transformers import PreTrainedTokenizerBase
 
 from models.load import device, load_model, load_tokenizer
+from models.prompt_format import format_of
 from models.shots import SHOTS, prompt_after, save_shots
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Prompt, Question
@@ -26,6 +27,18 @@ before each prompt when it was evaluated. Put its `text` before a plain prompt, 
     prompt = tokenizer(shots + "Tom has 12 apples, finds 5. How many?\\n", return_tensors="pt")
 
 Before a prompt of messages its `shots` are earlier turns of the conversation, in the same order.
+"""
+CHAT_CARD = f"""\
+# Few-shot prompting
+
+The weights are those of the base: nothing was trained. What makes this another model is `{SHOTS}`, the demonstrations that were
+earlier turns of the conversation, in this order, when it was evaluated:
+
+    shots = json.load(open(f"{{folder}}/{SHOTS}"))["shots"]
+    turns = [turn for one in shots for turn in (
+        {{"role": "user", "content": one["prompt"]}}, {{"role": "assistant", "content": one["completion"]}})]
+    messages = [*turns, {{"role": "user", "content": "Tom has 12 apples, finds 5. How many?"}}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 """
 
 
@@ -64,7 +77,8 @@ def train(
     source, revision = source_of(start)
     save(load_model(source, model, on=device(), revision=revision), reader, out / "model")
     save_shots(shots, reader, out / "model")
-    (out / "model" / "README.md").write_text(CARD, encoding="utf-8")
+    card = CHAT_CARD if format_of(reader).is_chat else CARD
+    (out / "model" / "README.md").write_text(card, encoding="utf-8")
     added = _tokens(reader, shots, longest) - _tokens(reader, (), longest)
     return Outcome(metrics={"shots": len(shots), "shot_tokens": added, "demonstrations": len(found)})
 
