@@ -25,7 +25,13 @@ JUDGE_SUMMARY = "judge.json"
 def notes(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what a reader must know to read the numbers right."""
     prompts = [line] if (line := prompts_line(run)) else []
-    return [*prompts, *run.limits, *notes_on_part(run), *notes_on_training(run, outcomes), *notes_on_quality(outcomes.results, outcomes.verdicts)]
+    return [
+        *prompts,
+        *run.limits,
+        *notes_on_part(run),
+        *notes_on_training(run, outcomes),
+        *notes_on_quality(outcomes.results, outcomes.verdicts),
+    ]
 
 
 def warnings(run: Run, outcomes: Outcomes) -> list[str]:

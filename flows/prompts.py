@@ -1,4 +1,4 @@
-"""How plain-text prompts are read in a run: through the base's chat template, or as they are. Said in terminal, report, MLflow."""
+"""How plain-text prompts are read in a run: through the base's chat template, or as they are."""
 
 import json
 from functools import cache

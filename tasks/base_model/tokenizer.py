@@ -26,9 +26,7 @@ def make_tokenizer(out: Path, log: Log, *, data: Path, dataset: str, model: Mode
     """
     if model.base != TINY:
         tokenizer = load_tokenizer(model.source, revision=model.revision)
-        form = decide_format(
-            tokenizer, prompt_format=model.prompt_format, system=model.system, name=f"model.base={model.base}"
-        )
+        form = decide_format(tokenizer, prompt_format=model.prompt_format, system=model.system, name=f"model.base={model.base}")
         check_template(tokenizer)
         tokenizer.save_pretrained(out / "tokenizer")
         context = context_length(model.source, model, revision=model.revision)

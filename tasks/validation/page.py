@@ -93,7 +93,8 @@ def _role(role: RoleReport) -> str:
     held = "".join(f"<li>{_asked(outcome)}</li>" for outcome in role.outcomes if outcome.holds)
     count = len(role.outcomes) - len(failed)
     return (
-        f"<h2>{escape(role.file)}</h2>{_lengths(role)}{table}<details><summary>{count} of {len(role.outcomes)} expectations hold</summary>"
+        f"<h2>{escape(role.file)}</h2>{_lengths(role)}{table}"
+        f"<details><summary>{count} of {len(role.outcomes)} expectations hold</summary>"
         f"<ul>{held}</ul></details>\n"
     )
 
