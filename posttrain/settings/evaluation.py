@@ -26,7 +26,7 @@ class EvaluateSettings(Section):
     """Of the sampled responses."""
     max_new_tokens: TokenLimit = 64
     """Response tokens, at most; the same limit holds when samples are drawn for labelling. `auto`: what 95 % of the dataset's
-    completions have at most and a quarter more, 256 without completions, within the context (docs/lengths.md)."""
+    completions have at most and a quarter more, 256 without completions, within the context (docs/prompts.md)."""
     batch_size: BatchSize = 512
     """Sequences generated together, at most; it decides nothing about the figures."""
     judge: Annotated[bool, NotInKey()] = False
