@@ -72,8 +72,11 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
     # families of the questions are read from the stage that let them through
     ledger.tag(job.run_id, {MEASURED_TAG: f"models:/{job.name}/{version}"})
     ledger.log_cached_stage(job.run_id, validated.path)
-    context = int(stage_of(job.paths, job.report, "tokenizer").metrics["context"])  # of the pipeline, which decided its limits
-    config = with_limits(job.config, lengths_in(validated.path), context=context)
+    config = job.config
+    settings = config.evaluate
+    if settings.max_new_tokens == "auto":  # the number is that of the challenger's pipeline
+        context = int(stage_of(job.paths, job.report, "tokenizer").metrics["context"])
+        settings = with_limits(config, lengths_in(validated.path), context=context).evaluate
     run = Run(paths=job.paths, config=config, ledger=ledger, parent=job.run_id, say=job.say)
     run.stage(
         f"evaluate-{MEASURED}",
@@ -89,7 +92,7 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
         model=config.model,
         context=context_length(folder, config.model),
         seed=config.seed,
-        settings=config.evaluate,
+        settings=settings,
     )
 
 
