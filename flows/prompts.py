@@ -23,6 +23,11 @@ def is_chat(run: Run) -> bool:
     return run.has_run("tokenizer") and run.artifact("tokenizer").metrics.get(CHAT, 0.0) == 1.0
 
 
+def prompts_tag(run: Run) -> dict[str, str]:
+    """Return the tag of the pipeline's run in MLflow."""
+    return {PROMPTS_TAG: CHAT if is_chat(run) else "plain"}
+
+
 def system_of(run: Run) -> str | None:
     """Return the system message before a plain-text prompt, that of a base that was trained here with one included."""
     told = json.loads((run.artifact("tokenizer").path / "tokenizer" / "tokenizer_config.json").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from flows.prompts import KEY, _check, check_prompts, is_chat, prompts_line, system_of
+from flows.prompts import KEY, _check, check_prompts, is_chat, prompts_line, prompts_tag, system_of
 from models import prompt_format, tiny
 from models.load import load_tokenizer, prompt_text
 from models.tokenizers import world_tokenizer
@@ -77,6 +77,7 @@ def test_the_stage_decides_and_everybody_reads_it(tmp_path, base):
 def test_the_decision_is_said_in_a_line(tmp_path, base, template, words, line):
     run = made(tmp_path, settings(base(template), *words))
     assert prompts_line(run) == line and is_chat(run) is line.startswith("prompts: chat")
+    assert prompts_tag(run) == {"posttrain.prompts": line.split()[1]}
 
 
 def test_the_tiny_base_knows_one_way():
