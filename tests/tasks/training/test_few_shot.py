@@ -55,13 +55,13 @@ def test_the_model_is_the_base_with_demonstrations_beside_it(tmp_path, tiny_worl
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the recipe leaves a file to be closed
-@pytest.mark.parametrize("is_chat", [False, True])
-def test_the_card_puts_demonstrations_where_evaluation_had_them(tmp_path, tiny_world, is_chat):
+@pytest.mark.parametrize(("is_chat", "system"), [(False, None), (True, None), (True, 'Say "yes".')])
+def test_the_card_puts_demonstrations_where_evaluation_had_them(tmp_path, tiny_world, is_chat, system):
     """The recipe of the card is run as it stands there, and gives the prompt that evaluation reads."""
     reader = load_tokenizer(tiny_world.tokenizer)
     if is_chat:
         reader.chat_template = "Q " + reader.chat_template
-        decide_format(reader, name="x")
+        decide_format(reader, system=system, name="x")
     reader.save_pretrained(tmp_path / "reader")
     shown(tmp_path / "out", tiny_world, tokenizer=tmp_path / "reader")
     folder = tmp_path / "out" / "model"
