@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.bases import locate_base
 from flows.feedback import question_share
+from flows.lengths import with_limits
 from flows.plan import plan
 from flows.profile import require_profile
 from flows.situation import known_situation, of_method, of_store
@@ -58,6 +59,7 @@ def give_advice(paths: Paths, config: Config, say: Say, *, methods: Sequence[str
     if config.profile.sentence:
         say(config.profile.sentence)
     with checked_dataset(paths, config, say) as data:
+        config = with_limits(config, data.lengths, context=data.context)
         situation = situation_of(paths, config, data, say)
         advice = advise(situation, rows)
         costs = {method.name: _cost(paths, config, method, data, situation) for method in rows}

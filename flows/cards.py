@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows.judging import WORLD
 from flows.outcomes import Outcomes
+from flows.prompts import is_chat, system_of
 from flows.run import Run
 from posttrain.promotion.card import Origin, model_card
 from posttrain.settings.config import Config
@@ -24,6 +26,8 @@ def put_card(run: Run, model: RegisteredModel, report: Mapping[str, Any], outcom
         return
     try:
         origin = origin_of(run.config, str(report["dataset"]), outcomes)
+        if is_chat(run):
+            origin = replace(origin, is_chat=True, system=system_of(run))
         write_card(run.ledger, model.name, model.version, model_card(report, origin))
     except Exception as error:  # such as a full disk, or a server that takes no more files of a model
         run.say(f"note: the card of {model.uri} could not be written: {error}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from posttrain.data.lengths import WITHOUT_REFERENCES
 from posttrain.drift.check import draw
 from posttrain.drift.questions import Labels, fresh_questions
 from posttrain.drift.score import answers_in, score_record, too_few
@@ -180,12 +181,12 @@ def as_measured(evaluation: Evaluation, config: Config) -> dict[str, Any]:
 
     One sampled response a question, the fewest there can be: the score is of greedy answers.
     """
-    kept = evaluation.settings
+    kept, limit = evaluation.settings, config.evaluate.max_new_tokens
     return {
         "model": ModelSettings.model_validate({"dtype": kept.get("model.dtype", config.model.dtype)}),
         "settings": EvaluateSettings(
             samples=1,
-            max_new_tokens=int(kept.get("evaluate.max_new_tokens", config.evaluate.max_new_tokens)),
+            max_new_tokens=int(kept.get("evaluate.max_new_tokens", WITHOUT_REFERENCES if limit == "auto" else limit)),
             batch_size=config.evaluate.batch_size,
         ),
         "context": int(kept.get("context", config.model.context)),

@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.feedback import Feedback
 from flows.outcomes import Outcomes
+from flows.prompts import prompts_line
 from flows.run import Run
 from posttrain.evaluation.divergence import divergence
 from posttrain.settings.config import Config
@@ -23,13 +24,21 @@ JUDGE_SUMMARY = "judge.json"
 
 def notes(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what a reader must know to read the numbers right."""
-    return [*notes_on_part(run), *notes_on_training(run, outcomes), *notes_on_quality(outcomes.results, outcomes.verdicts)]
+    prompts = [line] if (line := prompts_line(run)) else []
+    return [
+        *prompts,
+        *run.limits,
+        *notes_on_part(run),
+        *notes_on_training(run, outcomes),
+        *notes_on_quality(outcomes.results, outcomes.verdicts),
+    ]
 
 
 def warnings(run: Run, outcomes: Outcomes) -> list[str]:
     """Return what may be wrong with the numbers."""
     return [
         *warnings_of_data(run, outcomes.results),
+        *run.cut_off,
         *warnings_of_quality(outcomes.results, outcomes.verdicts),
         *warnings_of_people(run.config, outcomes.feedback),
         *warnings_of_reward(run.config, outcomes.models),

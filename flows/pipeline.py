@@ -18,9 +18,11 @@ from flows.bases import locate_base
 from flows.evaluation import choose_part, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
+from flows.lengths import limits_of, resolve_limits
 from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.profile import require_profile
+from flows.prompts import check_prompts, prompts_line
 from flows.reporting import conclude
 from flows.run import Run
 from flows.training import (
@@ -113,7 +115,10 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     # what the request names is looked up, and the data are checked, before anything is trained
     reward = named_reward(run)
     make_tokenizer(run, data)
+    if line := prompts_line(run):
+        run.say(line)
     validate(run, data)
+    resolve_limits(run)
     check_roles(run.config, run.data.path)
     choose_part(run)
 
@@ -172,12 +177,11 @@ def check_settings(config: Config, paths: Paths) -> None:
         check_judge_settings(config, paths)
     locate_base(paths, config.model)
     require_profile(config)
+    check_prompts(paths, config.model)
     check_groups(config)
-    lengths = {"evaluate.max_new_tokens": config.evaluate.max_new_tokens}
-    if config.row.is_rewarded:
-        lengths["ppo.max_new_tokens"] = config.ppo.max_new_tokens
-    for name, tokens in lengths.items():
-        if tokens >= config.model.context:
+    for name, section in limits_of(config).items():
+        tokens = getattr(config, section).max_new_tokens
+        if tokens != "auto" and tokens >= config.model.context:
             raise RequestError(f"{name} must be less than model.context ({config.model.context}), got {tokens}")
 
 

@@ -11,6 +11,7 @@ from prefect import task
 from flows.cards import put_card
 from flows.notes import notes, warnings
 from flows.outcomes import Outcomes
+from flows.prompts import prompts_tag
 from flows.run import Run
 from posttrain.errors import ContractError
 from posttrain.methods import TRAINERS
@@ -95,7 +96,7 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
     ledger.finish_pipeline(
         parent,
         metrics=metrics,
-        tags={"posttrain.stage_key": models[final].key, "posttrain.cached": str(is_cached).lower()},
+        tags={"posttrain.stage_key": models[final].key, "posttrain.cached": str(is_cached).lower(), **prompts_tag(run)},
         verdict=f"{pipeline_verdict(headline(report), is_cached=is_cached)}\n\n{INTERVALS_COVER}.",
     )
     if TRIAL_TAG not in marks(os.environ):

@@ -7,12 +7,14 @@ from typing import Any
 from prefect import flow
 
 from flows.aftermath import untagged
+from flows.lengths import with_limits
 from flows.retrain_job import Job
 from flows.run import Run
 from posttrain.errors import DataError, StorageError
 from tasks.promotion.evaluations import MEASURED, MEASURED_TAG, evaluation_of
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import WEIGHTS_TAG, digest_of_files, local_path
+from tasks.validation.lengths import lengths_in
 from tasks.workspace.artifacts import Artifact, find
 from tasks.workspace.keys import Contents, NotDeciding
 from tasks.workspace.paths import Paths
@@ -71,6 +73,10 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
     ledger.tag(job.run_id, {MEASURED_TAG: f"models:/{job.name}/{version}"})
     ledger.log_cached_stage(job.run_id, validated.path)
     config = job.config
+    settings = config.evaluate
+    if settings.max_new_tokens == "auto":  # the number is that of the challenger's pipeline
+        context = int(stage_of(job.paths, job.report, "tokenizer").metrics["context"])
+        settings = with_limits(config, lengths_in(validated.path), context=context).evaluate
     run = Run(paths=job.paths, config=config, ledger=ledger, parent=job.run_id, say=job.say)
     run.stage(
         f"evaluate-{MEASURED}",
@@ -86,7 +92,7 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
         model=config.model,
         context=context_length(folder, config.model),
         seed=config.seed,
-        settings=config.evaluate,
+        settings=settings,
     )
 
 

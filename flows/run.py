@@ -53,13 +53,15 @@ class Run:
 
     Attributes:
         paths: of the repository.
-        config: every setting of the pipeline.
+        config: every setting of the pipeline; `max_new_tokens=auto` becomes a number behind the data gate.
         ledger: where child runs are opened.
         parent: run id of the pipeline.
         say: prints one line for the user.
         plan: the stages to come; without one, stages are not numbered.
         done: what has run so far, in order.
         line: of the stage that runs now, or ran last.
+        limits: what `max_new_tokens=auto` has become, a line a setting (`flows.lengths`).
+        cut_off: which references are longer than a response may be, a line a setting.
     """
 
     paths: Paths
@@ -70,6 +72,8 @@ class Run:
     plan: "Plan | None" = None
     done: list[Done] = field(default_factory=list)
     line: StageLine = field(default_factory=StageLine)
+    limits: list[str] = field(default_factory=list)
+    cut_off: list[str] = field(default_factory=list)
 
     def artifact(self, stage: str) -> Artifact:
         """Return what a stage gave that has run.

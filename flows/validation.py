@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows.lengths import beyond, decided, with_limits
+from posttrain.data.lengths import Lengths
 from posttrain.settings.config import Config
 from tasks.base_model.tokenizer import make_tokenizer
 from tasks.data.dvc import DatasetVersion, bring_up_to_date
 from tasks.validation import gate
+from tasks.validation.lengths import lengths_in
 from tasks.workspace.paths import Paths
 
 
@@ -23,12 +26,14 @@ class Checked:
         folder: of the rows that passed.
         tokenizer: folder of the tokenizer in use.
         context: tokens of prompt and response together, at most.
+        lengths: of completions and prompts.
     """
 
     version: DatasetVersion
     folder: Path
     tokenizer: Path
     context: int
+    lengths: Lengths
 
 
 @contextmanager
@@ -60,15 +65,17 @@ def checked_dataset(paths: Paths, config: Config, say: Callable[[str], None]) ->
             expectations=paths.data / "expectations",
             findings=paths.findings("validation", data.name),
         )
-        yield Checked(version=data, folder=checked, tokenizer=tokenizer / "tokenizer", context=context)
+        yield Checked(data, checked, tokenizer / "tokenizer", context, lengths_in(checked))
 
 
 def validate_dataset(paths: Paths, config: Config, say: Callable[[str], None]) -> list[str]:
-    """Return a line a role, after checking with the tokens of the model in use.
+    """Return a line a role, after checking with the tokens of the model in use, and how long a response may be.
 
     Raises:
         DataError: the gate is closed.
     """
     with checked_dataset(paths, config, say) as data:
         found = paths.findings("validation", data.version.name)
-    return [*json.loads((found / "validation.json").read_text())["summary"], f"page: {found / 'validation.html'}"]
+        limited = with_limits(config, data.lengths, context=data.context)
+        limits = [*decided(config, limited, data.lengths), *beyond(limited, data.lengths)]
+    return [*json.loads((found / "validation.json").read_text())["summary"], *limits, f"page: {found / 'validation.html'}"]

@@ -8,11 +8,20 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from models.prompt_format import REMEDY, format_of
 from posttrain.errors import RequestError
 from posttrain.prompts import PLAIN_CHAT_TEMPLATE, separated
 from posttrain.records import Message, Prompt
 from posttrain.settings.model import ModelSettings
 
+CLOCK = "strftime_now"
+"""The function by which chat templates write today's date."""
+FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}"
+    "{{ {'%d %B %Y': '26 July 2024', '%B %d, %Y': 'July 26, 2024', '%Y-%m-%d': '2024-07-26'}.get(format, '26 Jul 2024') }}"
+    "{%- endmacro -%}"
+)
+"""The date that Llama 3's own template falls back on, in place of today's."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -152,21 +161,44 @@ def hub_commit(base: str, *, revision: str | None, setting: str = "model.base") 
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """Return the text that stands before a completion: plain text on a line of its own, messages through the chat template.
+    """Return the text that stands before a completion: messages through the chat template; plain text on a line of its own.
 
+    Plain text is one user message in the chat template where that was decided for the tokenizer (`models.prompt_format`).
     A BOS token written by the template is taken away where the tokenizer adds it by itself, so that it never stands twice.
+
+    Raises:
+        RequestError: the chat template refuses the prompt, or fails on it.
     """
-    if isinstance(prompt, str):
+    form = format_of(tokenizer)
+    if isinstance(prompt, str) and not form.is_chat:
         return separated(prompt)
+    messages = form.messages(prompt) if isinstance(prompt, str) else prompt
     try:
-        text = _through_template(tokenizer, prompt)
-    except TemplateError as error:
-        roles = ", ".join(message.role for message in prompt)
-        raise RequestError(f"the model's chat template refuses a prompt with the roles {roles}: {_first_line(error)}") from None
+        text = _through_template(tokenizer, messages)
+    except Exception as error:  # a template is a program of others, which can fail in any way
+        roles = ", ".join(message.role for message in messages)
+        remedy = f". {REMEDY}" if isinstance(prompt, str) else ""
+        told = _first_line(error) or type(error).__name__
+        raise RequestError(f"the model's chat template refuses a prompt with the roles {roles}: {told}{remedy}") from None
     bos = tokenizer.bos_token
     if bos and text.startswith(bos) and tokenizer.bos_token_id in tokenizer("")["input_ids"]:
         return text[len(bos) :]
     return text
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a chat template that plain-text prompts are to go through, and that fails on one or loses what it says.
+
+    Raises:
+        RequestError: it does.
+    """
+    form, asked = format_of(tokenizer), "How many apples?"
+    if not form.is_chat:
+        return
+    text = prompt_text(tokenizer, asked)
+    for part, said in (("a user message", asked), ("the system message (model.system)", (form.system or "").strip())):
+        if said not in text:
+            raise RequestError(f"the model's chat template leaves out {part}. {REMEDY}")
 
 
 def _through_template(tokenizer: PreTrainedTokenizerBase, prompt: tuple[Message, ...]) -> str:
@@ -193,7 +225,11 @@ def _through_template(tokenizer: PreTrainedTokenizerBase, prompt: tuple[Message,
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    template = tokenizer.get_chat_template()
+    if CLOCK in template:  # some write today's date, by which the same run would read other prompts tomorrow
+        template = FIXED_DATE + template
+    rendered = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+    return str(rendered)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,14 +7,16 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from models.load import prompt_text
+from models.prompt_format import format_of
 from posttrain.records import Demonstration, Message, Prompt
 
 SHOTS = "shots.json"
 
 
 def save_shots(shots: Sequence[Demonstration], tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write `shots.json`: the demonstrations, and as `text` what stands before a plain prompt."""
-    told = {"text": text_of(tokenizer, shots), "shots": [one.model_dump(mode="json") for one in shots]}
+    """Write `shots.json`: the demonstrations, and as `text` what stands before a plain prompt that is no message."""
+    text = {} if format_of(tokenizer).is_chat else {"text": text_of(tokenizer, shots)}
+    told = {**text, "shots": [one.model_dump(mode="json") for one in shots]}
     (folder / SHOTS).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -35,11 +37,14 @@ def text_of(tokenizer: PreTrainedTokenizerBase, shots: Sequence[Demonstration]) 
 def prompt_after(tokenizer: PreTrainedTokenizerBase, shots: Sequence[Demonstration], prompt: Prompt) -> str:
     """Return the text that a model reads before its response: demonstrations, then the prompt; without any, `prompt_text`.
 
-    Before plain text they are documents (`text_of`). Before messages they are earlier turns, behind the prompt's own system
-    message, so that the chat template writes them as it writes every conversation; their own system messages are left out.
+    Before plain text they are documents (`text_of`). Before messages, and where plain text is a message, they are earlier turns,
+    behind the prompt's own system message, so that the chat template writes them as it writes every conversation; their own
+    system messages are left out.
     """
-    if not shots or isinstance(prompt, str):
+    form = format_of(tokenizer)
+    if not shots or (isinstance(prompt, str) and not form.is_chat):
         return text_of(tokenizer, shots) + prompt_text(tokenizer, prompt)
+    prompt = form.messages(prompt) if isinstance(prompt, str) else prompt
     system = tuple(message for message in prompt[:1] if message.role == "system")
     turns = tuple(turn for one in shots for turn in _turns(one))
     return prompt_text(tokenizer, (*system, *turns, *prompt[len(system) :]))

@@ -36,6 +36,7 @@ FACTS: dict[str, tuple[str, str]] = {
     "replacement_characters": ("int32", "U+FFFD and lone surrogates: what a wrong decoding left behind"),
     "mojibake_marks": ("int32", "places that look like UTF-8 read as Latin-1, such as Ã©"),
     "prompt_tokens": ("int32", "tokens of the prompt in the model in use, with its chat template"),
+    "completion_tokens": ("int32", "tokens of the longest completion, or of a held-out question's reference, with EOS; 0: none"),
     "total_tokens": ("int32", "tokens of the prompt and the longest completion, with chat template and EOS"),
     "final_answer": ("object", "`right`, `wrong` or `missing`: the completion's answer against the row's own"),
     "chosen_is_rejected": ("bool", "chosen and rejected are the same text"),
@@ -201,7 +202,9 @@ def token_facts(
     prompt_text: Callable[[Prompt], str] = plain,
     end_tokens: int = 0,
 ) -> dict[str, list[int]]:
-    """Return `prompt_tokens` and `total_tokens` of each record; every different text is counted once.
+    """Return `prompt_tokens`, `completion_tokens` and `total_tokens` of each record; every different text is counted once.
+
+    A reference is held out and never learnt from, so it is no part of what must fit into the context.
 
     Args:
         records: of any kind that has a prompt.
@@ -211,12 +214,15 @@ def token_facts(
     """
     prompts = [prompt_text(record.prompt) for record in records]  # type: ignore[attr-defined]  # never asked for Text
     completions = [completions_of(record) for record in records]
-    texts = list(dict.fromkeys([*prompts, *(text for row in completions for text in row)]))
+    references = [getattr(record, "reference", None) for record in records]
+    texts = list(dict.fromkeys([*prompts, *(text for row in completions for text in row), *filter(None, references)]))
     tokens = dict(zip(texts, count_tokens(texts), strict=True))
     prompt_tokens = [tokens[prompt] for prompt in prompts]
     longest = [max((tokens[text] + end_tokens for text in row), default=0) for row in completions]
     totals = [prompt + most for prompt, most in zip(prompt_tokens, longest, strict=True)]
-    return {"prompt_tokens": prompt_tokens, "total_tokens": totals}
+    of_reference = [tokens[text] + end_tokens if text else 0 for text in references]
+    told = [most or held for most, held in zip(longest, of_reference, strict=True)]
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": told, "total_tokens": totals}
 
 
 def first_lines(keys: Fingerprints) -> Column:

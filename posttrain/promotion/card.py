@@ -38,6 +38,8 @@ class Origin:
         license: identifier of the licence; "" where nobody said one.
         simulated: sentences on what stood in for people, servers or data; none where nothing did.
         usage: Markdown on how this model is used, where that is not as usual.
+        is_chat: plain-text prompts were one user message in the chat template.
+        system: content of the system message before that one; None for none.
     """
 
     base: str
@@ -45,6 +47,8 @@ class Origin:
     license: str = ""
     simulated: Sequence[str] = ()
     usage: str = ""
+    is_chat: bool = False
+    system: str | None = None
 
 
 def model_card(report: Mapping[str, Any], origin: Origin) -> str:
@@ -152,11 +156,17 @@ def _making(report: Mapping[str, Any], origin: Origin, *, learns_from: str) -> l
 
 
 def _use(origin: Origin) -> list[str]:
+    system = [] if origin.system is None else [{"role": "system", "content": origin.system}]
+    messages = json.dumps([*system, {"role": "user", "content": "…"}], ensure_ascii=False)
+    chat = (
+        f"messages = {messages}",
+        'prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")',
+    )
     code = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
         'model, tokenizer = (kind.from_pretrained("this folder") for kind in (AutoModelForCausalLM, AutoTokenizer))',
-        'prompt = tokenizer("…\\n", return_tensors="pt")',
+        *(chat if origin.is_chat else ('prompt = tokenizer("…\\n", return_tensors="pt")',)),
         "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0], skip_special_tokens=True))",
     )
     told = [
@@ -166,7 +176,9 @@ def _use(origin: Origin) -> list[str]:
         *code,
         "```",
         "",
-        "A plain-text prompt ends with a line break, as in training. A prompt of messages goes through the tokenizer's chat "
+        "Every prompt goes through the tokenizer's chat template, a plain-text one as one user message, as in training."
+        if origin.is_chat
+        else "A plain-text prompt ends with a line break, as in training. A prompt of messages goes through the tokenizer's chat "
         "template.",
     ]
     return [*told, "", _deeper(origin.usage)] if origin.usage else told

@@ -185,6 +185,8 @@ def _settings(both: Sequence[tuple[Stage, Stage]], *, is_one_method: bool) -> tu
         names = old.settings.keys() | new.settings.keys() if is_one_method else old.settings.keys() & new.settings.keys()
         for name in sorted(names):
             then, now = old.settings.get(name), new.settings.get(name)
+            if now == "auto" and _text(then).isdigit():  # a number as soon as the gate has seen the data
+                continue
             if ("." in name or name in OWN_NAMES) and _text(then) != _text(now):
                 found.setdefault(name, (then, now))
     return tuple((name, then, now) for name, (then, now) in found.items())

@@ -13,6 +13,7 @@ from posttrain.rl.processes import shared
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Episodes, Sampled, joined, questions_of_update, uniforms
 from posttrain.settings.ppo import PPOSettings
+from posttrain.settings.section import tokens_of
 
 Sample = Callable[[Sequence[int], Tensor], tuple[Sequence[Sequence[int]], Sampled]]
 """Takes questions (numbers) and the uniforms of their tokens, (episodes, longest); returns prompts (ids) and responses."""
@@ -73,7 +74,7 @@ class Collector:
             questions=self.questions,
             seed=self.seed,
         )
-        chance = uniforms(update, episodes=settings.episodes, longest=settings.max_new_tokens, seed=self.seed)
+        chance = uniforms(update, episodes=settings.episodes, longest=tokens_of(settings.max_new_tokens), seed=self.seed)
         share = settings.episodes // processes
         mine = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
         with self.accelerator.autocast():

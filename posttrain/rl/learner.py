@@ -14,6 +14,7 @@ from posttrain.rl.network import TokenFigures
 from posttrain.rl.objective import FIGURES, OF_CRITIC, MiniBatch, loss_of_part
 from posttrain.rl.rollout import Episodes, derived_generator
 from posttrain.settings.ppo import PPOSettings
+from posttrain.settings.section import tokens_of
 
 
 class Learner:
@@ -84,7 +85,7 @@ class Learner:
             episodes.response_length.cpu(),
             rows,
             mean_over=self.estimator.surrogate.mean_over,
-            longest=self.settings.max_new_tokens,
+            longest=tokens_of(self.settings.max_new_tokens),
         )
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
         parts = list(episodes.parts(mine, self.settings.device_batch_size))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from posttrain.settings.section import BatchSize, Count, NotInKey, Positive, Section, WholeNumber
+from posttrain.settings.section import BatchSize, Count, NotInKey, Positive, Section, TokenLimit, WholeNumber
 
 
 class EvaluateSettings(Section):
@@ -24,8 +24,9 @@ class EvaluateSettings(Section):
     ends at k = 2. On the tiny base 8 take 2.4 times the sampling time of 2, greedy answers included."""
     temperature: Positive = 1.0
     """Of the sampled responses."""
-    max_new_tokens: Count = 64
-    """Response tokens, at most; the same limit holds when samples are drawn for labelling."""
+    max_new_tokens: TokenLimit = 64
+    """Response tokens, at most; the same limit holds when samples are drawn for labelling. `auto`: what 95 % of the dataset's
+    completions have at most and a quarter more, 256 without completions, within the context (docs/prompts.md)."""
     batch_size: BatchSize = 512
     """Sequences generated together, at most; it decides nothing about the figures."""
     judge: Annotated[bool, NotInKey()] = False

@@ -39,6 +39,13 @@ class ModelSettings(Section):
     `small` to 1 B, `large` beyond."""
     context: Count = 512
     """Tokens of prompt and response together, at most; a model with a shorter context lowers it."""
+    prompt_format: Literal["auto", "chat", "plain"] = "auto"
+    """How a model reads a plain-text prompt. `chat`: as one user message in the base's chat template; `plain`: on a line of its
+    own; `auto`: `chat` where the base's tokenizer brings a template of its own, so that an instruct model is met in the form
+    that it was trained in. A prompt of messages goes through the template in any case."""
+    system: str | None = None
+    """Content of the system message that stands before a plain-text prompt in the chat template; none: what the template writes
+    by itself. Prompts of messages bring their own."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 on a GPU that has it, float32 elsewhere."""
     lora_rank: WholeNumber = 0

@@ -1,8 +1,8 @@
 """The page docs/settings.md, made of the declarations in posttrain/settings/section.py, so that the two cannot differ."""
 
 import types
-from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -73,10 +73,24 @@ def allowed(field: FieldInfo) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    bounds = [
+    return ", ".join([" or ".join(map(_kind, kinds)), *_bounds(field.metadata)])
+
+
+def _kind(kind: Any) -> str:
+    """Return one kind of value in words: a choice, or a type with the bounds of its own."""
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    if get_origin(kind) is Annotated:
+        kind, *constraints = get_args(kind)
+        flat = [one for each in constraints for one in (each.metadata if isinstance(each, FieldInfo) else [each])]
+        return ", ".join([_WORDS[kind], *_bounds(flat)])
+    return _WORDS[kind]
+
+
+def _bounds(constraints: Iterable[Any]) -> list[str]:
+    return [
         f"{words} `{limit}`" if attribute == "pattern" else f"{words} {limit:g}"
-        for constraint in field.metadata
+        for constraint in constraints
         for attribute, words in _BOUNDS
         if (limit := getattr(constraint, attribute, None)) is not None
     ]
-    return ", ".join([" or ".join(_WORDS[kind] for kind in kinds), *bounds])

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from posttrain.settings.section import Count, NotNegative, Positive, Section, Share
+from posttrain.settings.section import Count, NotNegative, Positive, Section, Share, TokenLimit
 
 
 class RLHFSettings(Section):
@@ -50,8 +50,8 @@ class PPOSettings(Section):
     """ε of Adam (1e-5 in Ziegler et al. 2019, arXiv:1909.08593: smaller ones take wild first steps)."""
     max_grad_norm: Positive = 1.0
     """Norm that gradients are clipped to, the policy's and the critic's each by itself."""
-    max_new_tokens: Count = 64
-    """Response tokens, at most."""
+    max_new_tokens: TokenLimit = 64
+    """Response tokens, at most. `auto`: as `evaluate.max_new_tokens=auto` has it."""
     sample_batch_size: Count = 512
     """Responses drawn together, at most."""
     temperature: Positive = 1.0

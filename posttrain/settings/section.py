@@ -1,14 +1,39 @@
 """What every section of settings is made of: kinds of values, marks, and how a stage takes a part of a section."""
 
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def _limit(value: object) -> object:
+    """Return `auto` in lower case, or a whole number from 1, whether it is given as text or not."""
+    text = str(value).strip().lower()
+    if text == "auto":
+        return text
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"must be auto or a whole number of at least 1, got {value}")
+    return int(text)
+
+
+TokenLimit = Annotated[Literal["auto"] | Count, BeforeValidator(_limit)]
+"""Tokens of a response, at most; `auto` until the data have said how long answers are (`posttrain/data/lengths.py`)."""
+
+
+def tokens_of(limit: int | Literal["auto"]) -> int:
+    """Return a limit of tokens that has been decided.
+
+    Raises:
+        ValueError: it is still `auto`.
+    """
+    if limit == "auto":
+        raise ValueError("max_new_tokens=auto is decided after the data gate, and was not")
+    return limit
 
 
 class NotInKey:

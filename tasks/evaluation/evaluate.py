@@ -18,6 +18,7 @@ from posttrain.prompts import plain
 from posttrain.records import Question
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
+from posttrain.settings.section import tokens_of
 from posttrain.statistics.figures import flattened
 from tasks.evaluation.references import preference_accuracy, reference_losses
 from tasks.workspace.artifacts import Log, Outcome
@@ -78,7 +79,7 @@ def evaluate(
     started = time.perf_counter()
     with quiet_libraries(), bar(title, 2 * len(questions)) as advance:
         how: dict[str, Any] = {
-            "max_new_tokens": settings.max_new_tokens,
+            "max_new_tokens": tokens_of(settings.max_new_tokens),
             "context": context,
             "batch_size": settings.batch_size,
             "seed": seed,

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from models.generate import generate
 from models.load import check_base, device, dtype, load_model, load_tokenizer, prompt_text
 from models.options import option_ids, option_logprobs
+from models.prompt_format import as_shipped
 from models.size import size_of
 from posttrain.compute import Size
 from posttrain.errors import RequestError
@@ -155,7 +156,7 @@ class LocalJudge:
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         source, revision = self._source
-        tokenizer = load_tokenizer(self._tokenizer, revision=revision, setting=SETTING)
+        tokenizer = as_shipped(load_tokenizer(self._tokenizer, revision=revision, setting=SETTING))
         return load_model(source, self._model_settings, on=device(), revision=revision, setting=SETTING), tokenizer
 
     def _option_ids(self, inquiry: Inquiry, text: str) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """The stage `few_shot`: the base with demonstrations before each prompt. Nothing is trained: its weights are the base's."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -7,6 +8,7 @@ from random import Random
 from transformers import PreTrainedTokenizerBase
 
 from models.load import device, load_model, load_tokenizer
+from models.prompt_format import PromptFormat, format_of
 from models.shots import SHOTS, prompt_after, save_shots
 from posttrain.errors import DataError
 from posttrain.records import Demonstration, Prompt, Question
@@ -26,6 +28,19 @@ before each prompt when it was evaluated. Put its `text` before a plain prompt, 
     prompt = tokenizer(shots + "Tom has 12 apples, finds 5. How many?\\n", return_tensors="pt")
 
 Before a prompt of messages its `shots` are earlier turns of the conversation, in the same order.
+"""
+CHAT_CARD = f"""\
+# Few-shot prompting
+
+The weights are those of the base: nothing was trained. What makes this another model is `{SHOTS}`, the demonstrations that were
+earlier turns of the conversation, in this order, when it was evaluated:
+
+    shots = json.load(open(f"{{folder}}/{SHOTS}"))["shots"]
+    system = SYSTEM
+    turns = [turn for one in shots for turn in (
+        {{"role": "user", "content": one["prompt"]}}, {{"role": "assistant", "content": one["completion"]}})]
+    messages = [*system, *turns, {{"role": "user", "content": "Tom has 12 apples, finds 5. How many?"}}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 """
 
 
@@ -64,9 +79,15 @@ def train(
     source, revision = source_of(start)
     save(load_model(source, model, on=device(), revision=revision), reader, out / "model")
     save_shots(shots, reader, out / "model")
-    (out / "model" / "README.md").write_text(CARD, encoding="utf-8")
+    (out / "model" / "README.md").write_text(card_of(format_of(reader)), encoding="utf-8")
     added = _tokens(reader, shots, longest) - _tokens(reader, (), longest)
     return Outcome(metrics={"shots": len(shots), "shot_tokens": added, "demonstrations": len(found)})
+
+
+def card_of(form: PromptFormat) -> str:
+    """Return how the model is used: `shots.json` before a prompt, in the form in which it was evaluated."""
+    system = [] if form.system is None else [{"role": "system", "content": form.system}]
+    return CHAT_CARD.replace("SYSTEM", json.dumps(system, ensure_ascii=False)) if form.is_chat else CARD
 
 
 def drawn(

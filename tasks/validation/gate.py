@@ -1,10 +1,12 @@
 """The stage `validate`: only rows that Great Expectations lets through reach training."""
 
+import json
 from pathlib import Path
 
 from models.load import load_tokenizer, prompt_text
 from posttrain.errors import DataError
 from posttrain.settings.data import ValidationSettings
+from tasks.validation.lengths import LENGTHS
 from tasks.validation.report import refusal
 from tasks.validation.validate import validate
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
@@ -24,7 +26,10 @@ def pass_gate(
     expectations: Path,
     findings: Path,
 ) -> Outcome:
-    """Write the rows that passed, the quarantine, and the report as a page and as JSON.
+    """Write the rows that passed, the quarantine, the report as a page and as JSON, and `lengths.json`.
+
+    What is counted is what training reads: the chat template where prompts go through it, BOS once, EOS behind a completion. TRL
+    cuts a longer row at the context in silence, and its EOS goes first, so the gate puts it aside before that.
 
     Args:
         out: where to write.
@@ -38,6 +43,7 @@ def pass_gate(
         findings: where report and quarantine stay in any case, so that a refusal can be looked into.
 
     Raises:
+        RequestError: the chat template fails on a prompt.
         DataError: more rows of a file are critical than `validation.max_critical_share` allows.
     """
     reader = load_tokenizer(tokenizer)
@@ -56,8 +62,11 @@ def pass_gate(
         prompt_text=lambda prompt: prompt_text(reader, prompt),
         end_tokens=1 - count_tokens([""])[0],  # EOS; BOS and the like stand before the prompt only
     )
+    counts = {role.role: role.lengths for role in report.roles if role.lengths}
+    (out / LENGTHS).write_text(json.dumps(counts, indent=0) + "\n", encoding="utf-8")
     keep_findings(out, REPORTS, at=findings)
     if not report.passed:
         raise DataError(refusal(report, quarantine=findings / "quarantine.jsonl"))
     rows, quarantined = sum(report.rows.values()), sum(report.quarantined.values())
-    return Outcome(metrics={"rows": rows, "quarantined": quarantined, "warnings": len(report.warnings)})
+    found = {"rows": rows, "quarantined": quarantined, "warnings": len(report.warnings)}
+    return Outcome(metrics={**found, **report.lengths.figures()})

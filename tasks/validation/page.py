@@ -2,6 +2,7 @@
 
 from html import escape
 
+from posttrain.data.lengths import LONG, at_most
 from tasks.validation.report import QUARANTINE, RoleReport, ValidationReport
 from tasks.validation.suite import Example, Outcome, percent
 
@@ -92,9 +93,20 @@ def _role(role: RoleReport) -> str:
     held = "".join(f"<li>{_asked(outcome)}</li>" for outcome in role.outcomes if outcome.holds)
     count = len(role.outcomes) - len(failed)
     return (
-        f"<h2>{escape(role.file)}</h2>{table}<details><summary>{count} of {len(role.outcomes)} expectations hold</summary>"
+        f"<h2>{escape(role.file)}</h2>{_lengths(role)}{table}"
+        f"<details><summary>{count} of {len(role.outcomes)} expectations hold</summary>"
         f"<ul>{held}</ul></details>\n"
     )
+
+
+def _lengths(role: RoleReport) -> str:
+    """Return how long the rows are that passed, EOS and chat template included."""
+    told = [
+        f"{name}: {at_most(counts, 0.5):,} tokens in the median, 95 % at most {at_most(counts, LONG):,}, longest {max(counts):,}"
+        for name, counts in role.lengths.items()
+        if counts
+    ]
+    return f'<p class="soft">{"; ".join(told)}</p>' if told else ""
 
 
 def _asked(outcome: Outcome) -> str:

@@ -1,9 +1,11 @@
 """What the data gate found: the report, its sentences for people, and its form for machines."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posttrain.data.lengths import Lengths
 from posttrain.errors import did_you_mean
 from posttrain.records import KIND_OF_ROLE
 from tasks.validation.suite import Outcome, percent
@@ -15,7 +17,11 @@ _FILES = [f"{role}.jsonl" for role in KIND_OF_ROLE]
 
 @dataclass(frozen=True)
 class RoleReport:
-    """What the gate found in one file; `context_needed` is the `model.context` that holds enough of its rows, or 0."""
+    """What the gate found in one file.
+
+    `context_needed` is the `model.context` that holds enough of its rows, or 0. `lengths` are those of the rows that passed: how
+    many have how many tokens, by `completions` and `prompts`.
+    """
 
     role: str
     rows: int
@@ -23,6 +29,7 @@ class RoleReport:
     max_critical_share: float
     outcomes: tuple[Outcome, ...]
     context_needed: int = 0
+    lengths: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -66,6 +73,11 @@ class ValidationReport:
     def critical_share(self) -> dict[str, float]:
         """Share of each role's rows with a critical finding."""
         return {role.role: role.critical_share for role in self.roles}
+
+    @property
+    def lengths(self) -> Lengths:
+        """How long completions and prompts are in the rows that passed."""
+        return Lengths.of_roles({role.role: role.lengths for role in self.roles if role.lengths})
 
     @property
     def passed(self) -> bool:
@@ -149,6 +161,7 @@ def as_json(report: ValidationReport) -> dict[str, Any]:
         "gate": "open" if report.passed else "closed",
         "summary": summary_lines(report),
         "context": report.context,
+        "lengths": report.lengths.figures(),
         "stray_files": list(report.stray_files),
         "roles": {role.role: _role_as_json(role) for role in report.roles},
     }

@@ -19,7 +19,7 @@ from posttrain.errors import DataError
 from posttrain.prompts import plain
 from posttrain.records import KIND_OF_ROLE, Prompt, Record
 from posttrain.settings.data import ValidationSettings
-from tasks.validation.lengths import context_needed
+from tasks.validation.lengths import context_needed, lengths_of
 from tasks.validation.page import page
 from tasks.validation.report import QUARANTINE, RoleReport, ValidationReport, as_json
 from tasks.validation.suite import Example, Expectation, Judge, Outcome, load_suite
@@ -78,7 +78,8 @@ def validate(
             share = settings.max_critical_share
             needed = context_needed(columns, suite, reasons, share=share) if reasons else 0
             outcomes = _divide(paths[role], role, out=out, quarantine=quarantine, outcomes=outcomes, reasons=reasons)
-            reports[role] = RoleReport(role, table.rows, len(reasons), share, tuple(outcomes), needed)
+            lengths = lengths_of(columns, reasons)
+            reports[role] = RoleReport(role, table.rows, len(reasons), share, tuple(outcomes), needed, lengths)
     stray = tuple(sorted(path.name for path in folder.glob("*.jsonl") if path.stem not in KIND_OF_ROLE))
     report = ValidationReport(dataset, folder, out, context, tuple(reports[role] for role in paths), stray)
     _write_report(report)

@@ -14,6 +14,7 @@ from flows.training import check_roles, checked_reward
 from flows.validation import Checked
 from posttrain.advice.advise import advise
 from posttrain.advice.barriers import IMPOSSIBLE, impossible
+from posttrain.data.lengths import Lengths
 from posttrain.errors import DataError, PosttrainError, RequestError
 from posttrain.methods import METHODS
 from posttrain.records import Demonstration, Preference, Question, Ranking, Rating
@@ -98,7 +99,13 @@ def write(paths, tiny_world):
         for role, records in DATASETS[name].items():
             write_rows(folder / f"{role}.jsonl", (record.model_dump(mode="json") for record in records))
         version = DatasetVersion(name="mine", folder=folder, md5="0", files={})
-        return Checked(version=version, folder=folder, tokenizer=tiny_world.tokenizer, context=tiny_world.context)
+        return Checked(
+            version=version,
+            folder=folder,
+            tokenizer=tiny_world.tokenizer,
+            context=tiny_world.context,
+            lengths=Lengths("", {}, {}),
+        )
 
     return written
 

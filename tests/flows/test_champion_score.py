@@ -145,3 +145,11 @@ def test_what_an_evaluation_does_not_tell_the_settings_do():
     kept = {"evaluate.max_new_tokens": "40", "context": "128", "model.dtype": "float32"}
     found = as_measured(Evaluation(name="version 1", rows=[], settings=kept), Config())
     assert (found["settings"].max_new_tokens, found["context"], found["model"].dtype) == (40, 128, "float32")
+
+
+def test_without_a_limit_of_its_own_and_with_auto_a_champion_has_the_default():
+    found = as_measured(Evaluation(name="version 1", rows=[]), merge({}, ["evaluate.max_new_tokens=auto"]))
+    assert found["settings"].max_new_tokens == 256
+    kept = {"evaluate.max_new_tokens": "40"}
+    found = as_measured(Evaluation(name="version 1", rows=[], settings=kept), merge({}, ["evaluate.max_new_tokens=auto"]))
+    assert found["settings"].max_new_tokens == 40

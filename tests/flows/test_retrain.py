@@ -377,7 +377,7 @@ def test_the_stage_that_measures_a_champion_is_given_its_own_files(tmp_path: Pat
     paths, folder = Paths(tmp_path), tmp_path / "version"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    validated = Artifact("validate", "k", str(tmp_path / "v"), 1.0, {}, {}, "digest of v")
+    validated = Artifact("validate", "k", str(tmp_path / "v"), 1.0, {"context": 77.0}, {}, "digest of v")
     asked: dict[str, Any] = {}
     monkeypatch.setitem(__import__("sys").modules, "models.load", SimpleNamespace(context_length=lambda folder, model: 77))
     monkeypatch.setattr(retrain_champion, "find", lambda paths, stage, key: (validated, ""))
@@ -400,6 +400,14 @@ def test_the_stage_that_measures_a_champion_is_given_its_own_files(tmp_path: Pat
     assert asked["tokenizer"] == Contents(folder, "w") and asked["data"] is validated and asked["part"] is None
     assert asked["subject"] == asked["reference"] and asked["subject"].digest == "w"
     assert (asked["subject"].path / "model").resolve() == folder and (asked["subject"].path / "model" / "config.json").is_file()
+
+    # a limit that follows the data is the number of the challenger's pipeline: 1.25 × 20 = 25, in steps of 8
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "lengths.json").write_text('{"demonstrations": {"completions": {"20": 9}, "prompts": {}}}')
+    both = {"stages": [{"name": name, "key": "k"} for name in ("validate", "tokenizer")]}
+    config = merge({}, ["evaluate.max_new_tokens=auto"])
+    retrain_champion._measure(job(paths=paths, name=NAME, run_id="r", report=both, config=config), ledger, "3")
+    assert asked["settings"].max_new_tokens == 32
 
     # the link follows a version whose files lie elsewhere by now
     other = tmp_path / "moved"

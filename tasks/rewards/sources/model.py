@@ -8,8 +8,11 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from pydantic import TypeAdapter
+
 from posttrain.compute import Compute
 from posttrain.errors import RequestError
+from posttrain.records import Prompt
 from tasks.rewards.interface import Naming, RewardSource
 from tasks.workspace.artifacts import file_digest
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from posttrain.rl.rewards import RewardFunction
 
+_PROMPT: TypeAdapter[Prompt] = TypeAdapter(Prompt)
 BATCH = 64
 """Texts that a reward model reads at once."""
 
@@ -76,23 +80,31 @@ class ModelReward(RewardSource):
             RequestError: it cannot be loaded.
         """
         from models.load import device, load_tokenizer
-        from models.reward import load_reward_model
+        from models.prompt_format import as_shipped
+        from models.reward import CENTRE, load_reward_model
 
         try:
             members = load_reward_model(str(self.path), on=device())
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise RequestError(f"ppo.reward={self.name}: it cannot be loaded: {reason}") from None
-        return members, load_tokenizer(str(self.path), setting="ppo.reward")
+        tokenizer = load_tokenizer(str(self.path), setting="ppo.reward")
+        is_made_here = hasattr(members[0].config, CENTRE)
+        return members, tokenizer if is_made_here else as_shipped(tokenizer)
 
 
 def scored_by(members: "Sequence[PreTrainedModel]", tokenizer: "PreTrainedTokenizerBase") -> "RewardFunction":
-    """Return the mean score of prompt, completion and EOS, each member's centre taken off, as a reward."""
+    """Return the mean score of prompt, completion and EOS, each member's centre taken off, as a reward.
+
+    Prompts are written as the reward model reads them, which may be another form than the policy's.
+    """
+    from models.load import prompt_text
     from models.reward import score_texts
     from posttrain.rl.rewards import Rewards
 
     def reward(prompts: Sequence[str], completions: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Rewards:
-        texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+        before = [prompt_text(tokenizer, _PROMPT.validate_python(record["prompt"])) for record in records]
+        texts = [prompt + completion for prompt, completion in zip(before, completions, strict=True)]
         spent: list[Compute] = []
         values = score_texts(members, tokenizer, texts, batch_size=BATCH, spent=spent.append)
         return Rewards(values=values, compute=reduce(Compute.plus, spent, Compute()))

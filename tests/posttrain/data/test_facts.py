@@ -96,7 +96,7 @@ def test_facts_of_a_demonstration_by_hand():
     assert facts["answer_characters"] == 1
     assert facts["final_answer"] == "right"
     # "2 + 2 ?" and a line end: 4 words; the completion: 5 words.
-    assert token_facts([record], count_tokens=words) == {"prompt_tokens": [4], "total_tokens": [9]}
+    assert token_facts([record], count_tokens=words) == {"prompt_tokens": [4], "completion_tokens": [5], "total_tokens": [9]}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,11 @@ def test_the_longest_completion_counts_and_equal_texts_are_counted_once():
         return words(texts)
 
     records = [preference(1, "a b c", "a"), preference(2, "a", "a b c")]
-    assert token_facts(records, count_tokens=count) == {"prompt_tokens": [1, 1], "total_tokens": [4, 4]}
+    assert token_facts(records, count_tokens=count) == {
+        "prompt_tokens": [1, 1],
+        "completion_tokens": [3, 3],
+        "total_tokens": [4, 4],
+    }
     assert len(asked) == len(set(asked)) == 3
 
 
@@ -130,9 +134,13 @@ def test_the_prompt_is_counted_as_the_model_reads_it_and_every_completion_ends()
     counted = token_facts(
         [preference(1, "a b c", "a")], count_tokens=words, prompt_text=lambda _: "user : q ! bot :", end_tokens=1
     )
-    assert counted == {"prompt_tokens": [6], "total_tokens": [6 + 3 + 1]}
+    assert counted == {"prompt_tokens": [6], "completion_tokens": [3 + 1], "total_tokens": [6 + 3 + 1]}
     question = Question(id="1", prompt="q", answers=("4",))
-    assert token_facts([question], count_tokens=words, end_tokens=1) == {"prompt_tokens": [1], "total_tokens": [1]}
+    alone = {"prompt_tokens": [1], "completion_tokens": [0], "total_tokens": [1]}
+    assert token_facts([question], count_tokens=words, end_tokens=1) == alone
+    # a reference is as long as an answer would be, and is not learnt from
+    held_out = question.model_copy(update={"reference": "a b"})
+    assert token_facts([held_out], count_tokens=words, end_tokens=1) == alone | {"completion_tokens": [3]}
 
 
 def test_a_corpus_is_never_tokenised():

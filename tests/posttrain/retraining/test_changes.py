@@ -42,6 +42,12 @@ def test_a_setting_is_named_with_both_values():
     assert found.as_record()["settings"] == {"dpo.beta": ["0.1", "0.2"], "seed": ["0", "1"]}
 
 
+def test_a_limit_that_the_gate_has_not_decided_yet_is_no_other_setting():
+    then = with_stage(made(), "dpo", settings=DPO | {"evaluate.max_new_tokens": "96", "model.dtype": "float32"})
+    now = with_stage(made(), "dpo", key="k2", settings=DPO | {"evaluate.max_new_tokens": "auto", "model.dtype": "auto"})
+    assert changes(then, now).settings == (("model.dtype", "float32", "auto"),)
+
+
 def test_a_setting_as_json_keeps_it_is_the_same_setting():
     then = with_stage(made(), "dpo", settings=DPO | {"dpo.layers": ["a", "b"], "dpo.note": None})
     now = with_stage(made(), "dpo", key="k2", settings=DPO | {"dpo.layers": ("a", "b"), "dpo.note": None})

@@ -1,10 +1,13 @@
 """Which demonstrations are shown, that they fit, and that nothing is trained."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from models.load import load_tokenizer
+from models.prompt_format import decide_format
 from models.shots import prompt_after, shots_of
 from posttrain.errors import DataError
 from posttrain.records import Demonstration
@@ -17,14 +20,14 @@ from tasks.training.few_shot import drawn
 from tasks.workspace.jsonl import write_rows
 
 
-def shown(out, tiny_world, *, shots=2, context=None, data=None, seed=0):
+def shown(out, tiny_world, *, shots=2, context=None, data=None, seed=0, tokenizer=None):
     out.mkdir()
     return few_shot.train(
         out,
         lambda *_: None,
         data=data or tiny_world.data,
         start=tiny_world.base,
-        tokenizer=tiny_world.tokenizer,
+        tokenizer=tokenizer or tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
         settings=FewShotSettings.model_construct(shots=shots),
         max_new_tokens=12,
@@ -49,6 +52,26 @@ def test_the_model_is_the_base_with_demonstrations_beside_it(tmp_path, tiny_worl
     # two demonstrations with EOS behind each
     tokens = sum(len(reader(f"{one.prompt}\n{one.completion}")["input_ids"]) + 1 for one in shots)
     assert told.metrics == {"shots": 2, "shot_tokens": tokens, "demonstrations": 32} and not told.costs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the recipe leaves a file to be closed
+@pytest.mark.parametrize(("is_chat", "system"), [(False, None), (True, None), (True, 'Say "yes".')])
+def test_the_card_puts_demonstrations_where_evaluation_had_them(tmp_path, tiny_world, is_chat, system):
+    """The recipe of the card is run as it stands there, and gives the prompt that evaluation reads."""
+    reader = load_tokenizer(tiny_world.tokenizer)
+    if is_chat:
+        reader.chat_template = "Q " + reader.chat_template
+        decide_format(reader, system=system, name="x")
+    reader.save_pretrained(tmp_path / "reader")
+    shown(tmp_path / "out", tiny_world, tokenizer=tmp_path / "reader")
+    folder = tmp_path / "out" / "model"
+    recipe = "\n".join(line[4:] for line in (folder / "README.md").read_text().splitlines() if line.startswith("    "))
+    asked = "Tom has 12 apples, finds 5. How many?"
+    found = {"json": json, "folder": folder, "tokenizer": load_tokenizer(folder)}
+    exec(recipe, found)
+    assert (
+        found["prompt"]["input_ids"][0].tolist() == reader(prompt_after(reader, shots_of(tmp_path / "out"), asked))["input_ids"]
+    )
 
 
 def test_a_larger_draw_begins_as_a_smaller_one_and_the_seed_decides(tiny_world, world_records):

@@ -1,12 +1,14 @@
 """Reward models as rewards: of a folder, of the registry, of the pipeline itself."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from models.load import load_tokenizer, prompt_text
+from models.reward import CENTRE
 from models.size import size_of
 from posttrain.compute import reading
 from posttrain.errors import RequestError
@@ -56,6 +58,25 @@ def test_a_model_scores_prompt_and_completion_together(tiny_world, tmp_path):
     assert told.compute == reading(size_of(model), sum(map(len, reader(texts)["input_ids"])))
     (tmp_path / "model" / "extra.txt").write_text("another")
     assert source(named.name).digest != named.digest
+
+
+@pytest.mark.parametrize("is_made_here", [False, True])
+def test_a_model_reads_prompts_in_its_own_form_whatever_the_policys_is(tiny_world, monkeypatch, is_made_here):
+    """One that others made reads plain text through its own template; one of ours, as it was trained."""
+    reader = load_tokenizer(tiny_world.tokenizer)
+    reader.chat_template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
+    reader_of, config = (lambda *_, **__: reader), SimpleNamespace(**({CENTRE: 0.0} if is_made_here else {}))
+    monkeypatch.setattr("models.load.load_tokenizer", reader_of)
+    monkeypatch.setattr("models.reward.load_reward_model", lambda *_, **__: [SimpleNamespace(config=config)])
+    read = []
+    monkeypatch.setattr(
+        "models.reward.score_texts", lambda members, tokenizer, texts, **_: read.extend(texts) or [0.0] * len(texts)
+    )
+    source = ModelReward(name="m", path=Path("m"), weights="")
+    source.load()(
+        ["the policy's form of it"] * 2, ["7", "8"], [{"prompt": "3 + 4"}, {"prompt": [{"role": "user", "content": "x"}]}]
+    )
+    assert read == (["3 + 4\n7", "[x]8"] if is_made_here else ["[3 + 4]7", "[x]8"])
 
 
 def test_a_model_with_several_scores_is_refused(tiny_world, tmp_path):
