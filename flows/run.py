@@ -159,6 +159,10 @@ class Run:
         self.done.append(Done(name=name, artifact=artifact, cached=is_cached, run_id=run_id))
         return artifact
 
+    def keep_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Put figures on the pipeline's own run now, where they stay if it does not come to its end."""
+        self.ledger.log_metrics(self.parent, metrics)
+
     @contextmanager
     def _telling(self, name: str, *, settings: Mapping[str, Any], is_there: bool) -> Iterator[StageLine]:
         """Tell that a stage begins and ends."""
