@@ -18,6 +18,7 @@ from flows.bases import locate_base
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
+from flows.memory import check_memory
 from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.reporting import conclude
@@ -116,6 +117,8 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     make_tokenizer(run, data)
     validate(run, data)
     check_roles(run.config, run.data.path)
+    if run.plan:  # a walk over the stages is not a run on this machine
+        check_memory(run.config, run.data.path, run.say)
     choose_part(run)
 
     # the base, and the model that the method starts from: measured at once, since the method's own training may be refused

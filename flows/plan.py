@@ -99,7 +99,7 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "part": f"choosing the held-out questions that are {config.evaluate.part}",
         "base": f"pretraining for {config.pretrain.steps:,} steps" if config.model.base == TINY else config.model.base,
         "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
-        "sample": f"drawing {config.sample.per_prompt} responses to each question",
+        "sample": f"drawing {config.sample.per_prompt} responses to {_sampled(config)}",
         "judge": f"practising the judge for {config.judge.practice_steps:,} steps",
         "label": source.doing if (source := _source(config, data)) else "",
         "second_opinion": "asking others about the judge's pairs",
@@ -109,6 +109,11 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "audit": "holding the reward against gold",
     }
     return words.get(name, "")
+
+
+def _sampled(config: Config) -> str:
+    most = config.sample.max_questions
+    return f"each of {most:,} questions at most" if most else "each question"
 
 
 def _rows(path: Path) -> int:

@@ -54,6 +54,12 @@ def test_what_is_asked_of_a_part_is_told(data):
     assert plan(merge({}, ["method=sft"]), data).doing("evaluate-sft") == "sft answers 5 held-out questions"
 
 
+def test_how_many_questions_are_sampled_for_is_told(data):
+    assert plan(merge({}, ["method=dpo"]), data).doing("sample") == "drawing 8 responses to each question"
+    told = plan(merge({}, ["method=dpo", "sample.max_questions=500"]), data).doing("sample")
+    assert told == "drawing 8 responses to each of 500 questions at most"
+
+
 def test_every_method_has_its_training_stages(data):
     for name, method in METHODS.items():
         to_come = plan(merge({}, [f"method={name}"]), data).names
