@@ -23,13 +23,13 @@ from tests.tiny_ppo import llama, run
 
 
 @contextmanager
-def short_above(monkeypatch, most):
-    """Let a Llama's forward pass lack memory above so many rows; yields how many each pass had."""
+def short_above(monkeypatch, most, *, after=0):
+    """Let a Llama's forward pass lack memory above so many rows, `after` passes on; yields how many rows each had."""
     forward, seen = LlamaModel.forward, []
 
     def limited(self, input_ids=None, **how):
         seen.append(len(input_ids))
-        if len(input_ids) > most:
+        if len(input_ids) > most and len(seen) > after:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, input_ids=input_ids, **how)
 
@@ -89,7 +89,7 @@ def test_sft_begins_again_with_fewer_rows_and_learns_the_same(tiny_world, tmp_pa
     settings = SFTSettings(epochs=1.5, batch_size=8, learning_rate=3e-3)
     whole, before, steps = trained(sft.train, tiny_world, tmp_path / "whole", [], settings=settings, **how)
     lines = []
-    with short_above(monkeypatch, 3) as seen:
+    with short_above(monkeypatch, 3, after=1) as seen:  # the first step is made, told, and made again
         found, after, again = trained(sft.train, tiny_world, tmp_path / "parts", lines, settings=settings, **how)
     close(found, whole)
     assert lines == [("training", 4), ("training", 2)] and max(seen) == 8 and seen[-1] == 2
@@ -117,28 +117,41 @@ def test_kto_whose_device_batch_decides_is_not_parted(tiny_world, labels, tmp_pa
         trained(kto.train, tiny_world, tmp_path / "out", [], **how)
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_ppo_repeats_the_step_with_fewer_rows(monkeypatch, backward):
+def test_ppo_reads_and_learns_with_fewer_rows(monkeypatch):
     whole = run()
-    lines = []
-    kind = PolicyAndCritic
-    forward = kind.forward
+    lines, forward = [], PolicyAndCritic.forward
 
     def limited(self, ids, *args, **how):
-        if len(ids) > 2 and not backward:
+        if len(ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        told = forward(self, ids, *args, **how)
-        if len(ids) > 2 and told.logprob is not None and told.logprob.requires_grad:
-            told.logprob.register_hook(_lack)
-        return told
+        return forward(self, ids, *args, **how)
 
-    monkeypatch.setattr(kind, "forward", limited)
+    monkeypatch.setattr(PolicyAndCritic, "forward", limited)
     with finding(Found(tell=lambda what, rows: lines.append((what, rows)))):
         parts = run()
-    expected = [("training", 4), ("training", 2)]
-    assert lines == (expected if backward else [("reading responses", 4), ("reading responses", 2), *expected])
+    assert lines == [("reading responses", 4), ("reading responses", 2), ("training", 4), ("training", 2)]
     close(parts.weights, whole.weights)
     assert parts.metric("value_loss") == pytest.approx(whole.metric("value_loss"), rel=1e-3, abs=1e-5)
+
+
+def test_gradients_of_a_step_that_broke_off_are_forgotten(monkeypatch):
+    """Memory runs short in the backward pass of a step's second part, when the first one's gradients are there."""
+    whole = run(device_batch_size=4)
+    lines, forward, passes = [], PolicyAndCritic.forward, []
+
+    def limited(self, ids, *args, **how):
+        told = forward(self, ids, *args, **how)
+        if told.logprob is not None and told.logprob.requires_grad:
+            passes.append(len(ids))
+            if len(passes) == 2:
+                told.logprob.register_hook(_lack)
+        return told
+
+    monkeypatch.setattr(PolicyAndCritic, "forward", limited)
+    with finding(Found(tell=lambda what, rows: lines.append((what, rows)))):
+        parts = run(device_batch_size=4)
+    assert lines == [("training", 2)] and passes[:6] == [4, 4, 2, 2, 2, 2]
+    close(parts.weights, whole.weights)
 
 
 def test_a_reward_model_repeats_the_step_with_fewer_rows(monkeypatch):
@@ -151,10 +164,11 @@ def test_a_reward_model_repeats_the_step_with_fewer_rows(monkeypatch):
         return dict(network.named_parameters()), [step.loss for step in told], [step.accuracy for step in told]
 
     whole = learnt()
-    scores = reward.token_scores
+    scores, calls = reward.token_scores, []
 
     def limited(network, sequences):
-        if len(sequences) > 4:
+        calls.append(len(sequences))
+        if len(sequences) > 4 or len(calls) == 4:  # in a second part too, when the first one's gradients are there
             raise MemoryError
         return scores(network, sequences)
 
@@ -162,6 +176,6 @@ def test_a_reward_model_repeats_the_step_with_fewer_rows(monkeypatch):
     lines = []
     with finding(Found(tell=lambda what, rows: lines.append((what, rows)))):
         parts = learnt()
-    assert lines == [("training", 6), ("training", 3)]
+    assert lines == [("training", 6), ("training", 3), ("training", 1)] and calls[:5] == [12, 6, 2, 2, 2]
     close(parts[0], whole[0])
     assert parts[1] == pytest.approx(whole[1]) and parts[2] == pytest.approx(whole[2])
