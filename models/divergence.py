@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posttrain.device_rows import in_parts
+from posttrain.ops.device_rows import in_parts
 from posttrain.ops.logprobs import stepwise_kl
 from posttrain.ops.masks import is_predicting, padded
 

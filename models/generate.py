@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from posttrain.device_rows import in_parts
+from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import derived_generator, drawn_tokens
 
 

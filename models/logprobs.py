@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from posttrain.device_rows import in_parts
+from posttrain.ops.device_rows import in_parts
 from posttrain.ops.logprobs import response_logprobs
 
 LARGEST_LOGITS = 2**28

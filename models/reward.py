@@ -24,8 +24,8 @@ from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
 from models.size import size_of
 from posttrain.compute import Compute, reading
-from posttrain.device_rows import in_parts, with_rows
 from posttrain.errors import RequestError
+from posttrain.ops.device_rows import in_parts, with_rows
 from posttrain.ops.losses import bradley_terry_loss
 from posttrain.ops.masks import is_response, padded
 from posttrain.settings.model import ModelSettings

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from posttrain.device_rows import in_parts
+from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import Sampled, drawn_tokens
 
 

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from posttrain.device_rows import SHARED, with_rows
+from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.ops.masks import unflattened
 from posttrain.rl.contracts import check_sampler
 from posttrain.rl.processes import shared

@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from posttrain.device_rows import SHARED, with_rows
 from posttrain.errors import RequestError
+from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.rl.contracts import Recomputed, check_first_ratio, explained
 from posttrain.rl.estimators import Estimate, Estimator
 from posttrain.rl.network import TokenFigures

@@ -131,8 +131,7 @@ def train(
     rows = [_row(pair, reader) for pair in pairs]
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
-    steps = steps_of(epochs, settings, rows=len(rows))
-    with TemporaryDirectory() as scratch, watched("dpo", steps=steps, log=log) as curves:
+    with TemporaryDirectory() as scratch, watched("dpo", steps=steps_of(epochs, settings, rows=len(rows)), log=log) as curves:
 
         def make(settings: DPOSettings) -> EndsAsSampled:
             return EndsAsSampled(
@@ -146,8 +145,7 @@ def train(
 
         started = time.perf_counter()
         trainer = trained("dpo", settings, make)
-        seconds = time.perf_counter() - started
-        size = size_of(trainer.model)
+        seconds, size = time.perf_counter() - started, size_of(trainer.model)
         read = _pair_tokens(trainer.train_dataset, context)
         save(merged(trainer.model), reader, out / "model")
     last = curves.last

@@ -27,6 +27,9 @@ FIXED = (
     "by itself. Lower kto.device_batch_size"
 )
 
+FIGURES = {"loss": "loss", "margin": "rewards/margins", "desirable_reward": "rewards/chosen", "kl": "kl"}
+"""What the last step says of itself, as TRL calls it."""
+
 
 class EndsAsSampled(KTOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's trainer, which puts EOS behind every response, without the EOS behind those that were cut off.
@@ -114,16 +117,14 @@ def train(
             )
 
         trainer = trained("kto", settings, make, fixed=FIXED)
-        seconds, size = time.perf_counter() - started, size_of(trainer.model)
+        seconds, size, tokens = time.perf_counter() - started, size_of(trainer.model), int(curves.last["num_tokens"])
         once = sum(min(context, len(row["prompt_ids"]) + len(row["completion_ids"])) for row in trainer.train_dataset)
         save(merged(trainer.model), reader, out / "model")
     # the reference reads all once, matched and mismatched; the policy reads the mismatched in every step as well
-    tokens = int(curves.last["num_tokens"])
     spent = reading(size, 2 * once + tokens).plus(learning(size, tokens))
-    names = {"loss": "loss", "margin": "rewards/margins", "desirable_reward": "rewards/chosen", "kl": "kl"}
     return Outcome(
         metrics={
-            **{name: curves.last[theirs] for name, theirs in names.items() if theirs in curves.last},  # a batch may lack one
+            **{name: curves.last[theirs] for name, theirs in FIGURES.items() if theirs in curves.last},  # a batch may lack one
             "desirable": good,
             "undesirable": bad,
             "desirable_weight": told.desirable_weight,

@@ -11,7 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from models.fingerprint import must_move
 from models.load import device, dtype
-from posttrain.device_rows import with_rows
+from posttrain.ops.device_rows import with_rows
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings

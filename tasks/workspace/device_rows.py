@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from posttrain.device_rows import Found, finding
+from posttrain.ops.device_rows import Found, finding
 
 FILE = "device_rows.json"
 

@@ -10,8 +10,8 @@ from transformers import LlamaForSequenceClassification, LlamaModel
 from models import reward
 from models.policy import PolicyAndCritic
 from models.reward import Group, train_reward_network
-from posttrain.device_rows import Found, finding
 from posttrain.errors import RequestError
+from posttrain.ops.device_rows import Found, finding
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from posttrain.device_rows import with_rows
+from posttrain.ops.device_rows import with_rows
 from tasks.workspace.device_rows import FILE, remembering
 
 

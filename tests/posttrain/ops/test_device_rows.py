@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from posttrain.device_rows import Found, finding, in_parts, is_out_of_memory, with_rows
 from posttrain.errors import RequestError
+from posttrain.ops.device_rows import Found, finding, in_parts, is_out_of_memory, with_rows
 
 ON_A_CPU = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
