@@ -121,6 +121,7 @@ def _cost(paths: Paths, config: Config, method: Method, data: Checked, situation
     labels_by = situation.labels_by(method)
     is_sampled = method.is_sampled or (bool(labels_by) and SOURCES[labels_by].is_sampled)
     sampled = round(question_share(asked, data.folder) * situation.questions) if is_sampled else 0
+    sampled = min(sampled, asked.sample.max_questions or sampled)
     responses = responses_wanted(asked, method, sampled, is_sampled=is_sampled)
     needed = memory_of(method, situation)
     where = {"dataset": data.version.name, "base": config.model.base}

@@ -9,15 +9,49 @@ from tasks.rewards.interface import RewardSource
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.keys import Contents, NotDeciding
 
+KEPT = (
+    *(f"{name}{end}" for name in ("accuracy", "accuracy_sampled") for end in ("", "_low", "_high")),
+    "response_tokens",
+    "finished",
+    "reference_loss",
+)
+"""Figures of each evaluation that stand on the pipeline's own run as soon as they are known, as far as they are defined."""
 
-def run_evaluations(run: Run, models: Mapping[str, Artifact]) -> dict[str, Artifact]:
-    """Evaluate every model on the held-out questions, the one that the method starts from first: the others stand beside it."""
+
+def run_evaluations(run: Run, models: Mapping[str, Artifact], *, done: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Evaluate models on the held-out questions, the one that the method starts from first: the others stand beside it.
+
+    Their figures stand on the pipeline's own run at once, so that a run which ends early leaves them.
+
+    Args:
+        run: the pipeline.
+        models: by name; the start is among them.
+        done: evaluations of those that have one already.
+    """
     start = run.config.row.starts_from
-    results = {start: evaluate(run, models, start, baseline=None)}
-    for name in models:
-        if name != start:
-            results[name] = evaluate(run, models, name, baseline=results[start])
+    results = dict(done)
+    for name in (start, *models):
+        if name not in results:
+            results[name] = evaluate(run, models, name, baseline=results.get(start))
+            found = results[name].metrics
+            run.keep_metrics({f"eval/{name}/{figure}": found[figure] for figure in KEPT if found.get(figure) is not None})
     return {name: results[name] for name in models}
+
+
+def measured_so_far(run: Run) -> str:
+    """Return what a pipeline that ends early has measured, in a line; "" for nothing."""
+    names = [name for name in run.config.row.models if run.has_run(f"evaluate-{name}")]
+    if not names:
+        return ""
+    told = ", ".join(f"{name} {_accuracy(run.artifact(f'evaluate-{name}').metrics)}" for name in names)
+    return f"measured before it ended: {told}; kept in MLflow on the run of this pipeline, as eval/{names[0]}/…: make ui"
+
+
+def _accuracy(metrics: Mapping[str, float]) -> str:
+    if metrics.get("accuracy") is None:
+        return f"{metrics['finished']:.0%} of the responses finished (no answers to check)"
+    estimate, low, high = (100 * metrics[f"accuracy{end}"] for end in ("", "_low", "_high"))
+    return f"{estimate:.1f} % [{low:.1f}, {high:.1f}] right"
 
 
 def choose_part(run: Run) -> None:

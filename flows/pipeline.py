@@ -15,10 +15,11 @@ from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
 from flows.bases import locate_base
-from flows.evaluation import choose_part, run_audit, run_evaluations
+from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.lengths import limits_of, resolve_limits
+from flows.memory import check_memory
 from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.profile import require_profile
@@ -84,6 +85,8 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
                     ledger.log_file(parent, page, folder=stage)
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
             ledger.fail_pipeline(parent, reason(error), status=status)
+            if measured := measured_so_far(run):
+                say(measured)
         raise
 
 
@@ -120,12 +123,17 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     validate(run, data)
     resolve_limits(run)
     check_roles(run.config, run.data.path)
+    if run.plan:  # a walk over the stages is not a run on this machine
+        check_memory(run.config, run.data.path, run.say)
     choose_part(run)
 
-    # the base, the model that the method starts from, and the method's own
+    # the base, and the model that the method starts from: measured at once, since the method's own training may be refused
     models = {"base": make_base(run)}
     if method.starts_from == "sft":
         models["sft"] = train_sft(run, models["base"])
+    measured = run_evaluations(run, models, done={})
+
+    # the method's own model, from what it learns from
     start = models[method.starts_from]
     feedback = gather_feedback(run, start, models["base"])
     if method.is_rewarded:
@@ -133,8 +141,8 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     if method.trainer:
         models[method.name] = train_method(run, models["base"] if method.is_from_base else start, feedback, reward)
 
-    # each on the held-out questions, and what the reward meant
-    results = run_evaluations(run, models)
+    # it on the held-out questions too, and what the reward meant
+    results = run_evaluations(run, models, done=measured)
     return Outcomes(
         models=models,
         results=results,

@@ -46,15 +46,16 @@ def plan(config: Config, data: Path) -> Plan:
     """Return the plan of a pipeline, from its settings and from what its dataset holds."""
     method, start = config.row, config.row.starts_from
     parted = ["part"] if config.evaluate.part != "all" else []
-    names = ["tokenizer", "validate", *parted, *method.models[: 2 if start != "base" else 1]]
+    made = method.models[: 2 if start != "base" else 1]
+    others = [name for name in made if name != start]
+    names = ["tokenizer", "validate", *parted, *made, *(f"evaluate-{name}" for name in (start, *others))]
     if method.is_labelled:
         names += _feedback(config, data)
     elif method.is_sampled:
         names.append("sample")
     elif method.learns_from.reward == "judge" and is_practising(config):
         names.append("judge")
-    names += [method.trainer] if method.trainer else []
-    names += [f"evaluate-{name}" for name in (start, *(name for name in method.models if name != start))]
+    names += [method.trainer, f"evaluate-{method.name}"] if method.trainer else []
     if config.evaluate.judge:
         names += ["judge"] if is_practising(config) and "judge" not in names else []
         names.append(f"judge-{judged_model(config)}")
@@ -98,7 +99,7 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "part": f"choosing the held-out questions that are {config.evaluate.part}",
         "base": f"pretraining for {config.pretrain.steps:,} steps" if config.model.base == TINY else config.model.base,
         "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
-        "sample": f"drawing {config.sample.per_prompt} responses to each question",
+        "sample": f"drawing {config.sample.per_prompt} responses to {_sampled(config)}",
         "judge": f"practising the judge for {config.judge.practice_steps:,} steps",
         "label": source.doing if (source := _source(config, data)) else "",
         "second_opinion": "asking others about the judge's pairs",
@@ -108,6 +109,11 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "audit": "holding the reward against gold",
     }
     return words.get(name, "")
+
+
+def _sampled(config: Config) -> str:
+    most = config.sample.max_questions
+    return f"each of {most:,} questions at most" if most else "each question"
 
 
 def _rows(path: Path) -> int:

@@ -17,6 +17,7 @@ from tasks.base_model.identity import device_type
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make
+from tasks.workspace.device_rows import remembering
 from tasks.workspace.keys import Contents, Inputs, sorted_inputs, stage_key
 from tasks.workspace.paths import Paths
 from tasks.workspace.progress import StageLine
@@ -158,10 +159,13 @@ class Run:
             line.end("reused" if is_cached else "")
         run_id = self.ledger.log_cached_stage(self.parent, folder) if is_cached else result["run_id"]
         artifact = _read(folder)
-        if resumable:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         self.done.append(Done(name=name, artifact=artifact, cached=is_cached, run_id=run_id))
         return artifact
+
+    def keep_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Put figures on the pipeline's own run now, where they stay if it does not come to its end."""
+        self.ledger.log_metrics(self.parent, metrics)
 
     @contextmanager
     def _telling(self, name: str, *, settings: Mapping[str, Any], is_there: bool) -> Iterator[StageLine]:
@@ -197,7 +201,8 @@ class Run:
         def computing(out: Path, log: Log) -> Outcome:
             live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
             module, _, function = compute.partition(":")
-            outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
+            with remembering(self.paths.checkpoints / name / key, self._say):
+                outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
             return outcome
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}

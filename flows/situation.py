@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from flows.feedback import label_source
 from flows.judging import is_practising
+from flows.memory import memory_asked
 from flows.pipeline import check_settings
 from flows.training import checked_reward
 from posttrain.advice.barriers import impossible
 from posttrain.advice.situation import Asked, Situation
-from posttrain.data.lengths import WITHOUT_REFERENCES
 from posttrain.errors import DataError, PosttrainError
 from posttrain.methods import METHODS, Method
 from posttrain.records import Question
@@ -120,8 +119,6 @@ def _asked(paths: Paths, config: Config, say: Say) -> Asked:
         anything = next(row for row in METHODS.values() if row.learns_from.reward == "named")
         source = checked_reward(of_method(config, anything), registered=_registered(paths, config, say))
         is_graded = source is not None and source.is_checkable_by_program
-    limit = config.evaluate.max_new_tokens
-    trainers = {row.trainer or "sft": row.loop or row.trainer or "sft" for row in METHODS.values()}
     return Asked(
         reward=config.ppo.reward,
         is_graded=is_graded,
@@ -129,15 +126,5 @@ def _asked(paths: Paths, config: Config, say: Say) -> Asked:
         judge=config.judge.model,
         is_practised=is_practising(config),
         max_questions=config.evaluate.max_questions,
-        max_new_tokens=WITHOUT_REFERENCES if limit == "auto" else limit,  # a number, once the rows have been looked at
-        lora_rank=config.model.lora_rank,
-        has_shared_critic=config.ppo.critic == "shared",
-        reward_models=config.reward_model.ensemble,
-        device_rows={trainer: _rows(getattr(config, section)) for trainer, section in trainers.items()},
+        **memory_asked(config),
     )
-
-
-def _rows(section: Any) -> int:
-    """Return how many sequences a device takes at once; 1 for what trains nothing."""
-    limits = [getattr(section, name, None) for name in ("device_batch_size", "mini_batch_size", "batch_size")]
-    return min((int(limit) for limit in limits if limit is not None), default=1)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posttrain.ops.device_rows import in_parts
 from posttrain.ops.logprobs import stepwise_kl
 from posttrain.ops.masks import is_predicting, padded
 
@@ -46,14 +47,20 @@ def response_kl(
     totals = torch.zeros(len(pairs), dtype=torch.float64)
     room = max(1, LARGEST_LOGITS // int(subject.config.get_text_config().vocab_size))
     order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]) + len(pairs[index][1]))
-    for chosen in _batches(order, [len(tail) for _, tail in pairs], most=batch_size, room=room):
+
+    def measure(chosen: Sequence[int]) -> None:
         ids = padded([[*pairs[index][0], *pairs[index][1]] for index in chosen], with_value=0).to(subject.device)
         heads, tails = (torch.tensor([len(pairs[index][part]) for index in chosen], device=ids.device) for part in (0, 1))
+        found = torch.zeros(len(chosen), dtype=torch.float64)
         # one response alone may be longer than there is room for: its positions then take several passes
         for places in torch.split(is_predicting(heads, tails, time=ids.shape[1]).nonzero(), room):
             logits = [_logits_at(model, ids, places) for model in (subject, reference)]
             of_token = stepwise_kl(*logits, temperature=temperature).double().cpu()
-            totals.index_add_(0, torch.tensor(chosen)[places[:, 0].cpu()], of_token)
+            found.index_add_(0, places[:, 0].cpu(), of_token)
+        totals[list(chosen)] = found
+
+    for batch in _batches(order, [len(tail) for _, tail in pairs], most=batch_size, room=room):
+        in_parts("reading responses", batch, len(batch), measure)
     return totals
 
 

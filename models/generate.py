@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import derived_generator, drawn_tokens
 
 
@@ -86,16 +87,22 @@ def generate(
                 for index in chosen:
                     responses[index] = [Response(text="", tokens=0, is_finished=False)] * samples
             else:
-                rows = [index for index in chosen for _ in range(samples)]
-                batch = tokenizer.pad({"input_ids": [ids[index] for index in rows]}, return_tensors="pt").to(model.device)
-                width = batch["input_ids"].shape[1]
-                processors = LogitsProcessorList()
-                if temperature:
-                    drawn_by = uniforms([names[index] for index in chosen], samples=samples, longest=room, seed=seed)
-                    processors.append(_Draws(drawn_by.to(model.device), start=width, temperature=temperature))
-                sequences = model.generate(**batch, generation_config=_decoding(tokenizer, room), logits_processor=processors)
-                for index, response in zip(rows, _read(tokenizer, sequences[:, width:]), strict=True):
-                    responses[index].append(response)
+                named = [names[index] for index in chosen] if temperature else []
+                drawn_by = uniforms(named, samples=samples, longest=room, seed=seed) if named else torch.zeros(0)
+                rows = list(enumerate(index for index in chosen for _ in range(samples)))
+
+                def draw(part: Sequence[tuple[int, int]], drawn_by: Tensor = drawn_by, room: int = room) -> None:
+                    batch = tokenizer.pad({"input_ids": [ids[index] for _, index in part]}, return_tensors="pt").to(model.device)
+                    width = batch["input_ids"].shape[1]
+                    processors = LogitsProcessorList()
+                    if temperature:
+                        chance = drawn_by[[row for row, _ in part]].to(model.device)
+                        processors.append(_Draws(chance, start=width, temperature=temperature))
+                    told = model.generate(**batch, generation_config=_decoding(tokenizer, room), logits_processor=processors)
+                    for (_, index), response in zip(part, _read(tokenizer, told[:, width:]), strict=True):
+                        responses[index].append(response)
+
+                in_parts("sampling", rows, len(rows), draw)
             advance(len(chosen))
     return responses
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from posttrain.ops.device_rows import in_parts
 from posttrain.ops.logprobs import response_logprobs
 
 LARGEST_LOGITS = 2**28
@@ -48,8 +49,8 @@ def score_responses(
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (longest_of_all * len(tokenizer))))
     order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]) + len(pairs[index][1]))
     totals = torch.zeros(len(pairs), dtype=torch.float64)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+
+    def score(chosen: Sequence[int]) -> None:
         longest = max(len(pairs[index][0]) + len(pairs[index][1]) for index in chosen)
         ids = torch.full((len(chosen), longest), tokenizer.pad_token_id)
         is_response = torch.zeros(len(chosen), longest, dtype=torch.bool)
@@ -60,9 +61,11 @@ def score_responses(
             is_token[row, : len(head) + len(tail)] = True
             is_response[row, len(head) : len(head) + len(tail)] = True
         logits = model(input_ids=ids.to(model.device), attention_mask=is_token.long().to(model.device)).logits
-        totals[chosen] = (
+        totals[list(chosen)] = (
             response_logprobs(logits.float(), ids.to(model.device), is_response.to(model.device), temperature=temperature)
             .double()
             .cpu()
         )
+
+    in_parts("reading responses", order, batch_size, score)
     return totals

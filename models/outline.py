@@ -38,9 +38,20 @@ def outline(settings: ModelSettings, tiny: TinySettings | None, *, vocabulary: i
         adapter_width=sum(layer.in_features + layer.out_features for layer in linear),
         layers=int(getattr(told, "num_hidden_layers", 0)),
         width=int(getattr(told, "hidden_size", 0)),
+        cache_width=2 * _heads(told) * _head_width(told),
         vocabulary=int(told.vocab_size),
         context=context,
     )
+
+
+def _heads(told: Any) -> int:
+    """Return the heads that keep keys and values: fewer than there are queries where groups share them (arXiv:2305.13245)."""
+    return int(getattr(told, "num_key_value_heads", None) or getattr(told, "num_attention_heads", None) or 1)
+
+
+def _head_width(told: Any) -> int:
+    width, heads = int(getattr(told, "hidden_size", 0)), int(getattr(told, "num_attention_heads", None) or 1)
+    return int(getattr(told, "head_dim", None) or width // heads)
 
 
 def _skeleton(source: str, *, revision: str | None) -> Any:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from models.policy import without_dropout
 from models.size import size_of
 from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
+from posttrain.ops.device_rows import in_parts, with_rows
 from posttrain.ops.losses import bradley_terry_loss
 from posttrain.ops.masks import is_response, padded
 from posttrain.settings.model import ModelSettings
@@ -156,8 +158,8 @@ def score_texts(
     sizes = [size_of(member) for member in members]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     told = [0.0] * len(texts)
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+
+    def score(places: Sequence[int]) -> None:
         batch = tokenizer(
             [texts[place] + tokenizer.eos_token for place in places],
             return_tensors="pt",
@@ -166,12 +168,17 @@ def score_texts(
             return_token_type_ids=False,
         ).to(members[0].device)
         tokens = int(batch["attention_mask"].sum())
-        for member, size in zip(members, sizes, strict=True):
-            spent(reading(size, tokens))
+        means = [0.0] * len(places)
+        for member in members:
             member.config.get_text_config().pad_token_id = tokenizer.pad_token_id
             scores = member(**batch).logits[:, 0].double() - centre_of(member)
-            for place, score in zip(places, scores.tolist(), strict=True):
-                told[place] += score / len(members)
+            means = [mean + score / len(members) for mean, score in zip(means, scores.tolist(), strict=True)]
+        for place, mean in zip(places, means, strict=True):
+            told[place] = mean
+        for size in sizes:
+            spent(reading(size, tokens))
+
+    in_parts("scoring", order, batch_size, score)
     return told
 
 
@@ -273,25 +280,38 @@ def train_reward_network(
     batches = _batches(len(groups), settings.batch_size, seed=seed)
     for step in range(1, steps + 1):
         batch = [groups[place] for place in next(batches)]
-        labels = sum(len(group.pairs) for group in batch)
-        loss = hits = 0.0
         optimiser.zero_grad(set_to_none=True)
-        for part in _parts(batch, most=settings.device_batch_size):
-            with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
-                scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
-            pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
-            difference = pairs.last(scores, ends)
-            share = pairs.weights / len(batch) if settings.mean_over == "prompts" else 1 / labels
-            own = (share * pairs.losses(difference)).sum()
-            second = (share * pairs.losses(pairs.mean(scores, ends))).sum()
-            (own + settings.token_weight * second).backward()  # type: ignore[no-untyped-call]
-            loss += own.item()
-            hits += pairs.hits(difference) / labels
+        loss, hits = with_rows(
+            "training",
+            min(settings.device_batch_size, sum(len(group.responses) for group in batch)),
+            partial(_gradients, network, batch, settings, autocast=autocast),
+            undo=partial(optimiser.zero_grad, set_to_none=True),
+        )
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         rate = float(schedule.get_last_lr()[0])
         schedule.step()
         yield RewardStep(step, loss, hits, rate, sum(len(ids) for group in batch for ids in group.responses))
+
+
+def _gradients(
+    network: Any, batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
+) -> tuple[float, float]:
+    """Add a step's gradients, `rows` responses at a time, and return its loss and the share of its labels ranked right."""
+    labels = sum(len(group.pairs) for group in batch)
+    loss = hits = 0.0
+    for part in _parts(batch, most=rows):
+        with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
+            scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
+        pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
+        difference = pairs.last(scores, ends)
+        share = pairs.weights / len(batch) if settings.mean_over == "prompts" else 1 / labels
+        own = (share * pairs.losses(difference)).sum()
+        second = (share * pairs.losses(pairs.mean(scores, ends))).sum()
+        (own + settings.token_weight * second).backward()  # type: ignore[no-untyped-call]
+        loss += own.item()
+        hits += pairs.hits(difference) / labels
+    return loss, hits
 
 
 @dataclass(frozen=True)

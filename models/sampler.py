@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import Sampled, drawn_tokens
 
 
@@ -42,13 +43,13 @@ def sample(
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     responses: list[list[int]] = [[] for _ in prompts]
     logprobs: list[Tensor] = [torch.zeros(0)] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+
+    def draw(rows: Sequence[int]) -> None:
         with _quick_products(policy):
             drawn = _sample_batch(
                 policy,
                 [prompts[row] for row in rows],
-                chance[rows],
+                chance[list(rows)],
                 temperature=temperature,
                 eos_id=eos_id,
                 pad_id=pad_id,
@@ -56,6 +57,8 @@ def sample(
             )
         for row, (tokens, figures) in zip(rows, drawn, strict=True):
             responses[row], logprobs[row] = tokens, figures
+
+    in_parts("sampling", order, batch_size, draw)
     return Sampled(
         responses=responses, logprobs=logprobs, is_finished=[bool(tokens) and tokens[-1] == eos_id for tokens in responses]
     )

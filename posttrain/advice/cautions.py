@@ -198,7 +198,7 @@ WARNINGS: tuple[Rule, ...] = (
         says="a device batch of long rows would likely exceed the memory",
         reason="a device batch of long rows would likely take {likely} GB in all, and there are {memory} GB",
         source="arXiv:1910.02054; arXiv:2205.05198",
-        remedy="lower the trainer's device_batch_size, or train adapters (model.lora_rank=16)",
+        remedy="lower the device_batch_size, set model.gradient_checkpointing=on, or train adapters (model.lora_rank=16)",
     ),
     Rule(
         "slow_on_cpu",

@@ -1,6 +1,6 @@
 """How much memory a method's training takes, from the sizes of its networks alone: a bound from below, and a likely figure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from posttrain.advice.situation import Situation
 from posttrain.methods import Method
@@ -11,6 +11,8 @@ TRAINED_BYTES = 16
 ACTIVATION_BYTES = 68
 """Of a token, a layer and a unit of width: 34 in 16 bits (arXiv:2205.05198, section 4.1, without what
 grows with the square of the length), twice in 32."""
+KEPT_BYTES = 4
+"""Of a token, a layer and a unit of width where activations are computed again: the block's input, float32 (arXiv:1604.06174)."""
 LOGIT_BYTES = 12
 """Of a token and a word of the vocabulary: logits, log-probabilities and their gradient, float32 each."""
 
@@ -21,7 +23,8 @@ class Memory:
 
     Attributes:
         least: weights, gradients, optimiser and the networks beside: less is impossible without sharding or offloading.
-        likely: with the activations of one device batch of long rows.
+        likely: with the activations of one device batch of long rows, or the cache of responses that are drawn, and with the
+            process itself.
         parts: by name, what `least` is made of.
     """
 
@@ -31,7 +34,7 @@ class Memory:
 
 
 def memory_of(method: Method, situation: Situation) -> Memory:
-    """Return what the largest of a method's stages holds at once.
+    """Return what the largest of a method's stages holds at once: training, or drawing responses with their cache.
 
     SFT and the trainers of preferences hold one trained network (DPO and KTO compute their reference's log-probabilities
     beforehand). A method that is rewarded holds its policy, a reference (none of its own under LoRA, whose adapters are
@@ -41,7 +44,7 @@ def memory_of(method: Method, situation: Situation) -> Memory:
     frozen = situation.machine.weight_bytes * weights
     trained = _trained(situation)
     if method.is_prompted:
-        return _with_activations({"weights": frozen}, 0)
+        return _with_more(situation, {"weights": frozen}, _cache(situation, asked.drawn_rows))
     parts = {"trained network": trained}
     if method.is_rewarded:
         if not asked.lora_rank:
@@ -54,9 +57,16 @@ def memory_of(method: Method, situation: Situation) -> Memory:
             parts["judge"] = frozen
     rows = asked.device_rows.get(method.trainer or "sft", 1)
     sequences = 2 * rows if method.is_labelled and not method.is_rewarded else rows
-    base = situation.base
-    token = base.layers * base.width * ACTIVATION_BYTES + base.vocabulary * LOGIT_BYTES
-    return _with_activations(parts, sequences * max(1, situation.sequence_tokens) * token)
+    activations = sequences * max(1, situation.sequence_tokens) * _token_bytes(situation)
+    found = _with_more(situation, parts, max(activations, _cache(situation, asked.rollout_rows) if method.is_rewarded else 0))
+    # evaluation and sampling hold a model and its cache, and for the KL of its responses a second model
+    drawing = 2 * frozen + _cache(situation, asked.drawn_rows)
+    return replace(found, likely=max(found.likely, drawing + situation.machine.process))
+
+
+def _with_more(situation: Situation, parts: dict[str, int], more: int) -> Memory:
+    least = sum(parts.values())
+    return Memory(least=least, likely=least + more + situation.machine.process, parts=parts)
 
 
 def _trained(situation: Situation) -> int:
@@ -66,6 +76,16 @@ def _trained(situation: Situation) -> int:
     return situation.machine.weight_bytes * weights + TRAINED_BYTES * rank * situation.base.adapter_width
 
 
-def _with_activations(parts: dict[str, int], activations: int) -> Memory:
-    least = sum(parts.values())
-    return Memory(least=least, likely=least + activations, parts=parts)
+def _token_bytes(situation: Situation) -> int:
+    """Return what the forward pass of one token leaves for the backward pass."""
+    base = situation.base
+    logits = base.vocabulary * LOGIT_BYTES
+    if situation.asked.is_checkpointed:
+        return base.width * (base.layers * KEPT_BYTES + ACTIVATION_BYTES) + logits  # one block at a time is whole
+    return base.layers * base.width * ACTIVATION_BYTES + logits
+
+
+def _cache(situation: Situation, rows: int) -> int:
+    """Return the bytes of keys and values of so many sequences: layers · 2 · heads · width of a head, for each token."""
+    base = situation.base
+    return rows * max(1, situation.sequence_tokens) * base.layers * base.cache_width * situation.machine.weight_bytes

@@ -39,6 +39,7 @@ class Base:
         adapter_width: inputs and outputs of its linear layers, added: a LoRA adapter of rank r has r times as many weights.
         layers: transformer blocks.
         width: of the hidden state.
+        cache_width: numbers that one token leaves in a layer's cache, keys and values together.
         vocabulary: rows of its output layer.
         context: tokens of prompt and response together, at most, in a pipeline.
     """
@@ -49,6 +50,7 @@ class Base:
     adapter_width: int = 3_000
     layers: int = 3
     width: int = 64
+    cache_width: int = 128
     vocabulary: int = 300
     context: int = 512
 
@@ -61,11 +63,13 @@ class Machine:
         has_gpu: whether there is one that can be used.
         memory: bytes of the GPU, or of the machine where there is none.
         weight_bytes: bytes of a weight that is not trained: 2 in bfloat16, 4 in float32.
+        process: bytes that a process takes of that memory beside its tensors.
     """
 
     has_gpu: bool = False
     memory: int = 16 * 2**30
     weight_bytes: int = 4
+    process: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ class Asked:
         has_shared_critic: `ppo.critic` is `shared`.
         reward_models: networks of the reward model.
         device_rows: by stage, sequences that a device takes at once.
+        drawn_rows: responses that evaluation and sampling draw at once, at most.
+        rollout_rows: the same of PPO's loop.
+        is_checkpointed: activations are computed again in the backward pass.
     """
 
     reward: str = "answer"
@@ -97,6 +104,9 @@ class Asked:
     has_shared_critic: bool = False
     reward_models: int = 1
     device_rows: Mapping[str, int] = field(default_factory=dict)
+    drawn_rows: int = 0
+    rollout_rows: int = 0
+    is_checkpointed: bool = False
 
     @property
     def names_judge(self) -> bool:

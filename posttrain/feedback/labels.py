@@ -184,10 +184,27 @@ def split_questions(questions: Iterable[str], *, share: float, seed: int) -> tup
         seed: another one splits otherwise.
     """
     ids = list(dict.fromkeys(questions))
-    ranked = sorted(ids, key=lambda name: (text_digest(f"{seed}/{name}"), name))
+    ranked = _ranked(ids, seed)
     count = min(max(1, round(share * len(ids))), max(1, len(ids) - 1))
     learnt = set(ranked[:count])
     return [name for name in ids if name in learnt], [name for name in ids if name not in learnt]
+
+
+def first_questions(questions: Iterable[str], *, most: int, seed: int) -> list[str]:
+    """Return the ids of as many questions as `most`, in the order given; those of a smaller number are among those of a larger.
+
+    Args:
+        questions: ids; repeats are allowed.
+        most: how many; 0: all.
+        seed: another one draws others.
+    """
+    ids = list(dict.fromkeys(questions))
+    drawn = set(_ranked(ids, seed)[: most or None])
+    return [name for name in ids if name in drawn]
+
+
+def _ranked(ids: Iterable[str], seed: int) -> list[str]:
+    return sorted(ids, key=lambda name: (text_digest(f"{seed}/{name}"), name))
 
 
 def sampled_questions(questions: Iterable[str], *, share: float, seed: int) -> list[str]:

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.ops.masks import unflattened
 from posttrain.rl.contracts import check_sampler
 from posttrain.rl.processes import shared
@@ -91,11 +92,16 @@ class Collector:
         """Return the episodes with values, reference log-probabilities and, where asked for, their own computed again."""
         mask = episodes.is_response
         found = {name: torch.zeros_like(episodes.logprob) for name in ("value", "reference_logprob", "logprob")}
-        for rows in episodes.parts(torch.arange(len(episodes.ids)), self.settings.device_batch_size):
-            part = episodes.rows(rows)
-            for name, flat in self._figures(part).items():
-                laid_out = unflattened(flat.float(), part.is_response)
-                found[name][rows, : laid_out.shape[1]] = laid_out
+
+        def read(size: int) -> None:
+            for rows in episodes.parts(torch.arange(len(episodes.ids)), size):
+                part = episodes.rows(rows)
+                for name, flat in self._figures(part).items():
+                    laid_out = unflattened(flat.float(), part.is_response)
+                    found[name][rows, : laid_out.shape[1]] = laid_out
+
+        most = min(self.settings.device_batch_size, len(episodes.ids))
+        with_rows("reading responses", most, read, fixed=SHARED if self.accelerator.num_processes > 1 else "")
         if self.recomputes:
             check_sampler((found["logprob"] - episodes.logprob)[mask], tolerance=self.settings.sampler_tolerance)
         else:

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from posttrain.errors import RequestError
+from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.rl.contracts import Recomputed, check_first_ratio, explained
 from posttrain.rl.estimators import Estimate, Estimator
 from posttrain.rl.network import TokenFigures
@@ -88,15 +89,26 @@ class Learner:
             longest=tokens_of(self.settings.max_new_tokens),
         )
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        parts = list(episodes.parts(mine, self.settings.device_batch_size))
-        figures = torch.zeros(len(FIGURES), device=mini_batch.weight.device)
-        for place, part in enumerate(parts):
-            is_last = place == len(parts) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.network):
-                loss, of_part = self._loss(episodes, mini_batch, part, kl_coef=kl_coef, is_first=is_first)
-                # gradients are averaged over processes, the weights already count all of them
-                self.accelerator.backward(loss * self.accelerator.num_processes)
-            figures += of_part
+
+        def gradients(size: int) -> Tensor:
+            parts = list(episodes.parts(mine, size))
+            figures = torch.zeros(len(FIGURES), device=mini_batch.weight.device)
+            for place, part in enumerate(parts):
+                is_last = place == len(parts) - 1
+                with nullcontext() if is_last else self.accelerator.no_sync(self.network):
+                    loss, of_part = self._loss(episodes, mini_batch, part, kl_coef=kl_coef, is_first=is_first)
+                    # gradients are averaged over processes, the weights already count all of them
+                    self.accelerator.backward(loss * self.accelerator.num_processes)
+                figures += of_part
+            return figures
+
+        figures = with_rows(
+            "training",
+            min(self.settings.device_batch_size, len(mine)),
+            gradients,
+            undo=self.optimiser.zero_grad,
+            fixed=SHARED if self.accelerator.num_processes > 1 else "",
+        )
         norm = torch.stack([self._clipped(weights).to(figures.device) for weights in self.groups.values()])
         self.optimiser.step()
         self.optimiser.zero_grad()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from posttrain.settings.section import Count, NotNegative, Positive, Section, Share
+from posttrain.settings.section import BatchSize, Count, NotNegative, Positive, Section, Share
 
 
 class DPOSettings(Section):
@@ -26,5 +26,5 @@ class DPOSettings(Section):
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
     max_steps: Count = 400
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
-    device_batch_size: Count = 64
-    """Pairs a device takes at once, at most."""
+    device_batch_size: BatchSize = 64
+    """As `sft.device_batch_size`, in pairs."""

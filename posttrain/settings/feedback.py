@@ -16,6 +16,9 @@ class SampleSettings(Section):
     apart (arXiv:2203.02155), as AlpacaFarm does (arXiv:2305.14387). Where a dataset brings labels of its own nothing is sampled
     for labels, and PPO asks all questions that the reward model did not learn from. 0 leaves all to PPO, for a method that needs
     no samples."""
+    max_questions: WholeNumber = 0
+    """Questions that responses are sampled for, at most; 0: all of that share. Drawn by seed; those of a smaller number are among
+    those of a larger one. The questions that PPO asks stay the same."""
     per_prompt: Annotated[int, Field(ge=2)] = 8
     """Responses a question (InstructGPT, arXiv:2203.02155, ranked 4–9)."""
     temperature: Positive = 1.0

@@ -52,6 +52,10 @@ class ModelSettings(Section):
     """0 trains all weights; else the rank of LoRA adapters (arXiv:2106.09685) on every linear layer."""
     lora_alpha: Positive = 32.0
     """LoRA scale: the update is multiplied by `lora_alpha / lora_rank` (arXiv:2106.09685, section 4.1)."""
+    gradient_checkpointing: Annotated[Literal["auto", "on", "off"], NotInKey()] = "auto"
+    """Whether training keeps each block's input alone and computes the rest again in the backward pass (arXiv:1604.06174): less
+    memory, a third more time, the same gradients. `auto`: on a GPU, in SFT, DPO and KTO; `on`: in every training, of policy,
+    critic and reward model too."""
     _folder: str = PrivateAttr(default="")
 
     @property

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from posttrain.settings.section import Count, NotNegative, Positive, Section, Share, TokenLimit
+from posttrain.settings.section import BatchSize, Count, NotNegative, Positive, Section, Share, TokenLimit
 
 
 class RLHFSettings(Section):
@@ -35,7 +35,7 @@ class PPOSettings(Section):
     """Passes over an update's episodes (2 in ReFT, arXiv:2401.08967)."""
     mini_batch_size: Count = 64
     """Episodes an optimiser step, over gradient accumulation and processes."""
-    device_batch_size: Count = 64
+    device_batch_size: BatchSize = 64
     """Episodes a device takes at once, at most, those of like length together; the rest of a mini-batch is accumulated
     (docs/decisions/0007-ppo.md)."""
     learning_rate: Positive = 1e-4
@@ -52,7 +52,7 @@ class PPOSettings(Section):
     """Norm that gradients are clipped to, the policy's and the critic's each by itself."""
     max_new_tokens: TokenLimit = 64
     """Response tokens, at most. `auto`: as `evaluate.max_new_tokens=auto` has it."""
-    sample_batch_size: Count = 512
+    sample_batch_size: BatchSize = 512
     """Responses drawn together, at most."""
     temperature: Positive = 1.0
     """Of the samples; the logits of policy and reference are divided by it wherever a probability is computed."""

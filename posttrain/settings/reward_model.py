@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from posttrain.settings.section import Count, NotNegative, Positive, Section, Share
+from posttrain.settings.section import BatchSize, Count, NotNegative, Positive, Section, Share
 
 
 class RewardModelSettings(Section):
@@ -25,7 +25,7 @@ class RewardModelSettings(Section):
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
     max_steps: Count = 800
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
-    device_batch_size: Count = 128
+    device_batch_size: BatchSize = 128
     """Responses a device takes at once, at most, though never less than those of one prompt; the rest of a batch is
     accumulated."""
     token_weight: NotNegative = 1.0
@@ -46,5 +46,5 @@ class RewardModelSettings(Section):
     """Expected calibration error on held-out pairs (arXiv:1706.04599), at most."""
     max_length_correlation: Share = 0.8
     """Correlation of score and length among the responses to a prompt, at most, either way."""
-    score_batch_size: Count = 256
+    score_batch_size: BatchSize = 256
     """Responses scored together, at most."""

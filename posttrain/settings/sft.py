@@ -1,6 +1,6 @@
 """Supervised fine-tuning on demonstrations."""
 
-from posttrain.settings.section import Count, Positive, Section, Share
+from posttrain.settings.section import BatchSize, Count, Positive, Section, Share
 
 
 class SFTSettings(Section):
@@ -16,5 +16,6 @@ class SFTSettings(Section):
     """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
     max_steps: Count = 400
     """Optimiser steps at most, so that large data stay a matter of minutes on a laptop; raise it where there is a GPU."""
-    device_batch_size: Count = 64
-    """Rows a device takes at once, at most; the rest of a batch is accumulated."""
+    device_batch_size: BatchSize = 64
+    """Rows a device takes at once, at most; the rest of a batch is accumulated. Where memory runs short it is halved; it decides
+    nothing about what is learnt (docs/decisions/0036-device-batches.md)."""

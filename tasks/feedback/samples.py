@@ -8,7 +8,7 @@ from models.load import device, load_model, load_tokenizer, prompt_text
 from models.size import size_of
 from posttrain.compute import reading
 from posttrain.errors import DataError
-from posttrain.feedback.labels import sampled_questions
+from posttrain.feedback.labels import first_questions, sampled_questions
 from posttrain.records import Question
 from posttrain.settings.feedback import SampleSettings
 from posttrain.settings.model import ModelSettings
@@ -32,13 +32,16 @@ def sample(
     context: int,
     seed: int,
 ) -> Outcome:
-    """Write `samples.jsonl`: for each of `sample.question_share` of the training questions, responses of the model in `start`.
+    """Write `samples.jsonl`: responses of the model in `start` to a share of the training questions (`sample.question_share`).
+
+    They are as many as `sample.max_questions`, at most.
 
     Raises:
         DataError: there is no such question.
     """
     found = required(data, "questions", Question, why="responses are sampled for")
-    chosen = set(sampled_questions([one.id for one in found], share=settings.question_share, seed=seed))
+    of_share = sampled_questions([one.id for one in found], share=settings.question_share, seed=seed)
+    chosen = set(first_questions(of_share, most=settings.max_questions, seed=seed))
     questions = [one for one in found if one.id in chosen]
     if not questions:
         raise DataError(

@@ -10,7 +10,6 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
-from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
 from models.lora import lora, merged
 from models.size import size_of
@@ -21,7 +20,7 @@ from posttrain.records import Preference
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 
@@ -48,6 +47,10 @@ class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
     """TRL's trainer, which puts EOS behind every completion, without the EOS behind those that were cut off.
 
     A policy that is rewarded for an EOS in the middle of a solution learns to stop there.
+
+    TRL takes the mean of each loss over what a device takes at once, and then the mean of these means. Here a part counts by its
+    share of the whole batch, of its pairs (the DPO loss) or of the tokens of chosen completions (the NLL), so that how a batch is
+    parted decides nothing.
     """
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **how: Any) -> Dataset:
@@ -61,6 +64,30 @@ class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
             }
 
         return super()._prepare_dataset(dataset, *args, **how).map(cut)
+
+    def get_batch_samples(self, *args: Any, **how: Any) -> Any:
+        """Return the parts of the next batch, and keep how much there is in all of them."""
+        parts, items = super().get_batch_samples(*args, **how)
+        self._whole = [sum(counts) for counts in zip(*map(_counts, parts), strict=True)]
+        self._parts = len(parts)
+        return parts, items
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **how: Any) -> Any:
+        """Return the loss of one part; the trainer divides it by the number of parts."""
+        kept = self.loss_weights
+        shares = [own * self._parts / whole for own, whole in zip(_counts(inputs), self._whole, strict=True)]
+        self.loss_weights = [weight * shares[kind == "sft"] for kind, weight in zip(self.loss_types, kept, strict=True)]
+        try:
+            return super().compute_loss(model, inputs, *args, **how)
+        finally:
+            self.loss_weights = kept
+
+
+def _counts(part: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the pairs of a part, and the tokens of their chosen completions, which are its first rows."""
+    mask = part["completion_mask"]
+    pairs = len(mask) // 2
+    return pairs, int(mask[:pairs, 1:].sum())
 
 
 def _row(pair: Preference, reader: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -104,21 +131,21 @@ def train(
     rows = [_row(pair, reader) for pair in pairs]
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
-    steps = steps_of(epochs, settings, rows=len(rows))
-    with TemporaryDirectory() as scratch, watched("dpo", steps=steps, log=log) as curves:
+    with TemporaryDirectory() as scratch, watched("dpo", steps=steps_of(epochs, settings, rows=len(rows)), log=log) as curves:
+
+        def make(settings: DPOSettings) -> EndsAsSampled:
+            return EndsAsSampled(
+                model=load_model(source, model, on=device(), revision=revision, train=True),
+                args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
+                train_dataset=Dataset.from_list(rows),
+                processing_class=reader,
+                peft_config=lora(model),
+                callbacks=[curves],
+            )
+
         started = time.perf_counter()
-        trainer = EndsAsSampled(
-            model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=reader,
-            peft_config=lora(model),
-            callbacks=[curves],
-        )
-        with must_move(trainer.model, stage="dpo"):
-            silenced(trainer).train()
-        seconds = time.perf_counter() - started
-        size = size_of(trainer.model)
+        trainer = trained("dpo", settings, make)
+        seconds, size = time.perf_counter() - started, size_of(trainer.model)
         read = _pair_tokens(trainer.train_dataset, context)
         save(merged(trainer.model), reader, out / "model")
     last = curves.last

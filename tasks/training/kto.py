@@ -9,7 +9,6 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 from trl import KTOConfig, KTOTrainer
 
-from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
 from models.lora import lora, merged
 from models.size import size_of
@@ -19,9 +18,17 @@ from posttrain.feedback.labels import as_preferences, as_verdicts, by_pair
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
+
+FIXED = (
+    "the responses that a device takes at once estimate KTO's KL term, so their number decides what is learnt and is not lowered "
+    "by itself. Lower kto.device_batch_size"
+)
+
+FIGURES = {"loss": "loss", "margin": "rewards/margins", "desirable_reward": "rewards/chosen", "kl": "kl"}
+"""What the last step says of itself, as TRL calls it."""
 
 
 class EndsAsSampled(KTOTrainer):  # type: ignore[misc]  # trl has no types
@@ -98,26 +105,26 @@ def train(
     with TemporaryDirectory() as scratch, watched("kto", steps=steps_of(epochs, settings, rows=len(rows)), log=log) as curves:
         started = time.perf_counter()
         told = arguments(Path(scratch), settings, model=model, epochs=epochs, ratio=bad / good, context=context, seed=seed)
-        trainer = EndsAsSampled(
-            model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=told,
-            train_dataset=Dataset.from_list(rows),
-            processing_class=reader,
-            peft_config=lora(model),
-            callbacks=[curves],
-        )
-        with must_move(trainer.model, stage="kto"):
-            silenced(trainer).train()
-        seconds, size = time.perf_counter() - started, size_of(trainer.model)
+
+        def make(settings: KTOSettings) -> EndsAsSampled:
+            return EndsAsSampled(
+                model=load_model(source, model, on=device(), revision=revision, train=True),
+                args=told,
+                train_dataset=Dataset.from_list(rows),
+                processing_class=reader,
+                peft_config=lora(model),
+                callbacks=[curves],
+            )
+
+        trainer = trained("kto", settings, make, fixed=FIXED)
+        seconds, size, tokens = time.perf_counter() - started, size_of(trainer.model), int(curves.last["num_tokens"])
         once = sum(min(context, len(row["prompt_ids"]) + len(row["completion_ids"])) for row in trainer.train_dataset)
         save(merged(trainer.model), reader, out / "model")
     # the reference reads all once, matched and mismatched; the policy reads the mismatched in every step as well
-    tokens = int(curves.last["num_tokens"])
     spent = reading(size, 2 * once + tokens).plus(learning(size, tokens))
-    names = {"loss": "loss", "margin": "rewards/margins", "desirable_reward": "rewards/chosen", "kl": "kl"}
     return Outcome(
         metrics={
-            **{name: curves.last[theirs] for name, theirs in names.items() if theirs in curves.last},  # a batch may lack one
+            **{name: curves.last[theirs] for name, theirs in FIGURES.items() if theirs in curves.last},  # a batch may lack one
             "desirable": good,
             "undesirable": bad,
             "desirable_weight": told.desirable_weight,

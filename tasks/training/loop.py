@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from peft import get_peft_model
 
+from models.checkpointing import let_checkpoint
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer
 from models.lora import lora, merged
@@ -165,6 +166,7 @@ def _network(
     """Return policy and critic, if there is to be one, with adapters where LoRA is asked for."""
 
     def adapted(network: Any) -> Any:
+        let_checkpoint(network, model)
         adapters = lora(model, task="CAUSAL_LM" if network is policy else None)
         return network if adapters is None else get_peft_model(network, adapters)
 

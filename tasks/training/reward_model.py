@@ -16,6 +16,7 @@ import torch
 from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase
 
+from models.checkpointing import let_checkpoint
 from models.fingerprint import must_move
 from models.load import device, dtype, load_tokenizer
 from models.lora import lora, merged
@@ -167,7 +168,7 @@ def _trained(
         for number in range(settings.ensemble):
             own_seed = seed * 1_000 + number
             network = reward_network(source, model, on=device(), revision=revision, pad=reader.pad_token_id, seed=own_seed)
-            network = _adapted(network, model, own_seed)
+            network = _adapted(let_checkpoint(network, model), model, own_seed)
             size = size_of(network)
             is_half = device().type == "cuda" and dtype(model) == torch.bfloat16
             with must_move(network, stage="reward_model"):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from models.checkpointing import with_cache
 from models.load import prompt_text
 from models.policy import PolicyAndCritic
 from models.sampler import sample
@@ -77,16 +78,18 @@ class Asker:
             chance: (questions, longest), decides each token (`posttrain.rl.rollout.uniforms`).
         """
         prompts = [self._ids[question] for question in asked]
-        return prompts, sample(
-            network.policy,
-            prompts,
-            chance,
-            temperature=self._settings.temperature,
-            eos_id=self.tokenizer.eos_token_id,
-            pad_id=self.tokenizer.pad_token_id,
-            context=self._context,
-            batch_size=self._settings.sample_batch_size,
-        )
+        with with_cache(network.policy):
+            drawn = sample(
+                network.policy,
+                prompts,
+                chance,
+                temperature=self._settings.temperature,
+                eos_id=self.tokenizer.eos_token_id,
+                pad_id=self.tokenizer.pad_token_id,
+                context=self._context,
+                batch_size=self._settings.sample_batch_size,
+            )
+        return prompts, drawn
 
     def texts(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Return responses as texts, without EOS."""

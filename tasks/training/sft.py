@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
 from models.lora import lora, merged
 from models.size import size_of
@@ -16,7 +15,7 @@ from posttrain.compute import learning
 from posttrain.records import Demonstration, Prompt
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
-from tasks.training.trl import epochs_within, shared_arguments, silenced, steps_of, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import required
 from tasks.workspace.weights import save, source_of
@@ -94,17 +93,19 @@ def imitate(
     epochs = epochs_within(settings, rows=len(rows))
     steps = steps_of(epochs, settings, rows=len(rows))
     with TemporaryDirectory() as scratch, watched(stage, steps=steps, log=log) as curves:
-        trainer = SFTTrainer(
-            model=load_model(source, model, on=device(), revision=revision, train=True),
-            args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=reader,
-            peft_config=lora(model),
-            callbacks=[curves],
-        )
+
+        def make(settings: SFTSettings) -> SFTTrainer:
+            return SFTTrainer(
+                model=load_model(source, model, on=device(), revision=revision, train=True),
+                args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
+                train_dataset=Dataset.from_list(rows),
+                processing_class=reader,
+                peft_config=lora(model),
+                callbacks=[curves],
+            )
+
         started = time.perf_counter()
-        with must_move(trainer.model, stage=stage):
-            silenced(trainer).train()
+        trainer = trained(stage, settings, make)
         seconds = time.perf_counter() - started
         size = size_of(trainer.model)
         save(merged(trainer.model), reader, out / "model")

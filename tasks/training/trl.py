@@ -4,12 +4,14 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from models.fingerprint import must_move
 from models.load import device, dtype
+from posttrain.ops.device_rows import with_rows
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
@@ -17,6 +19,8 @@ from posttrain.settings.sft import SFTSettings
 from tasks.workspace.artifacts import Log
 from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries
+
+Settings = TypeVar("Settings", SFTSettings, DPOSettings, KTOSettings)
 
 
 def shared_arguments(
@@ -36,10 +40,8 @@ def shared_arguments(
     """
     batch_size = settings.batch_size
     on_gpu = device().type == "cuda"
-    devices = max(1, torch.cuda.device_count()) if on_gpu else 1
-    a_device = max(1, min(settings.device_batch_size, batch_size // devices))
-    while (batch_size // devices) % a_device:
-        a_device -= 1
+    devices = _devices()
+    a_device = _device_batch(settings, settings.device_batch_size)
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": a_device,
@@ -54,7 +56,7 @@ def shared_arguments(
         "data_seed": seed,
         "bf16": on_gpu and dtype(model) == torch.bfloat16,
         "use_cpu": not on_gpu,
-        "activation_checkpointing": on_gpu,
+        "activation_checkpointing": on_gpu if model.gradient_checkpointing == "auto" else model.gradient_checkpointing == "on",
         "save_strategy": "no",
         "report_to": "none",
         "logging_strategy": "steps",
@@ -62,6 +64,45 @@ def shared_arguments(
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
     }
+
+
+def _devices() -> int:
+    return max(1, torch.cuda.device_count()) if device().type == "cuda" else 1
+
+
+def _device_batch(settings: SFTSettings | DPOSettings | KTOSettings, most: int) -> int:
+    """Return the largest number of rows up to `most` of which a device's share of a batch is a multiple."""
+    share = settings.batch_size // _devices()
+    a_device = max(1, min(most, share))
+    while share % a_device:
+        a_device -= 1
+    return a_device
+
+
+def trained(stage: str, settings: Settings, make: Callable[[Settings], Trainer], *, fixed: str = "") -> Trainer:
+    """Return a trainer that has trained; where memory runs short, anew from the beginning, with fewer rows at a time.
+
+    transformers' own `auto_find_batch_size` goes on from the weights that it has got to, with as many accumulated steps of a
+    smaller batch: that is another training. From the beginning, with as many rows in a batch, it is the same one.
+
+    Args:
+        stage: section of the settings, for errors.
+        settings: of the method.
+        make: returns a trainer for settings that have another `device_batch_size`; it loads the model, too.
+        fixed: as `with_rows` has it.
+
+    Raises:
+        ContractError: no weight has moved.
+        RequestError: one row at a time does not fit into memory.
+    """
+
+    def train(rows: int) -> Trainer:
+        trainer = silenced(make(settings.model_copy(update={"device_batch_size": rows})))
+        with must_move(trainer.model, stage=stage):
+            trainer.train()
+        return trainer
+
+    return with_rows("training", _device_batch(settings, settings.device_batch_size), train, fixed=fixed)
 
 
 def epochs_within(settings: SFTSettings | DPOSettings | KTOSettings, *, rows: int) -> float:
@@ -80,6 +121,7 @@ class Curves(TrainerCallback):  # type: ignore[misc]  # transformers is skipped 
     def __init__(self, log: Log, advance: Callable[[int, str], None]) -> None:
         self._log = log
         self._advance = advance
+        self._logged = 0
         self.last: dict[str, float] = {}
 
     def on_log(
@@ -90,6 +132,9 @@ class Curves(TrainerCallback):  # type: ignore[misc]  # transformers is skipped 
         if "loss" not in figures:
             return
         self.last = figures
+        if state.global_step <= self._logged:  # the training was begun again, and has not come as far as before
+            return
+        self._logged = state.global_step
         self._log(state.global_step, figures)
         self._advance(1, f"loss {figures['loss']:.3f}")
 

@@ -20,11 +20,13 @@ PURE = {
         "bisect",
         "collections",
         "contextlib",
+        "contextvars",  # what was found of a device's memory (posttrain/ops/device_rows.py)
         "dataclasses",
         "difflib",
         "enum",
         "fractions",
         "functools",
+        "gc",
         "hashlib",
         "heapq",
     ),

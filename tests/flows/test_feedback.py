@@ -37,8 +37,8 @@ def stages(house: Path) -> list[str]:
 def test_a_judge_scores_rollouts_directly(house: Path) -> None:
     told = report(house)
     assert stages(house) == [
-        *("tokenizer", "validate", "base", "sft", "judge", "ppo"),
-        *("evaluate-sft", "evaluate-base", "evaluate-drlaif", "audit"),
+        *("tokenizer", "validate", "base", "sft", "evaluate-sft", "evaluate-base"),
+        *("judge", "ppo", "evaluate-drlaif", "audit"),
     ]
     assert list(told["models"]) == ["base", "sft", "drlaif"]
     assert any("rewarded by the AI judge (base)" in note for note in told["notes"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 OF_RUNS = ("kind", "method", "stage", "pipeline_id", "seed", "dataset", "data_md5", "stage_key", "cached", "git_commit")
 TAGS = {*(f"posttrain.{name}" for name in OF_RUNS), "prefect.flow_run_id"}
-STAGES = ["tokenizer", "validate", "base", "sft", "sample", "label", "dpo", "evaluate-sft", "evaluate-base", "evaluate-dpo"]
+STAGES = ["tokenizer", "validate", "base", "sft", "evaluate-sft", "evaluate-base", "sample", "label", "dpo", "evaluate-dpo"]
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +109,21 @@ def test_reft_and_ppo_go_the_same_road(house: Path) -> None:
     )
     out = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:score")
     told = report(house)
-    assert ran(house) == ["ppo", "evaluate-base", "evaluate-ppo", "audit"]
+    assert ran(house) == ["evaluate-base", "ppo", "evaluate-ppo", "audit"]
     assert (list(told["models"]), told["baseline"]) == (["base", "ppo"], "base")
     assert "win rate vs base" in out
     told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:breaks", code=3)
     assert "contract: the reward python:my_rewards:breaks raised KeyError: 'no such field'; the first response" in told
+    # what was measured before the method's own training stays, on the terminal and on the run of the pipeline
+    (measured,) = re.findall(
+        r"^measured before it ended: base (\S+) % \[\S+, \S+\] right; kept in MLflow.*$", told, flags=re.MULTILINE
+    )
+    (refused,) = client.search_runs(
+        [client.get_experiment_by_name("posttrain").experiment_id],
+        "attributes.status = 'FAILED' and tags.`posttrain.kind` = 'pipeline'",
+    )
+    assert f"{100 * refused.data.metrics['eval/base/accuracy']:.1f}" == measured
+    assert "eval/accuracy" not in refused.data.metrics
     told = run(house, "pipeline", "method=reft", "ppo.reward=python:my_rewards:score", code=2)
     assert "method reft takes its reward from a grader" in told
     told = run(house, "pipeline", "method=ppo", "ppo.reward=python:my_rewards:scoer", code=2)

@@ -9,7 +9,7 @@ from posttrain.methods import METHODS
 from posttrain.settings.config import merge
 
 FIRST = ("tokenizer", "validate", "base")
-SFT_TESTS = ("evaluate-sft", "evaluate-base")
+SFT = ("sft", "evaluate-sft", "evaluate-base")
 JUDGED = ("sample", "judge", "label", "second_opinion", "self_preference")
 
 
@@ -24,23 +24,23 @@ def data(tmp_path):
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("method=sft", (*FIRST, "sft", *SFT_TESTS)),
-        ("method=dpo", (*FIRST, "sft", "sample", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
-        ("method=kto", (*FIRST, "sft", "sample", "label", "kto", *SFT_TESTS, "evaluate-kto")),
-        ("method=few_shot", (*FIRST, "few_shot", "evaluate-base", "evaluate-few_shot")),
-        ("method=self_training", (*FIRST, "sft", "sample", "self_training", *SFT_TESTS, "evaluate-self_training")),
-        ("method=reft", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "audit")),
-        ("method=grpo", (*FIRST, "sft", "grpo", *SFT_TESTS, "evaluate-grpo", "audit")),
-        ("method=rloo", (*FIRST, "sft", "rloo", *SFT_TESTS, "evaluate-rloo", "audit")),
-        ("method=ppo", (*FIRST, "ppo", "evaluate-base", "evaluate-ppo", "audit")),
-        ("method=rlhf", (*FIRST, "sft", "sample", "label", "reward_model", "ppo", *SFT_TESTS, "evaluate-rlhf", "audit")),
-        ("method=rlaif", (*FIRST, "sft", *JUDGED, "reward_model", "ppo", *SFT_TESTS, "evaluate-rlaif", "audit")),
-        ("method=drlaif", (*FIRST, "sft", "judge", "ppo", *SFT_TESTS, "evaluate-drlaif", "audit")),
-        ("method=dpo labels.source=judge", (*FIRST, "sft", *JUDGED, "dpo", *SFT_TESTS, "evaluate-dpo")),
-        ("method=dpo labels.source=dataset", (*FIRST, "sft", "label", "dpo", *SFT_TESTS, "evaluate-dpo")),
-        ("method=sft evaluate.judge=true", (*FIRST, "sft", *SFT_TESTS, "judge", "judge-base")),
-        ("method=sft evaluate.part=reported", ("tokenizer", "validate", "part", "base", "sft", *SFT_TESTS)),
-        ("method=reft evaluate.judge=true", (*FIRST, "sft", "ppo", *SFT_TESTS, "evaluate-reft", "judge", "judge-reft", "audit")),
+        ("method=sft", (*FIRST, *SFT)),
+        ("method=dpo", (*FIRST, *SFT, "sample", "label", "dpo", "evaluate-dpo")),
+        ("method=kto", (*FIRST, *SFT, "sample", "label", "kto", "evaluate-kto")),
+        ("method=few_shot", (*FIRST, "evaluate-base", "few_shot", "evaluate-few_shot")),
+        ("method=self_training", (*FIRST, *SFT, "sample", "self_training", "evaluate-self_training")),
+        ("method=reft", (*FIRST, *SFT, "ppo", "evaluate-reft", "audit")),
+        ("method=grpo", (*FIRST, *SFT, "grpo", "evaluate-grpo", "audit")),
+        ("method=rloo", (*FIRST, *SFT, "rloo", "evaluate-rloo", "audit")),
+        ("method=ppo", (*FIRST, "evaluate-base", "ppo", "evaluate-ppo", "audit")),
+        ("method=rlhf", (*FIRST, *SFT, "sample", "label", "reward_model", "ppo", "evaluate-rlhf", "audit")),
+        ("method=rlaif", (*FIRST, *SFT, *JUDGED, "reward_model", "ppo", "evaluate-rlaif", "audit")),
+        ("method=drlaif", (*FIRST, *SFT, "judge", "ppo", "evaluate-drlaif", "audit")),
+        ("method=dpo labels.source=judge", (*FIRST, *SFT, *JUDGED, "dpo", "evaluate-dpo")),
+        ("method=dpo labels.source=dataset", (*FIRST, *SFT, "label", "dpo", "evaluate-dpo")),
+        ("method=sft evaluate.judge=true", (*FIRST, *SFT, "judge", "judge-base")),
+        ("method=sft evaluate.part=reported", ("tokenizer", "validate", "part", "base", *SFT)),
+        ("method=reft evaluate.judge=true", (*FIRST, *SFT, "ppo", "evaluate-reft", "judge", "judge-reft", "audit")),
     ],
 )
 def test_the_stages_of_each_method(data, words, names):
@@ -52,6 +52,12 @@ def test_what_is_asked_of_a_part_is_told(data):
     assert told.doing("part") == "choosing the held-out questions that are reported"
     assert told.doing("evaluate-sft") == "sft answers the reported ones of 5 held-out questions"
     assert plan(merge({}, ["method=sft"]), data).doing("evaluate-sft") == "sft answers 5 held-out questions"
+
+
+def test_how_many_questions_are_sampled_for_is_told(data):
+    assert plan(merge({}, ["method=dpo"]), data).doing("sample") == "drawing 8 responses to each question"
+    told = plan(merge({}, ["method=dpo", "sample.max_questions=500"]), data).doing("sample")
+    assert told == "drawing 8 responses to each of 500 questions at most"
 
 
 def test_every_method_has_its_training_stages(data):

@@ -49,6 +49,9 @@ class Recorded(Run):
         self.done.append(Done(name=name, artifact=made, cached=True, run_id="r"))
         return made
 
+    def keep_metrics(self, metrics):
+        """Keep nothing: nothing was measured."""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> DatasetVersion:

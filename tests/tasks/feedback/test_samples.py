@@ -8,7 +8,7 @@ import torch
 from models.load import load_model, load_tokenizer, prompt_text
 from models.size import size_of
 from posttrain.errors import DataError
-from posttrain.feedback.labels import sampled_questions
+from posttrain.feedback.labels import first_questions, sampled_questions
 from posttrain.records import Question
 from posttrain.settings.feedback import SampleSettings
 from posttrain.settings.model import ModelSettings
@@ -20,7 +20,7 @@ def log(step, metrics):
     raise AssertionError("this stage has no curve")
 
 
-def sampled(out, tiny_world, *, seed=0, share=1.0, batch_size=32):
+def sampled(out, tiny_world, *, seed=0, share=1.0, batch_size=32, most=0):
     out.mkdir()
     outcome = sample(
         out,
@@ -29,7 +29,7 @@ def sampled(out, tiny_world, *, seed=0, share=1.0, batch_size=32):
         start=tiny_world.base,
         tokenizer=tiny_world.tokenizer,
         model=ModelSettings(context=tiny_world.context),
-        settings=SampleSettings(per_prompt=3, batch_size=batch_size, question_share=share),
+        settings=SampleSettings(per_prompt=3, batch_size=batch_size, question_share=share, max_questions=most),
         max_new_tokens=12,
         context=tiny_world.context,
         seed=seed,
@@ -50,6 +50,19 @@ def test_every_question_gets_its_samples_in_order(tmp_path, tiny_world, world_re
     prompts = sum(len(reader(prompt_text(reader, question.prompt))["input_ids"]) for question in world_records["questions"])
     assert outcome.costs["forward_tokens"] == 3 * prompts + outcome.costs["generated_tokens"]
     assert outcome.costs["flops"] == 2 * size_of(network).weights * outcome.costs["forward_tokens"]
+
+
+def test_no_more_questions_are_sampled_than_asked_for(tmp_path, tiny_world, world_records):
+    ids = [one.id for one in world_records["questions"]]
+    asked = {
+        most: [row["question"]["id"] for row in sampled(tmp_path / f"{most}", tiny_world, share=0.5, most=most)[1]]
+        for most in (2, 5)
+    }
+    of_share = sampled_questions(ids, share=0.5, seed=0)
+    assert len(asked[2]) == 2 and len(asked[5]) == 5 and set(asked[2]) < set(asked[5]) < set(of_share)
+    assert asked[5] == [name for name in ids if name in set(asked[5])], "in the order of the data"
+    assert first_questions(ids, most=0, seed=0) == first_questions(ids, most=99, seed=0) == ids
+    assert len({tuple(first_questions(ids, most=5, seed=seed)) for seed in range(4)}) > 1, "the seed draws them"
 
 
 def test_the_same_seed_samples_the_same(tmp_path, tiny_world):

@@ -1,0 +1,99 @@
+"""What a run will likely take of the memory is told before it starts, with what would make it fit."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from flows import memory
+from flows.memory import check_memory
+from posttrain.advice.memory import memory_of
+from posttrain.advice.situation import Asked, Base, Machine, Situation
+from posttrain.errors import RequestError
+from posttrain.methods import METHODS
+from posttrain.settings.config import merge
+
+GIB = 2**30
+SMOL = Base(
+    name="./smol",
+    is_tiny=False,
+    weights=134_515_008,
+    adapter_width=500_000,
+    layers=30,
+    width=576,
+    cache_width=2 * 3 * 64,
+    vocabulary=49_152,
+)
+
+
+def situation(gigabytes, words=()):
+    config = merge({}, ["model.base=./smol", *words])
+    asked = Asked(**memory.memory_asked(config))
+    machine = Machine(memory=round(gigabytes * GIB), process=700 * 2**20)
+    return Situation(dataset="d", base=SMOL, machine=machine, asked=asked, prompt_tokens=60, long_response_tokens=40)
+
+
+@pytest.fixture
+def told(monkeypatch, tmp_path):
+    """Return what checks a request on a machine with so much memory; the lines are what it said."""
+
+    def check(gigabytes, *words):
+        lines = []
+        monkeypatch.setattr(memory, "situation_of_memory", lambda config, folder: situation(gigabytes, words))
+        check_memory(merge({}, ["model.base=./smol", *words]), tmp_path, lines.append)
+        return lines
+
+    return check
+
+
+def test_sums_by_hand():
+    """SFT of 134.5 M weights: 16 bytes each; 16 rows of 100 tokens, each 30 · 576 · 68 + 49,152 · 12 bytes; 700 MiB of Python."""
+    found = replace(situation(64), asked=Asked(device_rows={"sft": 16}))
+    needed = memory_of(METHODS["sft"], found)
+    assert needed.least == 16 * 134_515_008
+    assert needed.likely == 16 * 134_515_008 + 16 * 100 * (30 * 576 * 68 + 49_152 * 12) + 700 * 2**20
+    # checkpointed: 4 bytes of each block's input, and one block whole
+    less = memory_of(METHODS["sft"], replace(found, asked=replace(found.asked, is_checkpointed=True)))
+    assert needed.likely - less.likely == 16 * 100 * (30 * 576 * 68 - (30 * 576 * 4 + 576 * 68))
+    # 512 sequences drawn at once keep 30 layers of 384 numbers of 4 bytes a token, beside two models
+    drawn = memory_of(METHODS["few_shot"], replace(found, asked=Asked(drawn_rows=512)))
+    assert drawn.likely == 4 * 134_515_008 + 512 * 100 * 30 * 384 * 4 + 700 * 2**20
+
+
+def test_a_run_that_fits_is_not_spoken_of(told, tmp_path):
+    assert told(64, "method=sft") == []
+    check_memory(merge({}, ["method=sft"]), tmp_path / "no such folder", pytest.fail)  # the tiny base fits everywhere
+
+
+def test_a_run_that_likely_does_not_fit_is_told_with_what_would(told):
+    assert told(8, "method=dpo", "sft.device_batch_size=8") == [
+        "warning: DPO on ./smol takes about 23.7 GB at its peak (trained network 2.0), and there are 8.0 GB. What fits: "
+        "dpo.device_batch_size=16"
+    ]
+
+
+def test_each_remedy_makes_it_fit(told):
+    for method in METHODS:
+        for line in told(9, f"method={method}", "dpo.device_batch_size=128", "ppo.device_batch_size=256"):
+            for remedy in line.partition("What fits: ")[2].split(", or "):
+                words = [f"method={method}", "dpo.device_batch_size=128", "ppo.device_batch_size=256", *remedy.split(" with ")]
+                assert told(9, *words) == [], (line, remedy)
+
+
+def test_networks_that_cannot_fit_are_refused(told):
+    with pytest.raises(RequestError, match=r"^ReFT on \./smol .*alone are 4\.5 GB, and there are 2\.0 GB\. What fits: "):
+        told(2, "method=reft")
+
+
+def test_lengths_and_base_are_looked_at(tiny_world, monkeypatch):
+    config = merge({}, ["method=sft", f"model.base={tiny_world.base / 'model'}", "model.context=100"])
+    found = memory.situation_of_memory(config, tiny_world.data)
+    assert 5 < found.prompt_tokens < 60 and 5 < found.long_response_tokens < 60
+    assert found.base.weights > 10_000 and found.base.cache_width == 2 * found.base.width and found.base.context == 100
+    assert found.machine.memory > 2**28
+    lines = []
+    monkeypatch.setattr(
+        "tasks.advice.machine.this_machine", lambda settings: SimpleNamespace(memory=1, has_gpu=True, weight_bytes=4, process=0)
+    )
+    with pytest.raises(RequestError, match="a smaller base, or a machine with more memory"):
+        check_memory(config, tiny_world.data, lines.append)
