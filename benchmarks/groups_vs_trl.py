@@ -70,7 +70,7 @@ def ours(given: dict[str, Any], folder: Path, *, method: str, updates: int) -> l
 
     def draw(asked: Sequence[int], chance: torch.Tensor) -> Any:
         chosen = [prompts[question] for question in asked]
-        ids = {"eos_id": given["eos_id"], "pad_id": given["pad_id"]}
+        ids = {"end_ids": (given["eos_id"],), "pad_id": given["pad_id"]}
         return chosen, sample(
             network.policy, chosen, chance, temperature=1.0, context=given["context"], batch_size=len(chosen), **ids
         )

@@ -13,6 +13,7 @@ from flows.plan import plan
 from flows.profile import require_profile
 from flows.situation import known_situation, of_method, of_store
 from flows.validation import Checked, checked_dataset
+from models.encoding import prompt_ids
 from models.load import load_tokenizer, prompt_text
 from models.outline import outline
 from posttrain.advice.advise import advise
@@ -97,7 +98,7 @@ def situation_of(paths: Paths, config: Config, data: Checked, say: Say) -> Situa
     reader = load_tokenizer(data.tokenizer)
 
     def count_tokens(texts: list[str]) -> list[int]:
-        return [len(ids) for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]]
+        return [len(ids) for ids in prompt_ids(reader, texts)]
 
     known = replace(
         known_situation(paths, config, data.folder, say),

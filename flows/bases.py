@@ -30,19 +30,24 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
     Args:
         paths: of the repository, whose store keeps what was converted.
         model: which base.
-        say: prints one line, where a package is installed or a file converted.
+        say: prints one line, where a package is installed, a file converted, or something of the base changed.
 
     Raises:
-        RequestError: there is no such base, or none that can be read.
+        RequestError: there is no such base, none that can be read, or its tokenizer does not belong to it.
         StorageError: the disk refuses.
     """
     if model.base == TINY:
         return
     if file := gguf_file(model.base, say=say):
         model.load_from(converted(paths, file.resolve(), told=model.base, say=say))
-    from models.load import check_base
+    from models.load import check_base, hub_commit
+    from models.shipped import notes_on
 
     check_base(model.source)
+    if not Path(model.source).is_dir():
+        hub_commit(model.source, revision=model.revision)
+    for note in notes_on(model.source, revision=model.revision):
+        say(note)
 
 
 def converted(paths: Paths, file: Path, *, told: str, say: Say) -> str:

@@ -14,6 +14,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from models.encoding import prompt_ids, response_texts
+from models.endings import end_ids
 from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import derived_generator, drawn_tokens
 
@@ -23,10 +25,10 @@ class Response:
     """One response.
 
     Attributes:
-        text: without EOS.
-        tokens: its length, EOS counted.
-        is_finished: whether it ended with EOS.
-        ids: as they were sampled, EOS included. Text need not come back as the same tokens, so log-probabilities want these.
+        text: without the token that ended it.
+        tokens: its length, that token counted.
+        is_finished: whether it ended by itself, with any of the tokens that end a response (`models.endings`).
+        ids: as they were sampled, its end included. Text need not come back as the same tokens, so log-probabilities want these.
     """
 
     text: str
@@ -77,7 +79,7 @@ def generate(
     names = names or prompts
     if len(names) != len(prompts):
         raise ValueError(f"each prompt needs a name, got {len(names)} names for {len(prompts)} prompts")
-    ids = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    ids = prompt_ids(tokenizer, prompts)
     order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
     responses: list[list[Response]] = [[] for _ in ids]
     rooms = [min(max_new_tokens, context - len(prompt)) for prompt in ids]
@@ -156,17 +158,20 @@ class _Draws(LogitsProcessor):  # type: ignore[misc]
 def _decoding(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
     """Return greedy decoding: what is sampled is the only token that `_Draws` leaves."""
     return GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=list(end_ids(tokenizer)),
     )
 
 
 def _read(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[Response]:
-    is_eos = ids == tokenizer.eos_token_id
-    is_finished = is_eos.any(dim=1)
-    lengths = torch.where(is_finished, is_eos.int().argmax(dim=1) + 1, ids.shape[1]).tolist()
+    is_end = torch.isin(ids, torch.tensor(end_ids(tokenizer), device=ids.device))
+    is_finished = is_end.any(dim=1)
+    lengths = torch.where(is_finished, is_end.int().argmax(dim=1) + 1, ids.shape[1]).tolist()
     finished = is_finished.tolist()
     rows = [row[:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
-    texts = tokenizer.batch_decode([row[: len(row) - done] for row, done in zip(rows, finished, strict=True)])
+    texts = response_texts(tokenizer, [row[: len(row) - done] for row, done in zip(rows, finished, strict=True)])
     return [
         Response(text=text, tokens=len(row), is_finished=done, ids=tuple(row))
         for text, row, done in zip(texts, rows, finished, strict=True)

@@ -8,6 +8,9 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from models.embedding import grow_embedding, rows_needed
+from models.endings import savable, with_endings
+from models.padding import with_pad_token
 from models.prompt_format import REMEDY, format_of
 from posttrain.errors import RequestError
 from posttrain.prompts import PLAIN_CHAT_TEMPLATE, separated
@@ -22,6 +25,7 @@ FIXED_DATE = (
     "{%- endmacro -%}"
 )
 """The date that Llama 3's own template falls back on, in place of today's."""
+_TOKENIZERS = ("tokenizer*", "vocab.*", "*.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -66,7 +70,9 @@ def check_base(base: str, *, setting: str = "model.base", default: str = "tiny")
 
 
 def load_tokenizer(source: str | Path, *, revision: str | None = None, setting: str = "model.base") -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a model, padding on the left, with a chat template and a padding token that is not EOS.
+    """Return the tokenizer of a model, padding on the left, with a chat template, a padding token, and what ends a response.
+
+    Which tokens end a response is in `models.endings`, which token pads in `models.padding`. Both are kept where it is saved.
 
     Args:
         source: directory or hub id.
@@ -82,21 +88,9 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None, setting: 
         raise RequestError(f"{setting}={source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if tokenizer.eos_token is None:
         raise RequestError(f"{setting}={source}: its tokenizer has no EOS token, without which a response never ends")
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.pad_token = _spare_token(tokenizer, f"{setting}={source}")
     tokenizer.padding_side = "left"
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT_TEMPLATE
-    return tokenizer
-
-
-def _spare_token(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
-    """Return a special token other than EOS that the model's embedding already holds."""
-    special = [token for token in (tokenizer.unk_token, *tokenizer.all_special_tokens) if token]
-    reserved = [token for token in tokenizer.get_vocab() if "reserved" in token or "pad" in token.lower()]
-    spare = [token for token in special + reserved if token != tokenizer.eos_token]
-    if not spare:
-        raise RequestError(f"{name}: its tokenizer has no token to pad with other than EOS; add a pad token and save it")
-    return str(spare[0])
+    return with_pad_token(with_endings(tokenizer, source, revision=revision))
 
 
 def load_model(
@@ -110,6 +104,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return a causal language model, in float32 where it is to be trained in full (bfloat16 is the autocast's business then).
 
+    Its embedding has a row for each token of the tokenizer beside it, and transformers can save its generation config.
+
     Args:
         source: directory or hub id.
         settings: how it is loaded.
@@ -119,7 +115,8 @@ def load_model(
         setting: that names it, for errors.
 
     Raises:
-        RequestError: it cannot be loaded, or its files lack some of its weights (which would then be random).
+        RequestError: it cannot be loaded, its files lack some of its weights (which would then be random), or the tokenizer
+            beside it is another model's.
     """
     wanted = torch.float32 if train and settings.lora_rank == 0 else dtype(settings)
     try:
@@ -138,7 +135,30 @@ def load_model(
             f"{setting}={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
             "Save the whole model with save_pretrained(folder)"
         )
+    fit_embedding(model, source, revision=revision, setting=setting)
+    if model.generation_config is not None:
+        model.generation_config, _ = savable(model.generation_config)
     return model.to(on).eval()
+
+
+def fit_embedding(model: Any, source: str | Path, *, revision: str | None = None, setting: str = "model.base") -> None:
+    """Let a model's embedding have a row for each token of the tokenizer beside it; without a tokenizer it stays as it is.
+
+    Args:
+        model: as it was loaded.
+        source: directory or hub id that it was loaded from.
+        revision: at the hub.
+        setting: that names it, for errors.
+
+    Raises:
+        RequestError: the tokenizer is another model's.
+    """
+    folder = Path(source)
+    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in _TOKENIZERS):
+        return
+    tokenizer = load_tokenizer(source, revision=revision, setting=setting)
+    rows: int = model.get_input_embeddings().weight.shape[0]
+    grow_embedding(model, rows_needed(tokenizer, rows=rows, name=f"{setting}={source}"))
 
 
 def context_length(source: str | Path, settings: ModelSettings, *, revision: str | None = None) -> int:

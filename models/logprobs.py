@@ -6,19 +6,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.encoding import prompt_ids
 from posttrain.ops.device_rows import in_parts
 from posttrain.ops.logprobs import response_logprobs
 
 LARGEST_LOGITS = 2**28
 """Numbers in the logits of one forward pass, at most: 1 GB in float32, whatever the vocabulary."""
-
-
-def response_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return the tokens of responses that were written, not sampled, with EOS behind them."""
-    if not texts:
-        return []
-    ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    return [[*row, tokenizer.eos_token_id] for row in ids]
 
 
 @torch.inference_mode()
@@ -37,13 +30,13 @@ def score_responses(
         model: a causal language model, in evaluation mode.
         tokenizer: of that model.
         prompts: texts as `models.load.prompt_text` makes them.
-        responses: token ids, one response a prompt: `Response.ids`, or `response_ids` of a text.
+        responses: token ids, one response a prompt: `Response.ids`, or `models.encoding.response_ids` of a text.
         temperature: the one they were sampled at; logits are divided by it.
         batch_size: pairs a forward pass, at most; fewer where the vocabulary is large.
     """
     if not prompts:
         return torch.zeros(0, dtype=torch.float64)
-    heads = tokenizer(list(prompts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    heads = prompt_ids(tokenizer, prompts)
     pairs = [(head, list(tail)) for head, tail in zip(heads, responses, strict=True)]
     longest_of_all = max(len(head) + len(tail) for head, tail in pairs)
     batch_size = max(1, min(batch_size, LARGEST_LOGITS // (longest_of_all * len(tokenizer))))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.encoding import ids_apart, prompt_ids
 from models.logprobs import score_responses
 from posttrain.errors import RequestError
 
@@ -19,7 +20,7 @@ def option_ids(tokenizer: PreTrainedTokenizerBase, ending: str, options: Sequenc
     found: list[list[int]] = []
     for option in options:
         together = _ids(tokenizer, ending + option)
-        ids = together[len(before) :] if together[: len(before)] == before else _ids(tokenizer, option)
+        ids = together[len(before) :] if together[: len(before)] == before else ids_apart(tokenizer, option)
         if not ids or tokenizer.unk_token_id in ids:
             raise RequestError(
                 f"judge.template: the judge's tokenizer does not know the option {option!r} (behind {ending[-40:]!r}), so it has "
@@ -60,7 +61,7 @@ def option_logprobs(
         options: tokens of each option, as `option_ids` gives them.
         batch_size: texts a forward pass, at most.
     """
-    ids = tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+    ids = prompt_ids(tokenizer, texts)
     order = sorted(range(len(texts)), key=lambda index: (-len(ids[index]), texts[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]

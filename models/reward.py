@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from models.load import dtype
+from models.encoding import prompt_ids
+from models.load import dtype, fit_embedding
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
 from models.size import size_of
@@ -82,6 +83,7 @@ def reward_network(
             f"model.base={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
             "Save the whole model with save_pretrained(folder)"
         )
+    fit_embedding(network, source, revision=revision)
     chance = torch.Generator().manual_seed(seed)
     start = torch.randn(head.weight.shape, generator=chance) / math.sqrt(head.in_features + 1)
     with torch.no_grad():
@@ -107,13 +109,12 @@ def load_reward_model(folder: str | Path, *, on: torch.device) -> list[PreTraine
     Raises:
         OSError, ValueError, KeyError, RuntimeError: as transformers does where they cannot be loaded.
     """
-    places = takewhile(lambda place: (place / "config.json").is_file(), _folders(Path(folder)))
-    return [
-        AutoModelForSequenceClassification.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False)
-        .to(on)
-        .eval()
-        for place in places
-    ]
+    members = []
+    for place in takewhile(lambda place: (place / "config.json").is_file(), _folders(Path(folder))):
+        member = AutoModelForSequenceClassification.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False)
+        fit_embedding(member, place, setting="ppo.reward")
+        members.append(member.to(on).eval())
+    return members
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -160,12 +161,10 @@ def score_texts(
     told = [0.0] * len(texts)
 
     def score(places: Sequence[int]) -> None:
-        batch = tokenizer(
-            [texts[place] + tokenizer.eos_token for place in places],
+        batch = tokenizer.pad(
+            {"input_ids": [[*row, tokenizer.eos_token_id] for row in prompt_ids(tokenizer, [texts[place] for place in places])]},
             return_tensors="pt",
-            padding=True,
             padding_side="right",
-            return_token_type_ids=False,
         ).to(members[0].device)
         tokens = int(batch["attention_mask"].sum())
         means = [0.0] * len(places)

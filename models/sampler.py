@@ -1,6 +1,6 @@
 """Sampling from the policy as it is being trained: responses with the log-probabilities that they were drawn at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ def sample(
     chance: Tensor,
     *,
     temperature: float,
-    eos_id: int,
+    end_ids: Collection[int],
     pad_id: int,
     context: int,
     batch_size: int,
@@ -35,7 +35,7 @@ def sample(
         prompts: token ids.
         chance: (prompts, longest), uniform in [0, 1): decides each token; its width is the longest response.
         temperature: logits are divided by it.
-        eos_id: ends a response.
+        end_ids: each of them ends a response.
         pad_id: stands on the left of shorter prompts.
         context: tokens of prompt and response together, at most.
         batch_size: rows drawn together, at most.
@@ -51,7 +51,7 @@ def sample(
                 [prompts[row] for row in rows],
                 chance[list(rows)],
                 temperature=temperature,
-                eos_id=eos_id,
+                end_ids=end_ids,
                 pad_id=pad_id,
                 context=context,
             )
@@ -60,7 +60,7 @@ def sample(
 
     in_parts("sampling", order, batch_size, draw)
     return Sampled(
-        responses=responses, logprobs=logprobs, is_finished=[bool(tokens) and tokens[-1] == eos_id for tokens in responses]
+        responses=responses, logprobs=logprobs, is_finished=[bool(tokens) and tokens[-1] in end_ids for tokens in responses]
     )
 
 
@@ -69,9 +69,17 @@ _WORTH_LEAVING = 0.75
 
 
 def _sample_batch(
-    policy: Any, prompts: Sequence[Sequence[int]], chance: Tensor, *, temperature: float, eos_id: int, pad_id: int, context: int
+    policy: Any,
+    prompts: Sequence[Sequence[int]],
+    chance: Tensor,
+    *,
+    temperature: float,
+    end_ids: Collection[int],
+    pad_id: int,
+    context: int,
 ) -> list[tuple[list[int], Tensor]]:
     device = policy.device
+    ends = torch.tensor(list(end_ids), device=device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     room = (context - lengths).clamp(min=0, max=chance.shape[1])
     longest, width = int(room.max()), int(lengths.max())
@@ -105,7 +113,7 @@ def _sample_batch(
         drawn, figures[row, time] = drawn_tokens(logits, batch["chance"][:, time], temperature=temperature)
         tokens[row, time] = drawn  # of an ended row too, behind what is counted
         count[row] += batch["is_alive"]
-        batch["is_alive"] &= (drawn != eos_id) & (time + 1 < batch["room"])
+        batch["is_alive"] &= ~torch.isin(drawn, ends) & (time + 1 < batch["room"])
         batch["ids"] = drawn[:, None]
         batch["place"] = (batch["place"][:, -1:] + 1).clamp(max=context - 1)
     rows = zip(tokens.tolist(), count.tolist(), figures.cpu(), strict=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from models.endings import taught_end
 from models.load import prompt_text
 from models.prompt_format import format_of
 from posttrain.records import Demonstration, Message, Prompt
@@ -30,8 +31,12 @@ def shots_of(artifact: Path) -> tuple[Demonstration, ...]:
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, shots: Sequence[Demonstration]) -> str:
-    """Return demonstrations as documents of a corpus: each prompt with its completion, and EOS behind it."""
-    return "".join(f"{prompt_text(tokenizer, one.prompt)}{one.completion}{tokenizer.eos_token}" for one in shots)
+    """Return demonstrations as documents of a corpus: each prompt with its completion, and what ends it behind it."""
+    prompts = [prompt_text(tokenizer, one.prompt) for one in shots]
+    ends = [taught_end(tokenizer, one.prompt, prompt) for one, prompt in zip(shots, prompts, strict=True)]
+    return "".join(
+        f"{prompt}{one.completion}{tokenizer.decode([end])}" for prompt, one, end in zip(prompts, shots, ends, strict=True)
+    )
 
 
 def prompt_after(tokenizer: PreTrainedTokenizerBase, shots: Sequence[Demonstration], prompt: Prompt) -> str:

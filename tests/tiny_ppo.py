@@ -62,7 +62,7 @@ def score(asked, responses):
 
 def sampler(network: PolicyAndCritic, **changes: Any):
     """Return what draws responses to QUESTIONS from the network's policy as it then is."""
-    how = {"temperature": 1.0, "eos_id": EOS, "pad_id": PAD, "context": CONTEXT, "batch_size": 5, **changes}
+    how = {"temperature": 1.0, "end_ids": (EOS,), "pad_id": PAD, "context": CONTEXT, "batch_size": 5, **changes}
 
     def draw(asked, chance):
         prompts = [QUESTIONS[question] for question in asked]

@@ -89,7 +89,7 @@ class Sides:
 
     def sample(self, asked: Sequence[int], chance: Tensor) -> tuple[list[list[int]], Sampled]:
         prompts = [self.prompts[question] for question in asked]
-        ids = {"eos_id": self.given["eos_id"], "pad_id": self.given["pad_id"]}
+        ids = {"end_ids": (self.given["eos_id"],), "pad_id": self.given["pad_id"]}
         with self.timed("sample"):
             return prompts, sample(
                 self.network.policy,

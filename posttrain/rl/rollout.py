@@ -21,7 +21,7 @@ class Sampled:
     Attributes:
         responses: token ids of each, EOS included where it came.
         logprobs: of each of its tokens under the distribution that it was drawn from, nats.
-        is_finished: whether it ended with EOS.
+        is_finished: whether it ended by itself, with a token that ends a response.
     """
 
     responses: Sequence[Sequence[int]]
@@ -37,7 +37,7 @@ class Episodes:
         ids: (batch, time), int64; prompt, then response, padded on the right.
         prompt_length: (batch,), int64.
         response_length: (batch,), int64.
-        is_finished: (batch,), bool; the response ended with EOS.
+        is_finished: (batch,), bool; the response ended by itself.
         score: (batch,), the reward of the whole response, before shaping.
         logprob: (batch, response time), nats, under the policy that sampled; 0 on padding, as are those below.
         reference_logprob: (batch, response time), nats.

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from models import tiny
+from models.encoding import prompt_ids
 from models.load import device, load_tokenizer
 from models.size import size_of
 from posttrain.compute import learning
@@ -35,10 +36,7 @@ def make_base(
         (out / "source.json").write_text(json.dumps(told), encoding="utf-8")
         return Outcome()
     reader = load_tokenizer(tokenizer)
-    documents = [
-        [*ids[: model.context - 1], reader.eos_token_id]
-        for ids in reader(list(corpus(data)), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    ]
+    documents = [[*ids[: model.context - 1], reader.eos_token_id] for ids in prompt_ids(reader, corpus(data))]
     torch.manual_seed(seed)
     network = tiny.network(
         tiny_settings, vocabulary=len(reader), context=model.context, pad=reader.pad_token_id, eos=reader.eos_token_id

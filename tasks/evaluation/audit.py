@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from models.encoding import prompt_ids
 from models.load import load_tokenizer, prompt_text
 from posttrain.evaluation.overoptimisation import Picked, Point, Scale, best_of_n, ppo_points, scale_of
 from posttrain.feedback.bias import label_figures
@@ -101,7 +102,7 @@ def _best_of_n(
 def _token_lengths(reader: Any, labels: Sequence[Label]) -> dict[str, int]:
     """Return the tokens of every labelled response."""
     texts = list(dict.fromkeys(text for label in labels for text in (label.first, label.second)))
-    ids = reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+    ids = prompt_ids(reader, texts)
     return {text: len(row) for text, row in zip(texts, ids, strict=True)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.divergence import response_kl
+from models.encoding import prompt_ids
 from models.generate import Response, generate
 from models.load import device, load_model, load_tokenizer
 from models.shots import prompt_after, shots_of
@@ -141,7 +142,7 @@ def _kl(
 ) -> list[list[float]]:
     """Return each sample's estimate of KL(p ‖ q), (questions, samples), nats: p the model that drew it, q the reference."""
     flat = [(prompt, one) for prompt, responses in zip(prompts, sampled, strict=True) for one in responses]
-    heads = reader([prompt for prompt, _ in flat], return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    heads = prompt_ids(reader, [prompt for prompt, _ in flat])
     of_response = response_kl(
         subject,
         reference,

@@ -6,8 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.encoding import prompt_ids, response_ids
+from models.endings import taught_end
 from models.load import prompt_text
-from models.logprobs import response_ids, score_responses
+from models.logprobs import score_responses
 from posttrain.prompts import plain
 from posttrain.records import Preference, Question
 from posttrain.settings.evaluation import EvaluateSettings
@@ -26,7 +28,7 @@ def reference_losses(
     context: int,
     batch_size: int,
 ) -> list[dict[str, float] | None]:
-    """Return {nats, tokens} of each question's reference completion, EOS included; None without one, or where it does not fit.
+    """Return {nats, tokens} of each question's reference completion, end included; None without one, or where it does not fit.
 
     Args:
         network: the model, in evaluation mode.
@@ -36,8 +38,9 @@ def reference_losses(
         context: tokens of prompt and completion together.
         batch_size: sequences a forward pass, at most.
     """
-    heads = reader(prompts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    tails = response_ids(reader, [one.reference or "" for one in questions])
+    heads = prompt_ids(reader, prompts)
+    ends = [taught_end(reader, one.prompt, prompt) for one, prompt in zip(questions, prompts, strict=True)]
+    tails = response_ids(reader, prompts, [one.reference or "" for one in questions], ends=ends)
     fitting = [
         place
         for place, one in enumerate(questions)
@@ -68,6 +71,8 @@ def preference_accuracy(
 ) -> Interval | None:
     """Return how often the implicit reward β(log p - log q) prefers what the annotator chose, on held-out pairs; ties are half.
 
+    An end is counted behind what ended by itself alone.
+
     Eq. 5 of arXiv:2305.18290; β and the partition function cancel in the comparison. Pairs of one prompt are one draw. None where
     fewer than two prompts have a pair.
 
@@ -85,11 +90,15 @@ def preference_accuracy(
     prompts = [prompt_text(reader, pair.prompt) for pair in pairs]
     if len(set(prompts)) < 2:
         return None
+    ends = [taught_end(reader, pair.prompt, prompt) for pair, prompt in zip(pairs, prompts, strict=True)]
     rewards = []
-    for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs]):
+    for side in ("chosen", "rejected"):
+        ended = [getattr(pair, f"{side}_finished") is not False for pair in pairs]
+        texts = [getattr(pair, side) for pair in pairs]
+        behind = [end if done else None for end, done in zip(ends, ended, strict=True)]
         how: dict[str, Any] = {
             "prompts": prompts,
-            "responses": response_ids(reader, texts),
+            "responses": response_ids(reader, prompts, texts, ends=behind),
             "temperature": 1.0,
             "batch_size": settings.batch_size,
         }

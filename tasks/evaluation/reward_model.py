@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
+from models.encoding import ids_apart, prompt_ids
 from models.load import prompt_text
 from models.reward import score_texts
 from posttrain.compute import Compute
@@ -53,7 +54,7 @@ class Texts:
         """Return the tokens of prompt, response and EOS."""
         text = self.whole(prompt, response)
         if text not in self._ids:
-            self._ids[text] = self.reader(text + str(self.reader.eos_token), return_attention_mask=False)["input_ids"]
+            self._ids[text] = [*prompt_ids(self.reader, [text])[0], self.reader.eos_token_id]
         return self._ids[text]
 
     def tokens(self, prompt: Prompt, response: str) -> int:
@@ -62,7 +63,7 @@ class Texts:
 
     def response_tokens(self, response: str) -> int:
         """Return the tokens of a response alone."""
-        return len(self.reader(response, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+        return len(ids_apart(self.reader, response))
 
 
 def scored_pairs(

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from models.encoding import prompt_ids
 from models.generate import generate
 from models.load import device, load_model, load_tokenizer, prompt_text
 from models.size import size_of
@@ -74,7 +75,7 @@ def sample(
         ),
     )
     tokens = sum(one.tokens for given in responses for one in given)
-    asked = sum(map(len, reader(prompts, return_attention_mask=False)["input_ids"]))
+    asked = sum(map(len, prompt_ids(reader, prompts)))
     read = reading(size_of(network), settings.per_prompt * asked + tokens)
     return Outcome(
         metrics={

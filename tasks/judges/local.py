@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.encoding import prompt_ids
 from models.generate import generate
 from models.load import check_base, device, dtype, load_model, load_tokenizer, prompt_text
 from models.options import option_ids, option_logprobs
@@ -137,7 +138,7 @@ class LocalJudge:
         keys = list(inquiries)
         texts = [_rendered(tokenizer, inquiry, thought) for inquiry, thought in zip(inquiries.values(), thoughts, strict=True)]
         options = self._option_ids(next(iter(inquiries.values())), texts[0])
-        lengths = [len(row) for row in tokenizer(texts, return_attention_mask=False)["input_ids"]]
+        lengths = [len(row) for row in prompt_ids(tokenizer, texts)]
         room = self._context - max(map(len, options))
         fitting = [index for index, length in enumerate(lengths) if length <= room]
         self.usage = self.usage.plus(Usage(asked=len(keys), prompt_tokens=sum(lengths), completion_tokens=written))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from models.encoding import prompt_ids
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer
 from models.options import option_ids
@@ -57,10 +58,7 @@ def practise_judge(
     by = reviewer(settings.misread_verbs, slip_share=settings.slip_share)
     written = reviews(taken, by=by, seed=f"{seed}/practice")
     texts = list(islice(written, DOCUMENTS_A_STEP * settings.practice_steps))
-    documents = [
-        [*ids[: context - 1], reader.eos_token_id]
-        for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    ]
+    documents = [[*ids[: context - 1], reader.eos_token_id] for ids in prompt_ids(reader, texts)]
     verdicts = [ids[0] for ids in option_ids(reader, "Verdict:", VERDICTS)]
     torch.manual_seed(seed)
     source, revision = source_of(base)

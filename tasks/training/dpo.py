@@ -1,7 +1,7 @@
 """The stage `dpo`: TRL's DPOTrainer on preference pairs, with the reference's log-probabilities computed beforehand."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
-from models.load import device, load_model, load_tokenizer, prompt_text
+from models.load import device, load_model, load_tokenizer
 from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning, reading
@@ -20,7 +20,7 @@ from posttrain.records import Preference
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, shared_arguments, steps_of, trained, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 
@@ -44,26 +44,16 @@ def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, epo
 
 
 class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
-    """TRL's trainer, which puts EOS behind every completion, without the EOS behind those that were cut off.
-
-    A policy that is rewarded for an EOS in the middle of a solution learns to stop there.
+    """TRL's trainer on rows that are tokenised already, with an end behind the responses that had one (`tokenised`).
 
     TRL takes the mean of each loss over what a device takes at once, and then the mean of these means. Here a part counts by its
     share of the whole batch, of its pairs (the DPO loss) or of the tokens of chosen completions (the NLL), so that how a batch is
     parted decides nothing.
     """
 
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **how: Any) -> Dataset:
-        eos = self._tokenizer.eos_token_id
-
-        def cut(row: dict[str, Any]) -> dict[str, Any]:
-            ends = {side: row[f"{side}_ids"] for side in ("chosen", "rejected")}
-            return {
-                f"{side}_ids": ids if row[f"{side}_finished"] or not ids or ids[-1] != eos else ids[:-1]
-                for side, ids in ends.items()
-            }
-
-        return super()._prepare_dataset(dataset, *args, **how).map(cut)
+    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
+        # as TRL does: a prompt that fills the context leaves nothing to learn
+        return dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length)
 
     def get_batch_samples(self, *args: Any, **how: Any) -> Any:
         """Return the parts of the next batch, and keep how much there is in all of them."""
@@ -90,14 +80,17 @@ def _counts(part: Mapping[str, Any]) -> tuple[int, int]:
     return pairs, int(mask[:pairs, 1:].sum())
 
 
-def _row(pair: Preference, reader: PreTrainedTokenizerBase) -> dict[str, Any]:
-    return {
-        "prompt": prompt_text(reader, pair.prompt),
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-        "chosen_finished": pair.chosen_finished is not False,
-        "rejected_finished": pair.rejected_finished is not False,
-    }
+def rows_of(pairs: Sequence[Preference], reader: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Return TRL's rows of pairs; what is not known to have been cut off counts as finished."""
+    ended = {side: [getattr(pair, f"{side}_finished") is not False for pair in pairs] for side in ("chosen", "rejected")}
+    heads, chosen = tokenised(reader, [(it.prompt, it.chosen, done) for it, done in zip(pairs, ended["chosen"], strict=True)])
+    _, rejected = tokenised(reader, [(it.prompt, it.rejected, done) for it, done in zip(pairs, ended["rejected"], strict=True)])
+    return [
+        {"prompt_ids": head, "chosen_ids": good, "rejected_ids": bad, "cut_off": (not good_ended) + (not bad_ended)}
+        for head, good, bad, good_ended, bad_ended in zip(
+            heads, chosen, rejected, ended["chosen"], ended["rejected"], strict=True
+        )
+    ]
 
 
 def train(
@@ -128,7 +121,7 @@ def train(
             f"DPO has nothing to learn from: of the {equal} pairs that were labelled, none has a better response (labels "
             "average to 0.5). Ask more annotators or another judge (labels.*)"
         )
-    rows = [_row(pair, reader) for pair in pairs]
+    rows = rows_of(pairs, reader)
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     with TemporaryDirectory() as scratch, watched("dpo", steps=steps_of(epochs, settings, rows=len(rows)), log=log) as curves:
@@ -154,7 +147,7 @@ def train(
         metrics={
             "loss": last["loss"],
             "pairs": len(rows),
-            "cut_off": sum(not row[side] for row in rows for side in ("chosen_finished", "rejected_finished")),
+            "cut_off": sum(row["cut_off"] for row in rows),
             "equal_pairs": equal,
             "epochs": epochs,
             "margin": last["rewards/margins"],

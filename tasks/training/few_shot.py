@@ -7,6 +7,7 @@ from random import Random
 
 from transformers import PreTrainedTokenizerBase
 
+from models.encoding import prompt_ids
 from models.load import device, load_model, load_tokenizer
 from models.prompt_format import PromptFormat, format_of
 from models.shots import SHOTS, prompt_after, save_shots
@@ -117,4 +118,4 @@ def drawn(
 
 
 def _tokens(reader: PreTrainedTokenizerBase, shots: Sequence[Demonstration], prompt: Prompt) -> int:
-    return len(reader(prompt_after(reader, shots, prompt))["input_ids"])
+    return len(prompt_ids(reader, [prompt_after(reader, shots, prompt)])[0])

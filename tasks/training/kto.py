@@ -1,24 +1,26 @@
 """The stage `kto`: TRL's KTOTrainer on single responses, with the reference's log-probabilities computed beforehand."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
-from models.load import device, load_model, load_tokenizer, prompt_text
+from models.load import device, load_model, load_tokenizer
 from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
-from posttrain.feedback.labels import as_preferences, as_verdicts, by_pair
+from posttrain.feedback.labels import Verdict, as_preferences, as_verdicts, by_pair
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, shared_arguments, steps_of, trained, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 
@@ -32,23 +34,32 @@ FIGURES = {"loss": "loss", "margin": "rewards/margins", "desirable_reward": "rew
 
 
 class EndsAsSampled(KTOTrainer):  # type: ignore[misc]  # trl has no types
-    """TRL's trainer, which puts EOS behind every response, without the EOS behind those that were cut off.
+    """TRL's trainer on rows that are tokenised already, with an end behind the responses that had one (`tokenised`).
 
     A batch's own responses, each behind the next one's prompt, estimate the KL term. A last batch of one gets another beside it.
     """
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: KTOConfig, dataset_name: str) -> Dataset:
-        eos, size = self._tokenizer.eos_token_id, args.per_device_train_batch_size
+        size = args.per_device_train_batch_size
 
-        def as_sampled(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            responses = zip(batch["completion_ids"], batch["finished"], strict=True)
-            ids = [ids if finished or ids[-1:] != [eos] else ids[:-1] for ids, finished in responses]
-            return {"completion_ids": ids, "KL_completion_ids": [ids[-1], *ids[:-1]]}
+        def mismatched(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            ids = batch["completion_ids"]
+            return {"KL_completion_ids": [ids[-1], *ids[:-1]]}
 
-        rows = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        # as TRL does: a prompt that fills the context leaves nothing to learn
+        rows = dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length)
         if len(rows) % size == 1:
             rows = concatenate_datasets([rows, rows.select([0])])
-        return rows.map(as_sampled, batched=True, batch_size=size)
+        return rows.map(mismatched, batched=True, batch_size=size)
+
+
+def rows_of(verdicts: Sequence[Verdict], reader: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Return TRL's rows of responses, in their order."""
+    heads, tails = tokenised(reader, [(it.prompt, it.response, it.finished) for it in verdicts])
+    return [
+        {"prompt_ids": head, "completion_ids": tail, "label": it.is_desirable}
+        for it, head, tail in zip(verdicts, heads, tails, strict=True)
+    ]
 
 
 def arguments(
@@ -95,10 +106,8 @@ def train(
             f"KTO has nothing to learn from: of the {pairs} pairs that were labelled, {equal} have no better response (labels "
             "average to 0.5); in others a response wins as often as it loses. Ask more annotators or another judge (labels.*)"
         )
-    rows = [  # shuffled here, since TRL reads them in order: neighbours estimate the KL term and must not share their prompt
-        {"prompt": prompt_text(reader, it.prompt), "completion": it.response, "label": it.is_desirable, "finished": it.finished}
-        for it in Random(seed).sample(verdicts, len(verdicts))
-    ]
+    # shuffled here, since TRL reads them in order: neighbours estimate the KL term and must not share their prompt
+    rows = rows_of(Random(seed).sample(verdicts, len(verdicts)), reader)
     good, bad = (sum(it.is_desirable is which for it in verdicts) for which in (True, False))
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))

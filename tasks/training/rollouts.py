@@ -7,6 +7,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from models.checkpointing import with_cache
+from models.encoding import prompt_ids, response_texts
+from models.endings import end_ids
 from models.load import prompt_text
 from models.policy import PolicyAndCritic
 from models.sampler import sample
@@ -56,7 +58,7 @@ class Asker:
         found = [one for one in questions if one.answers or not reward.is_checkable_by_program]
         found = [one for one in found if one.id not in left_out]
         texts = [prompt_text(tokenizer, one.prompt) for one in found]
-        ids = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+        ids = prompt_ids(tokenizer, texts)
         fits = [place for place, row in enumerate(ids) if len(row) < context]
         if not fits:
             raise DataError(
@@ -84,7 +86,7 @@ class Asker:
                 prompts,
                 chance,
                 temperature=self._settings.temperature,
-                eos_id=self.tokenizer.eos_token_id,
+                end_ids=end_ids(self.tokenizer),
                 pad_id=self.tokenizer.pad_token_id,
                 context=self._context,
                 batch_size=self._settings.sample_batch_size,
@@ -92,11 +94,9 @@ class Asker:
         return prompts, drawn
 
     def texts(self, responses: Sequence[Sequence[int]]) -> list[str]:
-        """Return responses as texts, without EOS."""
-        eos = self.tokenizer.eos_token_id
-        rows = [row[:-1] if row and row[-1] == eos else row for row in responses]
-        texts: list[str] = self.tokenizer.batch_decode(rows)
-        return texts
+        """Return responses as texts, without the token that ended them."""
+        ends = end_ids(self.tokenizer)
+        return response_texts(self.tokenizer, [row[:-1] if row and row[-1] in ends else row for row in responses])
 
     def score(self, asked: Sequence[int], responses: Sequence[Sequence[int]]) -> Rewards:
         """Return rewards; the part `gold` is whether the answer is right, where the question has one."""

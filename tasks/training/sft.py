@@ -1,4 +1,4 @@
-"""The stage `sft`: TRL's SFTTrainer on demonstrations, loss on the completion only, EOS taught."""
+"""The stage `sft`: TRL's SFTTrainer on demonstrations, loss on the completion only, its end taught."""
 
 import time
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from models.load import device, load_model, load_tokenizer, prompt_text
+from models.load import device, load_model, load_tokenizer
 from models.lora import lora, merged
 from models.size import size_of
 from posttrain.compute import learning
 from posttrain.records import Demonstration, Prompt
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
-from tasks.training.trl import epochs_within, shared_arguments, steps_of, trained, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import required
 from tasks.workspace.weights import save, source_of
@@ -78,7 +78,7 @@ def imitate(
     Args:
         out: where to write.
         log: takes the curve.
-        examples: each a prompt and the completion to imitate; EOS is put behind it.
+        examples: each a prompt and the completion to imitate; what ends a response is put behind it.
         stage: section of the settings, for the bar and for errors.
         start: artifact of the model.
         tokenizer: folder of the tokenizer.
@@ -88,7 +88,11 @@ def imitate(
         seed: of order and initialisation.
     """
     reader = load_tokenizer(tokenizer)
-    rows = [{"prompt": prompt_text(reader, prompt), "completion": completion} for prompt, completion in examples]
+    heads, tails = tokenised(reader, [(prompt, completion, True) for prompt, completion in examples])
+    rows = [
+        {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
+        for head, tail in zip(heads, tails, strict=True)
+    ]
     source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     steps = steps_of(epochs, settings, rows=len(rows))

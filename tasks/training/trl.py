@@ -2,16 +2,27 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
+from models.encoding import prompt_ids, response_ids
+from models.endings import taught_end
 from models.fingerprint import must_move
-from models.load import device, dtype
+from models.load import device, dtype, prompt_text
 from posttrain.ops.device_rows import with_rows
+from posttrain.records import Prompt
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
@@ -103,6 +114,26 @@ def trained(stage: str, settings: Settings, make: Callable[[Settings], Trainer],
         return trainer
 
     return with_rows("training", _device_batch(settings, settings.device_batch_size), train, fixed=fixed)
+
+
+def tokenised(
+    reader: PreTrainedTokenizerBase, examples: Sequence[tuple[Prompt, str, bool]]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the tokens of prompts, and those of the responses to them with what ends them.
+
+    TRL would put the tokenizer's EOS behind everything. An end stands behind what ended alone: a policy that is rewarded for one
+    in the middle of a solution learns to stop there. It is the chat template's own where the prompt went through it.
+
+    Args:
+        reader: tokenizer.
+        examples: each a prompt, a response, and whether that ended.
+    """
+    texts = [prompt_text(reader, prompt) for prompt, _, _ in examples]
+    ends = [
+        taught_end(reader, prompt, text) if has_ended else None
+        for (prompt, _, has_ended), text in zip(examples, texts, strict=True)
+    ]
+    return prompt_ids(reader, texts), response_ids(reader, texts, [response for _, response, _ in examples], ends=ends)
 
 
 def epochs_within(settings: SFTSettings | DPOSettings | KTOSettings, *, rows: int) -> float:

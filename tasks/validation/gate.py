@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from models.encoding import prompt_ids
 from models.load import load_tokenizer, prompt_text
 from posttrain.errors import DataError
 from posttrain.settings.data import ValidationSettings
@@ -49,7 +50,7 @@ def pass_gate(
     reader = load_tokenizer(tokenizer)
 
     def count_tokens(texts: list[str]) -> list[int]:
-        return [len(ids) for ids in reader(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]]
+        return [len(ids) for ids in prompt_ids(reader, texts)]
 
     report = validate(
         data,

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.endings import ending_alike
+
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model as one directory that plain transformers loads: safetensors, config, tokenizer."""
+    """Write a model as one directory that plain transformers loads: safetensors, config, tokenizer, and where responses end."""
+    if model.generation_config is not None:
+        model.generation_config = ending_alike(model.generation_config, tokenizer)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.encoding import response_ids
 from models.load import load_model, load_tokenizer
-from models.logprobs import response_ids, score_responses
+from models.logprobs import score_responses
 from models.size import size_of
 from posttrain.errors import ContractError
 from posttrain.feedback.labels import Label, as_verdicts
@@ -79,7 +80,8 @@ def weights(folder):
 def rewards(folder, tiny_world, labels):
     """Return log p over log q of each response, q being the base, and which are desirable."""
     verdicts, reader = as_verdicts(read_labels(labels)), load_tokenizer(tiny_world.tokenizer)
-    asked, ids = [f"{each.prompt}\n" for each in verdicts], response_ids(reader, [each.response for each in verdicts])
+    asked = [f"{each.prompt}\n" for each in verdicts]
+    ids = response_ids(reader, asked, [each.response for each in verdicts], ends=[reader.eos_token_id] * len(asked))
     one, other = (
         score_responses(
             load_model(path, ModelSettings(), on=torch.device("cpu")), reader, asked, ids, temperature=1.0, batch_size=16

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.encoding import response_ids
 from models.load import load_model, load_tokenizer
-from models.logprobs import response_ids, score_responses
+from models.logprobs import score_responses
 from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import Label, as_preferences
@@ -71,7 +72,7 @@ def scores(folder, tiny_world, prompts, responses):
         load_model(folder, ModelSettings(), on=torch.device("cpu")),
         reader,
         prompts,
-        response_ids(reader, responses),
+        response_ids(reader, prompts, responses, ends=[reader.eos_token_id] * len(responses)),
         temperature=1.0,
         batch_size=16,
     )

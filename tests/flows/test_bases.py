@@ -17,6 +17,7 @@ from posttrain.settings.model import ModelSettings
 from tasks.base_model import packaged
 from tasks.base_model.identity import TINY, base_digest
 from tasks.workspace.paths import Paths
+from tests.models.shipped import llama_3, ship
 from tests.tasks.base_model.ggufs import llama, write_gguf
 
 
@@ -33,8 +34,13 @@ def whole(tmp_path_factory):
 
 
 def located(paths, base, said=None):
-    model = ModelSettings(base=base)
-    locate_base(paths, model, say=(said if said is not None else []).append)
+    """Return the settings; `said` gets the lines about files, not those about what is changed in the base."""
+    model, lines = ModelSettings(base=base), []
+    try:
+        locate_base(paths, model, say=lines.append)
+    finally:
+        if said is not None:
+            said += [line for line in lines if not line.startswith("model.base=")]
     return model
 
 
@@ -132,6 +138,27 @@ def test_other_bases_are_as_they_were(paths):
     assert ModelSettings(base="owner/name").source == "owner/name"
     with pytest.raises(RequestError, match="there is no such directory"):
         located(paths, "./folder")
+
+
+# --- what is changed in a base ----------------------------------------------------------------------------------------
+
+
+def test_what_is_changed_is_told_before_anything_runs(paths):
+    ship(Path("mine"), llama_3(), temperature=0.6, eos_token_id=[258, 259])
+    said = []
+    locate_base(paths, ModelSettings(base="./mine"), say=said.append)
+    assert said == [
+        "model.base=./mine: <|finetune_right_pad_id|> pads, as its tokenizer names none for that",
+        "model.base=./mine: a response ends with any of <|end|>, <|reserved_special_token_0|>, <|eot_id|>",
+        "model.base=./mine: in the generation config of models made from it, do_sample=true is set, without which transformers "
+        "saves none of its sampling parameters",
+    ]
+
+
+def test_a_base_with_the_tokenizer_of_another_is_refused_before_anything_runs(paths):
+    ship(Path("mine"), llama_3(), rows=100)
+    with pytest.raises(RequestError, match=r"^model\.base=\./mine: .* it is the tokenizer of another model"):
+        locate_base(paths, ModelSettings(base="./mine"), say=print)
 
 
 # --- a base that a package carries ------------------------------------------------------------------------------------

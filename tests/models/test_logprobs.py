@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from models.encoding import response_ids
 from models.load import load_model, load_tokenizer
-from models.logprobs import response_ids, score_responses
+from models.logprobs import score_responses
 from posttrain.settings.model import ModelSettings
 
 
@@ -25,7 +26,8 @@ def pairs(world_records):
 
 def score(network, reader, pairs, *, finished=True, temperature=1.0, batch_size=4):
     prompts = [prompt for prompt, _ in pairs]
-    responses = [ids if finished else ids[:-1] for ids in response_ids(reader, [response for _, response in pairs])]
+    ends = [reader.eos_token_id if finished else None] * len(pairs)
+    responses = response_ids(reader, prompts, [response for _, response in pairs], ends=ends)
     return score_responses(network, reader, prompts, responses, temperature=temperature, batch_size=batch_size)
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def drawn(model, prompts=QUESTIONS, *, longest=8, seed=0, **changes):
     chance = torch.rand(len(prompts), longest, generator=torch.Generator().manual_seed(seed))
-    how = {"temperature": 1.0, "eos_id": EOS, "pad_id": PAD, "context": CONTEXT, "batch_size": 64, **changes}
+    how = {"temperature": 1.0, "end_ids": (EOS,), "pad_id": PAD, "context": CONTEXT, "batch_size": 64, **changes}
     return sample(model, prompts, how.pop("chance", chance), **how)
 
 
@@ -47,6 +47,8 @@ def test_a_sure_network_is_followed_to_its_eos():
 def test_eos_as_the_last_token_allowed_is_an_end():
     told = drawn(scripted(t3=4, t4=EOS), [[3]], longest=2)
     assert told.responses == [[4, EOS]] and told.is_finished == [True]
+    told = drawn(scripted(t3=4, t4=5, t5=EOS), [[3]], end_ids=(EOS, 5))
+    assert told.responses == [[4, 5]] and told.is_finished == [True], "each end ends it"
     assert drawn(scripted(t3=4, t4=EOS), [[3]], longest=1).is_finished == [False]
 
 

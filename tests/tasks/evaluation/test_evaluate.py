@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.load import load_model, load_tokenizer
-from models.logprobs import response_ids, score_responses
+from models.logprobs import score_responses
 from posttrain.errors import DataError
 from posttrain.evaluation.figures import figures
 from posttrain.records import Preference, Question
@@ -267,7 +267,7 @@ def test_chat_rows_are_measured_by_the_loss_of_their_completions(tmp_path, tiny_
     assert [bool(row["reference"]) for row in rows] == [True] * 5 + [False, False], "the long one does not fit the context"
     reader = load_tokenizer(tiny_world.tokenizer)
     network = load_model(tiny_world.base / "model", ModelSettings(), on=torch.device("cpu"))
-    tails = response_ids(reader, [one.completion for one in shown])
+    tails = [[*reader(one.completion)["input_ids"], reader.eos_token_id] for one in shown]
     scores = score_responses(network, reader, [one.prompt + "\n" for one in shown], tails, temperature=1.0, batch_size=1)
     assert told["reference_loss"] == pytest.approx(-scores.sum().item() / sum(map(len, tails)), abs=1e-4)
     assert told["perplexity"] > 1 and "accuracy" not in told
@@ -276,8 +276,10 @@ def test_chat_rows_are_measured_by_the_loss_of_their_completions(tmp_path, tiny_
 def test_held_out_pairs_are_judged_by_the_implicit_reward(tmp_path, tiny_world, of_base, monkeypatch):
     """log p - log q of the chosen against the rejected: 3 > 1, 0 < 2, a tie, which is half, and of one prompt 5 > 4 and 1 < 2."""
     pairs = [
-        Preference(id=str(n), prompt=prompt, chosen=f"c{n}", rejected=f"r{n}")
-        for n, prompt in enumerate(["p", "q", "r", "s", "s"])
+        Preference(id=str(n), prompt=prompt, chosen=f"c{n}", rejected=f"r{n}", **ended)
+        for n, (prompt, ended) in enumerate(
+            [("p", {"rejected_finished": False}), ("q", {}), ("r", {}), ("s", {"chosen_finished": False}), ("s", {})]
+        )
     ]
     data = data_of(tmp_path / "data", held_out=world_records_of(tiny_world), held_out_preferences=pairs)
     rewards = iter([[4, 1, 2, 6, 2], [1, 1, 1, 1, 1], [2, 3, 2, 5, 3], [1, 1, 1, 1, 1]])
@@ -295,8 +297,9 @@ def test_held_out_pairs_are_judged_by_the_implicit_reward(tmp_path, tiny_world, 
     assert told["preference_accuracy"] == (1 + 0 + 1 / 2 + 1 / 2) / 4
     assert told["preference_accuracy_low"] < 1 / 2 < told["preference_accuracy_high"]
     reader = load_tokenizer(tiny_world.tokenizer)
-    assert asked[0] == asked[1] == response_ids(reader, [f"c{n}" for n in range(5)])
-    assert asked[2] == asked[3] == response_ids(reader, [f"r{n}" for n in range(5)])
+    eos = [reader.eos_token_id]
+    assert asked[0] == asked[1] == [reader(f"c{n}")["input_ids"] + eos * (n != 3) for n in range(5)]
+    assert asked[2] == asked[3] == [reader(f"r{n}")["input_ids"] + eos * (n != 0) for n in range(5)]
 
 
 def world_records_of(tiny_world):

@@ -54,7 +54,8 @@ def test_held_out_pairs_go_with_their_questions(tmp_path, monkeypatch):
         return torch.tensor({"p": {"c": [4, 1], "r": [2, 3]}, "q": {"c": [1, 1], "r": [1, 1]}}[network][responses[0]])
 
     monkeypatch.setattr(references, "score_responses", score)
-    monkeypatch.setattr(references, "response_ids", lambda reader, texts: texts)
+    monkeypatch.setattr(references, "response_ids", lambda reader, prompts, texts, ends: texts)
+    monkeypatch.setattr(references, "taught_end", lambda *_: 1)
     monkeypatch.setattr(references, "prompt_text", lambda reader, prompt: prompt)
     asked_of = {plain(prompt) for prompt in ("p1", "p3", "another")}
     told = preference_accuracy("p", "q", None, tmp_path, EvaluateSettings(), only_of=asked_of)

@@ -53,10 +53,19 @@ def run(folder, tiny_world, labels, *, seed=0, **settings):
 def seen(monkeypatch):
     """The rows that the trainer was given, and its configuration, as it begins."""
     found = SimpleNamespace()
-    trained = kto.EndsAsSampled.train
+    trained, tokenised = kto.EndsAsSampled.train, kto.tokenised
+
+    def given(reader, examples):
+        found.examples = examples
+        return tokenised(reader, examples)
+
+    monkeypatch.setattr(kto, "tokenised", given)
 
     def train(trainer):
-        found.rows, found.told = list(trainer.train_dataset), trainer.args
+        texts = [{"prompt": prompt, "completion": response} for prompt, response, _ in found.examples]
+        texts += texts[: len(trainer.train_dataset) - len(texts)]  # the company of a last row
+        found.rows = [{**row, **text} for row, text in zip(trainer.train_dataset, texts, strict=True)]
+        found.told = trainer.args
         return trained(trainer)
 
     monkeypatch.setattr(kto.EndsAsSampled, "train", train)
