@@ -11,7 +11,7 @@ from trl import KTOConfig, KTOTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
-from models.lora import lora, merged
+from models.lora import merged, seeded_lora
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
@@ -103,7 +103,7 @@ def train(
             args=told,
             train_dataset=Dataset.from_list(rows),
             processing_class=reader,
-            peft_config=lora(model),
+            peft_config=seeded_lora(model, seed=seed),
             callbacks=[curves],
         )
         with must_move(trainer.model, stage="kto"):

@@ -10,7 +10,7 @@ from trl import SFTConfig, SFTTrainer
 
 from models.fingerprint import must_move
 from models.load import device, load_model, load_tokenizer, prompt_text
-from models.lora import lora, merged
+from models.lora import merged, seeded_lora
 from models.size import size_of
 from posttrain.compute import learning
 from posttrain.records import Demonstration, Prompt
@@ -99,7 +99,7 @@ def imitate(
             args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
             train_dataset=Dataset.from_list(rows),
             processing_class=reader,
-            peft_config=lora(model),
+            peft_config=seeded_lora(model, seed=seed),
             callbacks=[curves],
         )
         started = time.perf_counter()
