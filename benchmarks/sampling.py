@@ -104,7 +104,7 @@ def spread(values: list[float]) -> str:
 
 @torch.no_grad()
 def compared(work: Work, kind: torch.dtype, *, pairs: int) -> Table:
-    """Time the three in turn, after one unmeasured pass of each over a few tokens' work."""
+    """Time the three in turn, after one unmeasured pass of each."""
     calls = {"ours": work.ours, "generate": work.theirs}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in (*calls, "products", "layout")}
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
@@ -118,7 +118,14 @@ def compared(work: Work, kind: torch.dtype, *, pairs: int) -> Table:
             seconds["products"].append(timed(lambda: work.products(made[0])))
     name = f"{str(kind).removeprefix('torch.')}, {torch.get_num_threads()} threads, {len(work.prompts)} prompts"
     table = Table(title=f"{name} of {work.prompts.shape[1]} tokens, {work.chance.shape[1]} new", title_justify="left")
-    for column in ("what", "tokens/s", "times as quick as generate: clock", "processor", "times the products: clock", "processor"):
+    for column in (
+        "what",
+        "tokens/s",
+        "times as quick as generate: clock",
+        "processor",
+        "times the products: clock",
+        "processor",
+    ):
         table.add_column(column)
     for what in calls:
         ratios = [

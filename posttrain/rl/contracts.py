@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from posttrain.errors import ContractError
 
 
-def check_first_ratio(
-    difference: Tensor, *, tolerance: float, explain: Callable[[], str], mean_tolerance: float = 0.0
-) -> None:
+def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable[[], str], mean_tolerance: float = 0.0) -> None:
     """Refuse to train on episodes that the policy did not sample: before the first step every ratio is 1 (arXiv:2403.17031).
 
     Args:
@@ -71,9 +69,7 @@ class Recomputed:
     at_temperature_1: Tensor
 
 
-def explained(
-    found: Recomputed, network: nn.Module, *, temperature: float, tolerance: float, rounding: float = 0.0
-) -> str:
+def explained(found: Recomputed, network: nn.Module, *, temperature: float, tolerance: float, rounding: float = 0.0) -> str:
     """Say which of dropout, padding, temperature, rounding or template makes training and sampling disagree.
 
     Args:

@@ -37,7 +37,7 @@ class ModelSettings(Section):
     context: Count = 512
     """Tokens of prompt and response together, at most; a model with a shorter context lowers it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere."""
+    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere. bfloat16 pays on a CPU with AVX-512 BF16 or AMX only."""
     lora_rank: WholeNumber = 0
     """0 trains all weights; else the rank of LoRA adapters (arXiv:2106.09685) on every linear layer."""
     lora_alpha: Positive = 32.0
