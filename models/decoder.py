@@ -46,7 +46,7 @@ def decoder(policy: Any, *, rows: int) -> "Decoder | None":
         return None
     try:
         made = Decoder(inner, kind=kind, rows=rows)
-    except _Unknown:
+    except _UnknownError:
         return None
     return made if _agrees(made, policy) else None
 
@@ -65,7 +65,7 @@ def _agrees(made: "Decoder", policy: Any) -> bool:
     return bool(((mine - own).norm(dim=(1, 2)) <= _APART[made.kind] * own.norm(dim=(1, 2))).all())
 
 
-class _Unknown(Exception):
+class _UnknownError(Exception):
     """A module that is not what its family has in its place."""
 
 
@@ -91,12 +91,12 @@ class _Linear:
         if type(module) is nn.Linear:
             return cls(module.weight.detach().to(kind), None if module.bias is None else module.bias.detach().to(kind))
         if not isinstance(module, LoraLinear) or type(module.base_layer) is not nn.Linear:
-            raise _Unknown
+            raise _UnknownError
         base = cls.of(module.base_layer, kind)
         if module.disable_adapters or module.merged:
             return base
         if len(module.active_adapters) != 1:
-            raise _Unknown
+            raise _UnknownError
         name = module.active_adapters[0]
         down, up = module.lora_A[name].weight.detach(), module.scaling[name] * module.lora_B[name].weight.detach()
         if kind == torch.float32:
@@ -176,7 +176,7 @@ class Decoder:
         rows: that are decoded together.
 
     Raises:
-        _Unknown: a module is not what its family has in its place.
+        _UnknownError: a module is not what its family has in its place.
     """
 
     def __init__(self, model: Any, *, kind: torch.dtype, rows: int) -> None:
