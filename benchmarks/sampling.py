@@ -13,6 +13,7 @@ from those of a plain forward pass in float32. Without `base`, weights are rando
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -113,9 +114,9 @@ def compared(work: Work, kind: torch.dtype, *, pairs: int) -> Table:
         for _ in range(pairs):
             for name, call in calls.items():
                 seconds[name].append(timed(call))
-            made: list[Decoder] = []
-            seconds["layout"].append(timed(lambda: made.append(Decoder(work.model, kind=kind, rows=len(work.prompts)))))
-            seconds["products"].append(timed(lambda: work.products(made[0])))
+            laid_out = partial(Decoder, work.model, kind=kind, rows=len(work.prompts))
+            seconds["layout"].append(timed(laid_out))
+            seconds["products"].append(timed(partial(work.products, laid_out())))
     name = f"{str(kind).removeprefix('torch.')}, {torch.get_num_threads()} threads, {len(work.prompts)} prompts"
     table = Table(title=f"{name} of {work.prompts.shape[1]} tokens, {work.chance.shape[1]} new", title_justify="left")
     for column in (
