@@ -38,7 +38,7 @@ def has_bfloat16(on: torch.device) -> bool:
     Any CPU computes in bfloat16, correctly; without such instructions it takes longer than in float32.
     """
     if on.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
