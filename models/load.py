@@ -41,6 +41,31 @@ def dtype(settings: ModelSettings) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
+WORTH_HALVING = 50_000_000
+"""Weights from which bfloat16 pays on a processor that has it: below, a pass costs calls and not products."""
+
+
+def has_bfloat16(on: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16 by instructions of its own: on a CPU those of AVX-512 BF16 or AMX.
+
+    Any CPU computes in bfloat16, correctly; without such instructions it takes longer than in float32.
+    """
+    if on.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def quickest_dtype(weights: int, on: torch.device) -> torch.dtype:
+    """Return the number format in which a model computes soonest on a device.
+
+    Args:
+        weights: how many it has (`models.size.size_of`).
+        on: the device.
+    """
+    pays = has_bfloat16(on) and (on.type == "cuda" or weights >= WORTH_HALVING)
+    return torch.bfloat16 if pays else torch.float32
+
+
 def check_base(base: str, *, setting: str = "model.base", default: str = "tiny") -> None:
     """Refuse a directory that no model can be loaded from.
 

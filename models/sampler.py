@@ -1,7 +1,7 @@
 """Sampling from the policy as it is being trained: responses with the log-probabilities that they were drawn at."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from models.decoder import Decoder, Session, decoder
 from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import Sampled, drawn_tokens
 
@@ -35,19 +36,22 @@ def sample(
         prompts: token ids.
         chance: (prompts, longest), uniform in [0, 1): decides each token; its width is the longest response.
         temperature: logits are divided by it.
-        end_ids: each of them ends a response.
+        end_ids: any of them ends a response.
         pad_id: stands on the left of shorter prompts.
         context: tokens of prompt and response together, at most.
         batch_size: rows drawn together, at most.
     """
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    has_room = [row for row, prompt in enumerate(prompts) if len(prompt) < context and chance.shape[1]]
+    order = sorted(has_room, key=lambda row: len(prompts[row]))
     responses: list[list[int]] = [[] for _ in prompts]
     logprobs: list[Tensor] = [torch.zeros(0)] * len(prompts)
+    decodes = decoder(policy, rows=min(batch_size, len(order))) if order else None
 
     def draw(rows: Sequence[int]) -> None:
-        with _quick_products(policy):
+        with _quick_products(policy) if decodes is None else nullcontext():
             drawn = _sample_batch(
                 policy,
+                decodes,
                 [prompts[row] for row in rows],
                 chance[list(rows)],
                 temperature=temperature,
@@ -70,6 +74,7 @@ _WORTH_LEAVING = 0.75
 
 def _sample_batch(
     policy: Any,
+    decodes: Decoder | None,
     prompts: Sequence[Sequence[int]],
     chance: Tensor,
     *,
@@ -81,43 +86,83 @@ def _sample_batch(
     device = policy.device
     ends = torch.tensor(list(end_ids), device=device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    room = (context - lengths).clamp(min=0, max=chance.shape[1])
+    room = (context - lengths).clamp(max=chance.shape[1])
     longest, width = int(room.max()), int(lengths.max())
     tokens = torch.full((len(prompts), longest), pad_id, device=device)
     figures = torch.zeros(len(prompts), longest, device=device)
     count = torch.zeros(len(prompts), dtype=torch.int64, device=device)
 
-    ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    is_token = (torch.arange(width + longest, device=device) >= width - lengths[:, None]).long()
-    place = (is_token[:, :width].cumsum(dim=1) - 1).clamp(min=0)
-    cache = _cache(policy.config.get_text_config(), room=width + longest)
-    batch = {"row": torch.arange(len(prompts), device=device), "is_alive": room > 0, "room": room, "chance": chance.to(device)}
-    batch |= {"ids": ids, "is_token": is_token, "place": place}
+    if decodes is not None and decodes.reaches(width + longest) and lengths.min():
+        rows: Session | _Forward = decodes.session(room=width + longest)
+    else:
+        rows = _Forward(policy, room=width + longest, pad_id=pad_id, context=context)
+    batch = {"row": torch.arange(len(prompts), device=device), "room": room, "chance": chance.to(device)}
+    batch |= {"is_alive": torch.ones_like(room, dtype=torch.bool)}
+    drawn = torch.zeros(0)
     for time in range(longest):
-        alive = int(batch["is_alive"].sum())
-        if not alive:
+        if not (alive := int(batch["is_alive"].sum())):
             break
-        if alive <= _WORTH_LEAVING * len(batch["row"]):
+        if time and alive <= _WORTH_LEAVING * len(batch["row"]):
             kept = batch["is_alive"].nonzero().squeeze(1)
-            batch = {name: figure[kept] for name, figure in batch.items()}
-            cache.batch_select_indices(kept)
+            batch, drawn = {name: figure[kept] for name, figure in batch.items()}, drawn[kept]
+            rows.keep(kept)
         row = batch["row"]
-        logits = policy(
-            input_ids=batch["ids"],
-            attention_mask=batch["is_token"][:, : width + time],
-            position_ids=batch["place"],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        logits = rows.read_next(drawn) if time else rows.read(prompts)
         drawn, figures[row, time] = drawn_tokens(logits, batch["chance"][:, time], temperature=temperature)
         tokens[row, time] = drawn  # of an ended row too, behind what is counted
         count[row] += batch["is_alive"]
         batch["is_alive"] &= ~torch.isin(drawn, ends) & (time + 1 < batch["room"])
-        batch["ids"] = drawn[:, None]
-        batch["place"] = (batch["place"][:, -1:] + 1).clamp(max=context - 1)
-    rows = zip(tokens.tolist(), count.tolist(), figures.cpu(), strict=True)
-    return [(row[:length], told[:length].clone()) for row, length, told in rows]
+    told = zip(tokens.tolist(), count.tolist(), figures.cpu(), strict=True)
+    return [(row[:length], of_tokens[:length].clone()) for row, length, of_tokens in told]
+
+
+class _Forward:
+    """Rows that are decoded together by the policy's own forward, whatever it is; see `models.decoder.Session`.
+
+    Args:
+        policy: a causal language model.
+        room: tokens of a row, padding included, at most.
+        pad_id: stands on the left of shorter prompts.
+        context: tokens of a row, at most: positions end there.
+    """
+
+    def __init__(self, policy: Any, *, room: int, pad_id: int, context: int) -> None:
+        self._policy, self._room, self._pad_id, self._context = policy, room, pad_id, context
+        self._cache = _cache(policy.config.get_text_config(), room=room)
+        self._is_token = self._place = torch.zeros(0)
+        self._length = 0
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Take the rows' prompts and return the logits of what follows, (rows, vocabulary)."""
+        device = self._policy.device
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        width = int(lengths.max())
+        ids = torch.tensor([[self._pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        self._is_token = (torch.arange(self._room, device=device) >= width - lengths[:, None]).long()
+        self._place = (self._is_token[:, :width].cumsum(dim=1) - 1).clamp(min=0)
+        return self._logits(ids)
+
+    def read_next(self, ids: Tensor) -> Tensor:
+        """Take one more token of each row, (rows,), and return the logits of what follows, (rows, vocabulary)."""
+        self._place = (self._place[:, -1:] + 1).clamp(max=self._context - 1)
+        return self._logits(ids[:, None])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows only; (rows,), int64."""
+        self._is_token, self._place = self._is_token[rows], self._place[rows]
+        self._cache.batch_select_indices(rows)
+
+    def _logits(self, ids: Tensor) -> Tensor:
+        self._length += ids.shape[1]
+        logits: Tensor = self._policy(
+            input_ids=ids,
+            attention_mask=self._is_token[:, : self._length],
+            position_ids=self._place,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits
 
 
 def _cache(config: PreTrainedConfig, *, room: int) -> DynamicCache:

@@ -24,6 +24,11 @@ ReferenceLogprobs = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes ids, prompt lengths and response lengths; returns the reference's log-probabilities of response tokens, flat."""
 
 
+def recomputes_logprobs(settings: PPOSettings, accelerator: Accelerator) -> bool:
+    """Return whether the network in training reads the responses once more, for the log-probabilities that they start from."""
+    return settings.old_logprobs == "recomputed" or (settings.old_logprobs == "auto" and accelerator.mixed_precision != "no")
+
+
 class Collector:
     """Samples, scores and reads the episodes of an update.
 
@@ -60,8 +65,9 @@ class Collector:
         self.questions = questions
         self.num_generations = num_generations
         self.seed = seed
-        source = settings.old_logprobs
-        self.recomputes = source == "recomputed" or (source == "auto" and accelerator.mixed_precision != "no")
+        self.recomputes = recomputes_logprobs(settings, accelerator)
+        self.mismatch = 0.0
+        """Nats a token by which the sampler differed last, on average, from what was computed again."""
         wanted = {"value": has_critic, "logprob": self.recomputes}
         self._want = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
@@ -103,7 +109,9 @@ class Collector:
         most = min(self.settings.device_batch_size, len(episodes.ids))
         with_rows("reading responses", most, read, fixed=SHARED if self.accelerator.num_processes > 1 else "")
         if self.recomputes:
-            check_sampler((found["logprob"] - episodes.logprob)[mask], tolerance=self.settings.sampler_tolerance)
+            difference = (found["logprob"] - episodes.logprob)[mask]
+            check_sampler(difference, tolerance=self.settings.sampler_tolerance)
+            self.mismatch = difference.abs().mean().item()
         else:
             found["logprob"] = episodes.logprob
         return replace(episodes, **{name: figure.masked_fill(~mask, 0.0) for name, figure in found.items()})

@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from posttrain.errors import ContractError
 
 
-def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable[[], str]) -> None:
+def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable[[], str], mean_tolerance: float = 0.0) -> None:
     """Refuse to train on episodes that the policy did not sample: before the first step every ratio is 1 (arXiv:2403.17031).
 
     Args:
         difference: log-probability in training minus that in sampling, of each response token; (tokens,), nats.
         tolerance: largest absolute difference, nats.
         explain: says what differs; called only when something does.
+        mean_tolerance: largest mean of absolute differences that passes all the same, nats: where both were computed by the
+            network in training, in bfloat16, the same tokens round differently in another batch.
 
     Raises:
         ContractError: a difference is larger, or not a number.
     """
     worst = difference.abs().max().item() if difference.numel() else 0.0
-    if not worst <= tolerance:
+    if not worst <= tolerance and not (mean_tolerance and difference.abs().mean().item() <= mean_tolerance):
         raise ContractError(
             f"PPO's first mini-batch must have a ratio of 1: log-probabilities in training and in sampling differ by up to "
             f"{worst:.3g} nats, allowed are {tolerance:g} (ppo.ratio_tolerance). {explain()}"
@@ -67,8 +69,16 @@ class Recomputed:
     at_temperature_1: Tensor
 
 
-def explained(found: Recomputed, network: nn.Module, *, temperature: float, tolerance: float) -> str:
-    """Say which of dropout, padding, temperature or template makes training and sampling disagree."""
+def explained(found: Recomputed, network: nn.Module, *, temperature: float, tolerance: float, rounding: float = 0.0) -> str:
+    """Say which of dropout, padding, temperature, rounding or template makes training and sampling disagree.
+
+    Args:
+        found: the log-probabilities that are compared.
+        network: in training.
+        temperature: of sampling, as the settings have it.
+        tolerance: up to which two log-probabilities agree, nats.
+        rounding: mean of absolute differences that bfloat16 explains, nats; 0 where products are in float32.
+    """
 
     def agree(left: Tensor, right: Tensor) -> bool:
         return bool((left - right).abs().max() <= tolerance)
@@ -84,6 +94,12 @@ def explained(found: Recomputed, network: nn.Module, *, temperature: float, tole
     if agree(found.at_temperature_1, found.sampled):
         return (
             f"Temperature is the cause: sampling used undivided logits, training divides them by ppo.temperature={temperature:g}"
+        )
+    if rounding and (mean := (found.trained - found.sampled).abs().mean().item()) <= rounding:
+        return (
+            f"Rounding is the cause: products are in bfloat16, where sampling and training round differently, here by {mean:.2g} "
+            "nats a token on average. Say ppo.old_logprobs=auto, which computes log-probabilities again in bfloat16, or "
+            "model.dtype=float32"
         )
     return (
         "Neither dropout, padding nor temperature explains it: prompt or response were not the tokens that were sampled "

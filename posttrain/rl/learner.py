@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from posttrain.errors import RequestError
 from posttrain.ops.device_rows import SHARED, with_rows
+from posttrain.rl.collector import recomputes_logprobs
 from posttrain.rl.contracts import Recomputed, check_first_ratio, explained
 from posttrain.rl.estimators import Estimate, Estimator
 from posttrain.rl.network import TokenFigures
@@ -145,6 +146,7 @@ class Learner:
             check_first_ratio(
                 told.logprob.detach() - part.logprob[mask],
                 tolerance=self.settings.ratio_tolerance,
+                mean_tolerance=self._rounding if recomputes_logprobs(self.settings, self.accelerator) else 0.0,
                 explain=lambda: self._explain(part, told.logprob.detach()),
             )
         return loss_of_part(
@@ -173,7 +175,14 @@ class Learner:
             one_by_one=torch.cat(alone),
             at_temperature_1=again(part, 1.0),
         )
-        return explained(found, self.module, temperature=temperature, tolerance=self.settings.ratio_tolerance)
+        return explained(
+            found, self.module, temperature=temperature, tolerance=self.settings.ratio_tolerance, rounding=self._rounding
+        )
+
+    @property
+    def _rounding(self) -> float:
+        """Nats a token that bfloat16 explains on average; 0 in float32."""
+        return self.settings.sampler_tolerance if self.accelerator.mixed_precision != "no" else 0.0
 
 
 def rate_factor(update: int, settings: PPOSettings) -> float:

@@ -246,7 +246,9 @@ class _Trainer:
 
     def _watched(self, episodes: Episodes, kl: Tensor) -> dict[str, float]:
         of_responses = kl.sum(dim=1).mean().item()
+        mismatch = {"ppo/sampler_mismatch": self.collector.mismatch} if self.collector.recomputes else {}
         return {
+            **mismatch,
             "ppo/reward": episodes.score.mean().item(),
             "ppo/kl": of_responses,
             "ppo/sqrt_kl": max(0.0, of_responses) ** 0.5,

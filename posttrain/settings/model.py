@@ -47,7 +47,7 @@ class ModelSettings(Section):
     """Content of the system message that stands before a plain-text prompt in the chat template; none: what the template writes
     by itself. Prompts of messages bring their own."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere."""
+    """`auto`: bfloat16 on a GPU that has it, float32 elsewhere. bfloat16 pays on a CPU with AVX-512 BF16 or AMX only."""
     lora_rank: WholeNumber = 0
     """0 trains all weights; else the rank of LoRA adapters (arXiv:2106.09685) on every linear layer."""
     lora_alpha: Positive = 32.0

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from models.load import device, load_model, load_tokenizer
-from models.lora import lora, merged
+from models.lora import merged, seeded_lora
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
@@ -121,7 +121,7 @@ def train(
                 args=told,
                 train_dataset=Dataset.from_list(rows),
                 processing_class=reader,
-                peft_config=lora(model),
+                peft_config=seeded_lora(model, seed=seed),
                 callbacks=[curves],
             )
 

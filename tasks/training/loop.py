@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from peft import get_peft_model
 
 from models.checkpointing import let_checkpoint
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer
-from models.lora import lora, merged
+from models.lora import adapted, merged
 from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
 from models.reward import centre_of
 from models.size import size_of
@@ -92,7 +91,7 @@ def train_policy(
     kept = Checkpoints(checkpoints)
     with quiet_libraries(), bar(estimator.name, settings.updates) as advance:
         policy = load_model(source, model, on=device(), revision=revision, train=True)
-        network = _network(policy, model, settings, reward, has_critic=estimator.has_critic)
+        network = _network(policy, model, settings, reward, has_critic=estimator.has_critic, seed=seed)
         state = kept.latest()
         run = _Run(log, advance, asker, kept, settings, state, sizes=_Sizes.of(network))
         started = time.perf_counter()
@@ -156,29 +155,28 @@ class _Sizes:
 
 
 def _accelerator(model: ModelSettings) -> Accelerator:
-    is_half = device().type == "cuda" and dtype(model) == torch.bfloat16
-    return Accelerator(cpu=device().type == "cpu", mixed_precision="bf16" if is_half else "no")
+    return Accelerator(cpu=device().type == "cpu", mixed_precision="bf16" if dtype(model) == torch.bfloat16 else "no")
 
 
 def _network(
-    policy: Any, model: ModelSettings, settings: PPOSettings, reward: RewardSource, *, has_critic: bool
+    policy: Any, model: ModelSettings, settings: PPOSettings, reward: RewardSource, *, has_critic: bool, seed: int
 ) -> PolicyAndCritic:
     """Return policy and critic, if there is to be one, with adapters where LoRA is asked for."""
 
-    def adapted(network: Any) -> Any:
+    def with_adapters(network: Any) -> Any:
         let_checkpoint(network, model)
-        adapters = lora(model, task="CAUSAL_LM" if network is policy else None)
-        return network if adapters is None else get_peft_model(network, adapters)
+        own_seed = 2 * seed + (network is not policy)
+        return adapted(network, model, task="CAUSAL_LM" if network is policy else None, seed=own_seed)
 
     if not has_critic:
-        return policy_and_critic(policy, critic="none", adapters=adapted)
+        return policy_and_critic(policy, critic="none", adapters=with_adapters)
     start = _critic_start(policy, settings, reward)
     return policy_and_critic(
         policy,
         critic=settings.critic,
         critic_start=start,
         critic_centre=0.0 if start is None else centre_of(start) + settings.reward_centre,
-        adapters=adapted,
+        adapters=with_adapters,
     )
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model
 from transformers import PreTrainedTokenizerBase
 
 from models.checkpointing import let_checkpoint
 from models.fingerprint import must_move
 from models.load import device, dtype, load_tokenizer
-from models.lora import lora, merged
+from models.lora import adapted, merged
 from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
 from models.size import size_of
 from posttrain.compute import Compute, learning
@@ -168,9 +167,9 @@ def _trained(
         for number in range(settings.ensemble):
             own_seed = seed * 1_000 + number
             network = reward_network(source, model, on=device(), revision=revision, pad=reader.pad_token_id, seed=own_seed)
-            network = _adapted(let_checkpoint(network, model), model, own_seed)
+            network = adapted(let_checkpoint(network, model), model, task="SEQ_CLS", seed=own_seed)
             size = size_of(network)
-            is_half = device().type == "cuda" and dtype(model) == torch.bfloat16
+            is_half = dtype(model) == torch.bfloat16
             with must_move(network, stage="reward_model"):
                 for step in train_reward_network(network, groups, settings, seed=own_seed, autocast=is_half):
                     told = {"loss": step.loss, "accuracy": step.accuracy, "learning_rate": step.learning_rate}
@@ -194,14 +193,6 @@ def _trained(
         tokens=tokens,
         compute=compute,
     )
-
-
-def _adapted(network: Any, model: ModelSettings, seed: int) -> Any:
-    adapters = lora(model, task="SEQ_CLS")
-    if adapters is None:
-        return network
-    torch.manual_seed(seed)
-    return get_peft_model(network, adapters)
 
 
 # --- centring --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from models.load import device, load_model, load_tokenizer
-from models.lora import lora, merged
+from models.lora import merged, seeded_lora
 from models.size import size_of
 from posttrain.compute import learning
 from posttrain.records import Demonstration, Prompt
@@ -104,7 +104,7 @@ def imitate(
                 args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
                 train_dataset=Dataset.from_list(rows),
                 processing_class=reader,
-                peft_config=lora(model),
+                peft_config=seeded_lora(model, seed=seed),
                 callbacks=[curves],
             )
 

@@ -65,7 +65,7 @@ def shared_arguments(
         "max_grad_norm": 1.0,
         "seed": seed,
         "data_seed": seed,
-        "bf16": on_gpu and dtype(model) == torch.bfloat16,
+        "bf16": dtype(model) == torch.bfloat16,
         "use_cpu": not on_gpu,
         "activation_checkpointing": on_gpu if model.gradient_checkpointing == "auto" else model.gradient_checkpointing == "on",
         "save_strategy": "no",

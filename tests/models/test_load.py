@@ -13,7 +13,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from models import tiny
-from models.load import check_base, context_length, device, dtype, hub_commit, load_model, load_tokenizer, prompt_text
+from models.load import (
+    check_base,
+    context_length,
+    device,
+    dtype,
+    has_bfloat16,
+    hub_commit,
+    load_model,
+    load_tokenizer,
+    prompt_text,
+    quickest_dtype,
+)
 from models.tokenizers import world_tokenizer
 from posttrain.errors import RequestError
 from posttrain.prompts import PLAIN_CHAT_TEMPLATE, transcript
@@ -251,6 +262,25 @@ def test_auto_is_bfloat16_on_a_gpu_that_has_it(monkeypatch, asked, gpu, bf16, gi
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
     assert dtype(ModelSettings(dtype=asked)) == given
     assert device().type == ("cuda" if gpu else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "has", "given"),
+    [
+        (135_000_000, "cpu", True, torch.bfloat16),
+        (135_000_000, "cpu", False, torch.float32),
+        (49_999_999, "cpu", True, torch.float32),
+        (150_000, "cuda", True, torch.bfloat16),
+        (135_000_000, "cuda", False, torch.float32),
+    ],
+)
+def test_bfloat16_is_the_quickest_where_instructions_and_size_say_so(monkeypatch, weights, kind, has, given):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has and kind == "cuda")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has and kind == "cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert quickest_dtype(weights, torch.device(kind)) == given
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert has_bfloat16(CPU)
 
 
 @pytest.mark.parametrize(("asked", "given"), [(32, 32), (64, 64), (512, 64)])

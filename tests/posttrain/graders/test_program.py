@@ -71,7 +71,7 @@ def test_no_text_breaks_finding_it(text):
 def test_the_answer_grader_runs_what_is_a_program_and_reads_the_rest_in_the_order_given():
     grader = build_grader({"type": "answer", "partial_credit": 0.1})
     wrong = BAGELS.replace("5 * 3", "5 * 4")
-    texts = ["Answer: 8", BAGELS, "Answer: 9", wrong, f"{wrong}\nAnswer: 8", "def solution():\n    return", "def solve(): return 8"]
+    texts = ["Answer: 8", BAGELS, "Answer: 9", wrong, f"{wrong}\nAnswer: 8", "def solution():\n    return", "def f(): return 8"]
     found = grader.grade([Sample(text, {"answers": ["8"]}) for text in texts])
     assert [grade.score for grade in found] == [1.0, 1.0, 0.1, 0.1, 0.1, 0.0, 1.0]
     assert [grade.extracted for grade in found] == ["8", "8", "9", "3", "3", None, "8"]

@@ -19,6 +19,14 @@ def test_small_differences_pass_and_no_tokens_are_none():
     check_first_ratio(torch.zeros(0), tolerance=1e-3, explain=never)
 
 
+def test_rounding_passes_by_its_mean_where_it_is_said_to_be_there():
+    some = torch.tensor([0.05, -0.03])
+    check_first_ratio(some, tolerance=1e-3, explain=never, mean_tolerance=0.05)
+    for wrong in (some * 2, torch.tensor([float("nan"), 0.0])):
+        with pytest.raises(ContractError, match="must have a ratio of 1"):
+            check_first_ratio(wrong, tolerance=1e-3, explain=str, mean_tolerance=0.05)
+
+
 @pytest.mark.parametrize(("difference", "told"), [(0.25, "0.25"), (-0.25, "0.25"), (float("nan"), "nan")])
 def test_a_ratio_that_is_not_1_is_refused_with_its_cause(difference, told):
     with pytest.raises(ContractError) as caught:
@@ -32,11 +40,11 @@ def test_a_ratio_that_is_not_1_is_refused_with_its_cause(difference, told):
 FIGURES = torch.tensor([-1.0, -2.0])
 
 
-def cause(network=None, **differing):
+def cause(network=None, *, rounding=0.0, **differing):
     """Explain where each named figure lies 0.5 from what training computes."""
     names = ("sampled", "trained", "trained_again", "one_by_one", "at_temperature_1")
     found = Recomputed(**{name: FIGURES + differing.get(name, 0.0) for name in names})
-    return explained(found, network or nn.Linear(1, 1), temperature=0.7, tolerance=1e-3)
+    return explained(found, network or nn.Linear(1, 1), temperature=0.7, tolerance=1e-3, rounding=rounding)
 
 
 def test_each_cause_is_told_apart():
@@ -49,6 +57,14 @@ def test_each_cause_is_told_apart():
     assert cause(sampled=0.5, trained_again=0.1) == (
         "Dropout is the cause: the same batch gives other figures each time. Turn it off in the model's configuration"
     )
+
+
+def test_rounding_is_named_where_it_is_small_enough_and_nothing_else_explains_it():
+    said = cause(sampled=0.05, rounding=0.1)
+    assert said.startswith("Rounding is the cause: products are in bfloat16,") and "by 0.05 nats a token" in said
+    assert cause(sampled=0.5, rounding=0.1).startswith("Neither dropout"), "larger than rounding is"
+    assert cause(sampled=0.05).startswith("Neither dropout"), "float32 does not round so"
+    assert cause(sampled=0.05, one_by_one=0.05, rounding=0.1).startswith("Padding")
 
 
 def test_dropout_is_named_by_its_module():
