@@ -1,8 +1,9 @@
 """Reward models: a causal model's trunk with one score at a sequence's last token, trained on pairs, centred, one or several.
 
-On disk a reward model is a plain directory of transformers (`AutoModelForSequenceClassification`, one label). Its heads have no
-bias, so what centres its scores stands in its configuration (`posttrain_centre`), and further members of an ensemble lie in
-folders within it; whoever reads the directory with plain transformers gets the first member, uncentred.
+On disk a reward model is a directory as transformers writes it, and `AutoModelForSequenceClassification` reads it wherever
+transformers has such a class for the architecture (`models.scorer`). Its heads have no bias, so what centres its scores stands in
+its configuration (`posttrain_centre`), and further members of an ensemble lie in folders within it; whoever reads the directory
+with plain transformers gets the first member, uncentred.
 """
 
 import math
@@ -15,12 +16,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from models.architecture import without_router_logits
 from models.load import dtype
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
+from models.scorer import saved_class, scorer_class
 from models.size import size_of
 from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
@@ -53,28 +56,18 @@ def reward_network(
         seed: of the head's weights.
 
     Raises:
-        RequestError: the model cannot be loaded, or its family has no such head in transformers.
+        RequestError: the model cannot be loaded, or its files lack some of its weights.
     """
     wanted = torch.float32 if settings.lora_rank == 0 else dtype(settings)
     try:
-        network, told = AutoModelForSequenceClassification.from_pretrained(
-            str(source),
-            revision=revision,
-            num_labels=1,
-            dtype=wanted,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
+        config = AutoConfig.from_pretrained(str(source), revision=revision, num_labels=1, trust_remote_code=False)
+        network, told = scorer_class(config).from_pretrained(
+            str(source), config=config, revision=revision, dtype=wanted, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().partition("\n")[0]
         raise RequestError(f"model.base={source}: it cannot be loaded as a reward model: {first}") from None
-    head = getattr(network, "score", None)
-    if not isinstance(head, nn.Linear):
-        raise RequestError(
-            f"model.base={source}: a reward model needs a linear layer `score` on its trunk, and {type(network).__name__} has "
-            "none. Take a causal language model, such as a Llama, Qwen, Mistral, Gemma or GPT-2"
-        )
+    head = network.score
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith("score.")):
         raise RequestError(
             f"model.base={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
@@ -87,7 +80,7 @@ def reward_network(
         if head.bias is not None:
             head.bias.zero_()
     network.config.get_text_config().pad_token_id = pad
-    network = without_dropout(network).to(on).eval()
+    network = without_router_logits(without_dropout(network)).to(on).eval()
     let_pack(network.base_model)
     return network
 
@@ -103,15 +96,18 @@ def load_reward_model(folder: str | Path, *, on: torch.device) -> list[PreTraine
     """Return the members of a reward model that lies in `folder`, ours or anybody's with one score.
 
     Raises:
-        OSError, ValueError, KeyError, RuntimeError: as transformers does where they cannot be loaded.
+        OSError, ValueError, KeyError, RuntimeError: as transformers does where they cannot be loaded; a weight is missing.
     """
     places = takewhile(lambda place: (place / "config.json").is_file(), _folders(Path(folder)))
-    return [
-        AutoModelForSequenceClassification.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False)
-        .to(on)
-        .eval()
-        for place in places
-    ]
+    return [_loaded(place).to(on).eval() for place in places]
+
+
+def _loaded(place: Path) -> Any:
+    kind = saved_class(AutoConfig.from_pretrained(str(place), trust_remote_code=False)) or AutoModelForSequenceClassification
+    network, told = kind.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"{len(missing)} of its weights are not in its files ({missing[0]}), and would be random")
+    return without_router_logits(network)
 
 
 def _folders(folder: Path) -> Iterator[Path]:

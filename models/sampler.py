@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from models.uncached import has_key_value_cache, sample_uncached
 from posttrain.rl.rollout import Sampled, drawn_tokens
 
 
@@ -42,10 +43,11 @@ def sample(
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     responses: list[list[int]] = [[] for _ in prompts]
     logprobs: list[Tensor] = [torch.zeros(0)] * len(prompts)
+    sample_batch = _sample_batch if has_key_value_cache(policy) else sample_uncached
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         with _quick_products(policy):
-            drawn = _sample_batch(
+            drawn = sample_batch(
                 policy,
                 [prompts[row] for row in rows],
                 chance[rows],
