@@ -146,7 +146,7 @@ def load_model(
             f"{setting}={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
             "Save the whole model with save_pretrained(folder)"
         )
-    return without_router_logits(model).to(on).eval()  # type: ignore[no-any-return]
+    return without_router_logits(model).to(on).eval()
 
 
 def context_length(source: str | Path, settings: ModelSettings, *, revision: str | None = None) -> int:

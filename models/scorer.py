@@ -38,13 +38,14 @@ def scorer_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
         if isinstance(head, nn.Linear):
             taken: type[PreTrainedModel] = theirs
             return taken
-    return _made_class(type(config))
+    return _made_class(type(config))  # type: ignore[arg-type]  # a class is hashable
 
 
 def saved_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """Return the class that is made here and that a configuration was saved by; None for one of transformers."""
     names = config.architectures or []
-    return _made_class(type(config)) if any(name.endswith(_SUFFIX) for name in names) else None
+    is_made = any(name.endswith(_SUFFIX) for name in names)
+    return _made_class(type(config)) if is_made else None  # type: ignore[arg-type]
 
 
 @cache
