@@ -64,7 +64,7 @@ class Work:
             self.prompts.tolist(),
             self.chance,
             temperature=1.0,
-            eos_id=-1,  # none ends, so that both draw as much
+            end_ids=(),  # none ends, so that both draw as much
             pad_id=0,
             context=context,
             batch_size=len(self.prompts),

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.positions import logits_at
 from posttrain.ops.device_rows import in_parts
 from posttrain.ops.logprobs import stepwise_kl
 from posttrain.ops.masks import is_predicting, padded
@@ -54,7 +55,7 @@ def response_kl(
         found = torch.zeros(len(chosen), dtype=torch.float64)
         # one response alone may be longer than there is room for: its positions then take several passes
         for places in torch.split(is_predicting(heads, tails, time=ids.shape[1]).nonzero(), room):
-            logits = [_logits_at(model, ids, places) for model in (subject, reference)]
+            logits = [logits_at(model, ids, places) for model in (subject, reference)]
             of_token = stepwise_kl(*logits, temperature=temperature).double().cpu()
             found.index_add_(0, places[:, 0].cpu(), of_token)
         totals[list(chosen)] = found
@@ -76,22 +77,3 @@ def _batches(order: Sequence[int], lengths: Sequence[int], *, most: int, room: i
         tokens += lengths[index]
     if batch:
         yield batch
-
-
-def _logits_at(model: Any, ids: Tensor, places: Tensor) -> Tensor:
-    """Return the logits at some (row, time) of `ids`, (places, vocabulary): the output layer is handed no other position.
-
-    Sequences are padded on the right, where a causal model needs no mask. What a model does to its logits behind the output
-    layer (scaling, soft caps) works on single positions, so it still applies.
-    """
-    rows, times = places.unbind(dim=1)
-
-    def select(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (arguments[0][rows, times],)
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        logits: Tensor = model(input_ids=ids, use_cache=False).logits
-    finally:
-        hook.remove()
-    return logits

@@ -6,8 +6,16 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from models.architecture import check_architecture, without_router_logits
 from models.embedding import grow_embedding, rows_needed
 from models.endings import savable, with_endings
 from models.padding import with_pad_token
@@ -67,7 +75,7 @@ def quickest_dtype(weights: int, on: torch.device) -> torch.dtype:
 
 
 def check_base(base: str, *, setting: str = "model.base", default: str = "tiny") -> None:
-    """Refuse a directory that no model can be loaded from.
+    """Refuse a directory that no model can be loaded from, or whose architecture cannot serve.
 
     Args:
         base: directory or hub id.
@@ -75,7 +83,8 @@ def check_base(base: str, *, setting: str = "model.base", default: str = "tiny")
         default: of that setting.
 
     Raises:
-        RequestError: the directory is missing, holds no config.json, or holds weights as pickles only.
+        RequestError: the directory is missing, holds no config.json that can be read, holds weights as pickles only, or a model
+            that is no causal language model of text.
     """
     folder = Path(base)
     looks_local = folder.is_absolute() or base.startswith(("./", "../", "~")) or folder.is_dir()
@@ -92,6 +101,14 @@ def check_base(base: str, *, setting: str = "model.base", default: str = "tiny")
             f"{setting}={base}: {held}, and only *.safetensors is read, because opening a pickle can run any code. "
             "Save the model again with save_pretrained(folder), in a place where you trust it"
         )
+    check_architecture(_configuration(base, revision=None, named=f"{setting}={base}"), named=f"{setting}={base}")
+
+
+def _configuration(source: str | Path, *, revision: str | None, named: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(str(source), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{named}: its configuration cannot be loaded: {_first_line(error)}") from None
 
 
 def load_tokenizer(source: str | Path, *, revision: str | None = None, setting: str = "model.base") -> PreTrainedTokenizerBase:
@@ -163,7 +180,7 @@ def load_model(
     fit_embedding(model, source, revision=revision, setting=setting)
     if model.generation_config is not None:
         model.generation_config, _ = savable(model.generation_config)
-    return model.to(on).eval()
+    return without_router_logits(model).to(on).eval()
 
 
 def fit_embedding(model: Any, source: str | Path, *, revision: str | None = None, setting: str = "model.base") -> None:
@@ -188,20 +205,22 @@ def fit_embedding(model: Any, source: str | Path, *, revision: str | None = None
 
 def context_length(source: str | Path, settings: ModelSettings, *, revision: str | None = None) -> int:
     """Return how many tokens prompt and response may have together: `model.context`, or less where the model holds less."""
-    try:
-        config = AutoConfig.from_pretrained(str(source), revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"model.base={source}: its configuration cannot be loaded: {_first_line(error)}") from None
+    config = _configuration(source, revision=revision, named=f"model.base={source}")
     longest: int = getattr(config.get_text_config(), "max_position_embeddings", None) or settings.context
     return min(settings.context, longest)
 
 
 def hub_commit(base: str, *, revision: str | None, setting: str = "model.base") -> str:
-    """Return the commit that a hub id stands for now, so that a model which changed at the hub is another model to us."""
+    """Return the commit that a hub id stands for now, so that a model which changed at the hub is another model to us.
+
+    Raises:
+        RequestError: there is no such model, or its architecture cannot serve.
+    """
     try:
         config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise RequestError(f"{setting}={base}: neither a directory here nor a model at the hub: {_first_line(error)}") from None
+    check_architecture(config, named=f"{setting}={base}")
     return str(getattr(config, "_commit_hash", None) or revision)
 
 

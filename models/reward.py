@@ -1,8 +1,9 @@
 """Reward models: a causal model's trunk with one score at a sequence's last token, trained on pairs, centred, one or several.
 
-On disk a reward model is a plain directory of transformers (`AutoModelForSequenceClassification`, one label). Its heads have no
-bias, so what centres its scores stands in its configuration (`posttrain_centre`), and further members of an ensemble lie in
-folders within it; whoever reads the directory with plain transformers gets the first member, uncentred.
+On disk a reward model is a directory as transformers writes it, and `AutoModelForSequenceClassification` reads it wherever
+transformers has such a class for the architecture (`models.scorer`). Its heads have no bias, so what centres its scores stands in
+its configuration (`posttrain_centre`), and further members of an ensemble lie in folders within it; whoever reads the directory
+with plain transformers gets the first member, uncentred.
 """
 
 import math
@@ -16,13 +17,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from models.architecture import without_router_logits
 from models.encoding import prompt_ids
 from models.load import dtype, fit_embedding
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
+from models.scorer import saved_class, scorer_class
 from models.size import size_of
 from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
@@ -56,28 +59,18 @@ def reward_network(
         seed: of the head's weights.
 
     Raises:
-        RequestError: the model cannot be loaded, or its family has no such head in transformers.
+        RequestError: the model cannot be loaded, or its files lack some of its weights.
     """
     wanted = torch.float32 if settings.lora_rank == 0 else dtype(settings)
     try:
-        network, told = AutoModelForSequenceClassification.from_pretrained(
-            str(source),
-            revision=revision,
-            num_labels=1,
-            dtype=wanted,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
+        config = AutoConfig.from_pretrained(str(source), revision=revision, num_labels=1, trust_remote_code=False)
+        network, told = scorer_class(config).from_pretrained(
+            str(source), config=config, revision=revision, dtype=wanted, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().partition("\n")[0]
         raise RequestError(f"model.base={source}: it cannot be loaded as a reward model: {first}") from None
-    head = getattr(network, "score", None)
-    if not isinstance(head, nn.Linear):
-        raise RequestError(
-            f"model.base={source}: a reward model needs a linear layer `score` on its trunk, and {type(network).__name__} has "
-            "none. Take a causal language model, such as a Llama, Qwen, Mistral, Gemma or GPT-2"
-        )
+    head = network.score
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith("score.")):
         raise RequestError(
             f"model.base={source}: {len(missing)} of its weights are not in its files ({missing[0]}), and would be random. "
@@ -91,7 +84,7 @@ def reward_network(
         if head.bias is not None:
             head.bias.zero_()
     network.config.get_text_config().pad_token_id = pad
-    network = without_dropout(network).to(on).eval()
+    network = without_router_logits(without_dropout(network)).to(on).eval()
     let_pack(network.base_model)
     return network
 
@@ -107,14 +100,19 @@ def load_reward_model(folder: str | Path, *, on: torch.device) -> list[PreTraine
     """Return the members of a reward model that lies in `folder`, ours or anybody's with one score.
 
     Raises:
-        OSError, ValueError, KeyError, RuntimeError: as transformers does where they cannot be loaded.
+        OSError, ValueError, KeyError, RuntimeError: as transformers does where they cannot be loaded; a weight is missing.
     """
-    members = []
-    for place in takewhile(lambda place: (place / "config.json").is_file(), _folders(Path(folder))):
-        member = AutoModelForSequenceClassification.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False)
-        fit_embedding(member, place, setting="ppo.reward")
-        members.append(member.to(on).eval())
-    return members
+    places = takewhile(lambda place: (place / "config.json").is_file(), _folders(Path(folder)))
+    return [_loaded(place).to(on).eval() for place in places]
+
+
+def _loaded(place: Path) -> Any:
+    kind = saved_class(AutoConfig.from_pretrained(str(place), trust_remote_code=False)) or AutoModelForSequenceClassification
+    network, told = kind.from_pretrained(str(place), use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"{len(missing)} of its weights are not in its files ({missing[0]}), and would be random")
+    fit_embedding(network, place, setting="ppo.reward")
+    return without_router_logits(network)
 
 
 def _folders(folder: Path) -> Iterator[Path]:

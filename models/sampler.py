@@ -1,7 +1,8 @@
 """Sampling from the policy as it is being trained: responses with the log-probabilities that they were drawn at."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from models.decoder import Decoder, Session, decoder
+from models.uncached import has_key_value_cache, sample_uncached
 from posttrain.ops.device_rows import in_parts
 from posttrain.rl.rollout import Sampled, drawn_tokens
 
@@ -46,12 +48,14 @@ def sample(
     responses: list[list[int]] = [[] for _ in prompts]
     logprobs: list[Tensor] = [torch.zeros(0)] * len(prompts)
     decodes = decoder(policy, rows=min(batch_size, len(order))) if order else None
+    sample_batch: Callable[..., list[tuple[list[int], Tensor]]] = sample_uncached
+    if has_key_value_cache(policy):
+        sample_batch = partial(_sample_batch, decodes=decodes)
 
     def draw(rows: Sequence[int]) -> None:
         with _quick_products(policy) if decodes is None else nullcontext():
-            drawn = _sample_batch(
+            drawn = sample_batch(
                 policy,
-                decodes,
                 [prompts[row] for row in rows],
                 chance[list(rows)],
                 temperature=temperature,
@@ -74,17 +78,17 @@ _WORTH_LEAVING = 0.75
 
 def _sample_batch(
     policy: Any,
-    decodes: Decoder | None,
     prompts: Sequence[Sequence[int]],
     chance: Tensor,
     *,
+    decodes: Decoder | None,
     temperature: float,
     end_ids: Collection[int],
     pad_id: int,
     context: int,
 ) -> list[tuple[list[int], Tensor]]:
     device = policy.device
-    ends = torch.tensor(list(end_ids), device=device)
+    ends = torch.tensor(list(end_ids), dtype=torch.int64, device=device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     room = (context - lengths).clamp(max=chance.shape[1])
     longest, width = int(room.max()), int(lengths.max())

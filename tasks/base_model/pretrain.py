@@ -8,7 +8,8 @@ import torch
 
 from models import tiny
 from models.encoding import prompt_ids
-from models.load import device, load_tokenizer
+from models.load import device, load_model, load_tokenizer
+from models.probe import check_network
 from models.size import size_of
 from posttrain.compute import learning
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
@@ -30,8 +31,14 @@ def make_base(
     settings: PretrainSettings,
     seed: int,
 ) -> Outcome:
-    """Write `model/`: the tiny base pretrained on the dataset's corpus; or `source.json`, which names the model asked for."""
+    """Write `model/`: the tiny base pretrained on the dataset's corpus; or `source.json`, which names the model asked for.
+
+    Raises:
+        RequestError: the model asked for cannot be loaded, or cannot be sampled from, trained and scored with.
+    """
     if model.base != TINY:
+        network = load_model(model.source, model, on=device(), revision=model.revision)
+        check_network(network, model, named=f"model.base={model.base}")
         told = {"base": model.source, "revision": model.revision, "digest": base_digest(model)}
         (out / "source.json").write_text(json.dumps(told), encoding="utf-8")
         return Outcome()

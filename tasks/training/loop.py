@@ -188,18 +188,18 @@ def _critic_start(policy: Any, settings: PPOSettings, reward: RewardSource) -> A
     """Return the reward model that a separate critic starts as, or None where that is the policy.
 
     Raises:
-        RequestError: the reward model is asked for, and reads other tokens than the policy.
+        RequestError: the reward model is asked for, and reads other tokens than the policy, or has another head.
     """
     if not _starts_as_reward_model(settings, reward):
         return None
     model = reward.networks()[0][0]
     ours, theirs = policy.config.get_text_config().vocab_size, model.config.get_text_config().vocab_size
-    if ours == theirs:
+    has_score = isinstance(getattr(model, "score", None), torch.nn.Linear)
+    if ours == theirs and has_score:
         return model
     if settings.critic_from == "reward_model":
-        raise RequestError(
-            f"ppo.critic_from=reward_model: its vocabulary of {theirs} is not the policy's of {ours}. Say ppo.critic_from=policy"
-        )
+        reason = f"its vocabulary of {theirs} is not the policy's of {ours}" if has_score else "its head is no linear `score`"
+        raise RequestError(f"ppo.critic_from=reward_model: {reason}. Say ppo.critic_from=policy")
     return None
 
 

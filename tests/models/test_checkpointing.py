@@ -48,7 +48,7 @@ def test_gradients_of_policy_and_critic_are_the_same_and_the_forward_pass_runs_a
 def test_a_policy_in_training_samples_with_its_cache():
     def drawn(policy):
         chance = torch.rand(len(QUESTIONS), 6, generator=torch.Generator().manual_seed(1))
-        how = {"temperature": 1.0, "eos_id": EOS, "pad_id": PAD, "context": CONTEXT, "batch_size": 5}
+        how = {"temperature": 1.0, "end_ids": (EOS,), "pad_id": PAD, "context": CONTEXT, "batch_size": 5}
         with with_cache(policy):
             return sample(policy, QUESTIONS, chance, **how).responses
 

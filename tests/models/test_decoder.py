@@ -113,7 +113,7 @@ def paths(monkeypatch):
 
 def drawn(model, prompts=QUESTIONS, *, longest=8, seed=0, context=24, batch_size=64):
     chance = torch.rand(len(prompts), longest, generator=torch.Generator().manual_seed(seed))
-    how = {"temperature": 0.8, "eos_id": EOS, "pad_id": PAD, "context": context, "batch_size": batch_size}
+    how = {"temperature": 0.8, "end_ids": (EOS,), "pad_id": PAD, "context": context, "batch_size": batch_size}
     return sample(model, prompts, chance, **how)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, BertConfig, BertLMHeadModel, LlamaForSequenceClassification
+from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
 from models import reward
 from models.lora import lora, merged
@@ -136,19 +136,6 @@ def test_a_sequences_score_depends_on_no_other(order, left_out):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(RequestError, match=rf"^model.base={tmp_path}: it cannot be loaded as a reward model: "):
         made(tmp_path)
-
-
-def test_a_family_without_a_score_on_its_trunk_is_refused(tmp_path):
-    small = BertConfig(
-        vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, is_decoder=True
-    )
-    BertLMHeadModel(small).save_pretrained(tmp_path)
-    with pytest.raises(RequestError) as error:
-        made(tmp_path)
-    assert str(error.value) == (
-        f"model.base={tmp_path}: a reward model needs a linear layer `score` on its trunk, and BertForSequenceClassification has "
-        "none. Take a causal language model, such as a Llama, Qwen, Mistral, Gemma or GPT-2"
-    )
 
 
 def test_weights_that_are_not_there_are_refused(source):
