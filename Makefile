@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate settings grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import validate settings ask chat export serve grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -72,6 +72,18 @@ validate: $(READY)
 
 settings: $(READY)
 	@$(FLOWS) settings $(call given,METHOD DATA SET)
+
+ask: $(READY)
+	@$(FLOWS) ask $(call given,PROMPT MODELS VERSION TEMPERATURE FILE FORMAT MAP DATA SET)
+
+chat: $(READY)
+	@$(FLOWS) chat $(call given,MODEL TEMPERATURE DATA SET)
+
+export: $(READY)
+	@$(FLOWS) export $(call given,VERSION FORMAT TYPE TO FORCE DATA SET)
+
+serve: $(READY)
+	@$(FLOWS) serve $(call given,VERSION PORT DATA SET)
 
 grade: $(READY)
 	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)

@@ -317,6 +317,14 @@ def run_keeping(verb: str, paths: Paths, words: Sequence[str]) -> None:
     keep_verbs.run_keeping(verb, paths, words, keep_verbs.Start(partial(configuration, paths), partial(_prepare, paths), say))
 
 
+def run_using(verb: str, paths: Paths, words: Sequence[str]) -> None:
+    """Ask a model, talk with it, export it or serve it: `verb` says which (flows/use_verbs.py)."""
+    from flows.keep_verbs import Start
+    from flows.use_verbs import run_using as run_verb
+
+    run_verb(verb, paths, words, Start(partial(configuration, paths), partial(_prepare, paths), say))
+
+
 VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "pipeline": as_child(run_pipeline),
     "compare": run_compare,
@@ -325,6 +333,10 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "import": run_import,
     "validate": run_validate,
     "settings": run_settings,
+    "ask": partial(run_using, "ask"),
+    "chat": partial(run_using, "chat"),
+    "export": partial(run_using, "export"),
+    "serve": partial(run_using, "serve"),
     "grade": run_grade,
     "monitor": run_monitor,
     "retrain": run_retrain,

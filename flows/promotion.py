@@ -59,7 +59,7 @@ def promote(paths: Paths, config: Config, say: Say, *, version: str, why: str, i
         RequestError, DataError, StorageError, ContractError: as `promote_version`.
     """
     _check_why(why)
-    with _registry(paths, config, f'make promote VERSION={version} WHY="{why}"') as (ledger, name):
+    with registry(paths, config, f'make promote VERSION={version} WHY="{why}"') as (ledger, name):
         number = _version(ledger, name, version)
         return promote_version(ledger, name, number, config.promotion, say, why=why, is_forced=is_forced)
 
@@ -103,7 +103,7 @@ def roll_back(paths: Paths, config: Config, say: Say, *, why: str) -> str:
         StorageError: its files are gone or damaged; nothing was moved.
     """
     _check_why(why)
-    with _registry(paths, config, f'make rollback WHY="{why}"') as (ledger, name), alone(ledger, name, say=say) as now:
+    with registry(paths, config, f'make rollback WHY="{why}"') as (ledger, name), alone(ledger, name, say=say) as now:
         move = rollback(now)
         folder = check_loads(ledger, name, move.version, say=say)
         known = {}
@@ -119,7 +119,7 @@ def roll_back(paths: Paths, config: Config, say: Say, *, why: str) -> str:
 
 def tell_history(paths: Paths, config: Config) -> None:
     """Print every move of the model's aliases, the newest first."""
-    with _registry(paths, config) as (ledger, name):
+    with registry(paths, config) as (ledger, name):
         print("\n".join(history_lines(name, read_aliases(ledger, name), history_of(ledger, name))))
 
 
@@ -222,7 +222,7 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 @contextmanager
-def _registry(paths: Paths, config: Config, command: str = "") -> Iterator[tuple[Ledger, str]]:
+def registry(paths: Paths, config: Config, command: str = "") -> Iterator[tuple[Ledger, str]]:
     """Open the ledger for a model that is in it; a `command` that moves something leaves a note for whoever comes after a kill.
 
     Raises:

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.words import (
+    ASK,
     BACKUP,
+    CHAT,
     CLEAN,
     COMPARE,
     DATA,
     DOCTOR,
+    EXPORT,
     GRADE,
     IMPORT,
     METHOD,
@@ -29,6 +32,7 @@ from flows.words import (
     RESTORE,
     RETRAIN,
     SCHEDULE,
+    SERVE,
     SET,
     UP,
     WHY,
@@ -82,6 +86,10 @@ VERBS = {
         Verb(
             "settings", "list what a method reads, its values, and where they come from", (METHOD, DATA, SET), takes_settings=True
         ),
+        Verb("ask", "print what models answer to a prompt, side by side", ASK, takes_settings=True),
+        Verb("chat", "talk with a model; it keeps the turns", CHAT, takes_settings=True),
+        Verb("export", "write a version as a Hugging Face directory or GGUF, and test its answers", EXPORT, takes_settings=True),
+        Verb("serve", "serve a version on this machine, OpenAI-compatible, until Ctrl-C", SERVE, takes_settings=True),
         Verb("grade", "grade a file of completions without a model", GRADE),
         Verb(
             "monitor", "say whether new prompts have drifted, and the champion still answers well", MONITOR, takes_settings=True
@@ -141,7 +149,7 @@ def help_of(name: str) -> str:
     verb = VERBS[name]
     command = " ".join([f"make {name}", *(f"{word.name}={word.example}" for word in verb.words)])
     told = [command, "", f"{verb.does[0].upper()}{verb.does[1:]}.", ""]
-    told += [f"  {word.name:<9} {word.says}" for word in (*verb.words, *OF_EVERY_VERB)]
+    told += [f"  {word.name:<11} {word.says}" for word in (*verb.words, *OF_EVERY_VERB)]
     if not verb.is_of_make:
         words = [f"{word.name}={word.example}" for word in verb.words if word != SET]
         more = ["dpo.beta=0.2", "seed=1"] if SET in verb.words else []
@@ -183,6 +191,8 @@ def _refused(name: str, value: str, verbs: Sequence[Verb]) -> str:
     takes = f"it takes {_listed(words)}" if words else "it takes no variables"
     if name.upper() in words:
         return f"{who} knows no variable {name}; did you mean {name.upper()}={_shown(value)}? Case matters here"
+    if f"{name.upper()}S" in words:
+        return f"{who} knows no variable {name}; did you mean {name.upper()}S={_shown(value)}?"
     setting = MEANT.get(name.upper(), name if "." in name else "")
     if "SET" in words and setting:
         return f'{who} knows no variable {name}; did you mean SET="{setting}={_shown(value)}"?'

@@ -85,6 +85,45 @@ MONITOR = (
     Word("MAP", '"prompt=question"', "which column of the file is which field"),
     SET,
 )
+PROMPT = Word("PROMPT", '"Tom has 12 apples, finds 5. How many?"', "the prompt; - reads standard input")
+TEMPERATURE = Word("TEMPERATURE", "1.0", "0 where it is left out, the likeliest token each time; else tokens are drawn, by seed")
+ASK = (
+    PROMPT,
+    Word(
+        "MODELS",
+        '"base sft dpo"',
+        "versions (3, champion), models of the last run (base, sft, dpo), smollm2, GGUF files, directories, hub ids",
+    ),
+    Word("VERSION", "3", "a version of the registered model, as one of MODELS"),
+    TEMPERATURE,
+    Word("FILE", "prompts.jsonl", "instead of PROMPT, many: any format that import reads, or a .txt file with one prompt a line"),
+    Word("FORMAT", "records", "of FILE: the form of its rows, where it is not told by itself: docs/formats.md", is_choice=True),
+    Word("MAP", '"prompt=question"', "of FILE: which column is which field"),
+    DATA,
+    SET,
+)
+CHAT = (
+    Word("MODEL", "champion", "one model, as make ask takes it; where it is left out, the champion or that of the last run"),
+    TEMPERATURE,
+    DATA,
+    SET,
+)
+OF_VERSION = Word("VERSION", "3", "the version: its number, champion, challenger or previous")
+EXPORT = (
+    OF_VERSION,
+    Word("FORMAT", "gguf", "hf, a Hugging Face directory, where it is left out; or gguf, one file for llama.cpp", is_choice=True),
+    Word("TYPE", "q8_0", "weights of a GGUF file: f32, f16 (where it is left out), bf16 or q8_0", is_choice=True),
+    Word("TO", "exported", "the folder that is made"),
+    Word("FORCE", "1", "replace the export that lies there"),
+    DATA,
+    SET,
+)
+SERVE = (
+    OF_VERSION,
+    Word("PORT", "8001", "the port; 8000 or the next free one where it is left out"),
+    DATA,
+    SET,
+)
 SCHEDULE = (
     METHOD,
     DATA,

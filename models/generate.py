@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from models.encoding import prompt_ids, response_texts
 from models.endings import end_ids
@@ -51,6 +53,7 @@ def generate(
     seed: int,
     names: Sequence[str] = (),
     advance: Callable[[int], None] = lambda prompts: None,
+    hear: Callable[[Response], None] | None = None,
 ) -> list[list[Response]]:
     """Return `samples` responses a prompt, in the order of `prompts`.
 
@@ -73,9 +76,12 @@ def generate(
         seed: of what is drawn.
         names: of each prompt, such as its question's id; prompts of one name draw by the same uniforms. Empty: the prompts.
         advance: is told after each batch how many prompts it answered.
+        hear: of one prompt and one sample, is told after each token what there is of the response by then.
     """
     if not prompts:
         return []
+    if hear and (len(prompts) > 1 or samples > 1):
+        raise ValueError(f"one response is heard at a time, got {len(prompts)} prompts and {samples} samples")
     names = names or prompts
     if len(names) != len(prompts):
         raise ValueError(f"each prompt needs a name, got {len(names)} names for {len(prompts)} prompts")
@@ -100,7 +106,10 @@ def generate(
                     if temperature:
                         chance = drawn_by[[row for row, _ in part]].to(model.device)
                         processors.append(_Draws(chance, start=width, temperature=temperature))
-                    told = model.generate(**batch, generation_config=_decoding(tokenizer, room), logits_processor=processors)
+                    how: dict[str, Any] = {"generation_config": _decoding(tokenizer, room), "logits_processor": processors}
+                    if hear:
+                        how["streamer"] = _Heard(tokenizer, hear)
+                    told = model.generate(**batch, **how)
                     for (_, index), response in zip(part, _read(tokenizer, told[:, width:]), strict=True):
                         responses[index].append(response)
 
@@ -153,6 +162,24 @@ class _Draws(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         drawn, _ = drawn_tokens(scores, self._drawn_by[:, input_ids.shape[1] - self._start], temperature=self._temperature)
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn[:, None], 0.0)
+
+
+class _Heard(BaseStreamer):  # type: ignore[misc]
+    """Tells what there is of one response after each token, read as the whole of it will be."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, hear: Callable[[Response], None]) -> None:
+        self._tokenizer, self._hear = tokenizer, hear
+        self._ids: list[int] | None = None  # the prompt comes first
+
+    def put(self, value: Tensor) -> None:
+        if self._ids is None:
+            self._ids = []
+            return
+        self._ids += value.flatten().tolist()
+        self._hear(_read(self._tokenizer, torch.tensor([self._ids]))[0])
+
+    def end(self) -> None:
+        """Nothing is held back."""
 
 
 def _decoding(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:

@@ -23,7 +23,12 @@ def save_shots(shots: Sequence[Demonstration], tokenizer: PreTrainedTokenizerBas
 
 def shots_of(artifact: Path) -> tuple[Demonstration, ...]:
     """Return the demonstrations that the model of a base or training artifact has before each prompt; none for most models."""
-    file = artifact / "model" / SHOTS
+    return shots_in(artifact / "model")
+
+
+def shots_in(folder: Path) -> tuple[Demonstration, ...]:
+    """Return the demonstrations that lie beside a model's weights."""
+    file = folder / SHOTS
     if not file.is_file():
         return ()
     told = json.loads(file.read_text(encoding="utf-8"))

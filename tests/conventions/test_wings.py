@@ -53,6 +53,8 @@ WINGS = {
         "schedules": {"workspace"},
         "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
         "keeping": {"services", "tracking", "workspace"},
+        "asking": {"workspace"},
+        "exporting": {"base_model", "evaluation", "promotion", "tracking", "workspace"},
     },
 }
 """By room and wing: the wings of the same room that it may import, beside itself."""

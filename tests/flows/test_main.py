@@ -16,9 +16,12 @@ from posttrain.settings.config import Config
 from tasks.workspace.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
-READS_SETTINGS = ("pipeline", "advise", "data", "validate", "settings", "history", "ui", "up", "doctor")
+READS_SETTINGS = (
+    *("pipeline", "advise", "data", "validate", "settings", "history", "ui", "up", "doctor", "ask", "chat", "export", "serve"),
+)
 VERBS = (
-    *("pipeline", "compare", "advise", "data", "import", "validate", "settings", "grade", "monitor"),
+    *("pipeline", "compare", "advise", "data", "import", "validate", "settings"),
+    *("ask", "chat", "export", "serve", "grade", "monitor"),
     *(
         "retrain",
         "schedule",
@@ -173,6 +176,26 @@ def test_import_needs_a_file_and_a_name(refused, words, missing):
         2,
         f"request: import needs {missing}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ask",), "ask needs PROMPT or FILE, one of them"),
+        (("ask", "prompt=x", "temperature=hot"), "TEMPERATURE must be a number of at least 0"),
+        (("ask", "prompt=x"), "there is no model of world: no pipeline has run here"),
+        (("chat", "model=base sft"), "chat is with one model, got MODEL=base sft"),
+        (("chat", "model=sft"), "no run of world here has a model sft"),
+        (("export", "version=1"), "export needs TO: make export"),
+        (("export", "version=1", "to=x", "format=GGUF", "type=q4"), "TYPE must be f32, f16, bf16, q8_0, got q4"),
+        (("export", "version=1", "to=x"), "there is no model posttrain-world: no pipeline has run here"),
+        (("serve", "port=80"), "PORT must be a whole number between 1024 and 65535, got 80"),
+        (("serve", "version=3"), "there is no model posttrain-world: no pipeline has run here"),
+    ],
+)
+def test_verbs_that_use_a_model(refused, words, told):
+    code, said = refused(*words)
+    assert (code, said[: len(told) + 9]) == (2, f"request: {told}")
 
 
 def test_import_takes_no_others(refused):

@@ -275,3 +275,23 @@ def test_only_a_finished_response_is_shorter_than_allowed(trained, prompts):
     told = [one for given in respond(*trained, prompts[:8], **how) for one in given]
     assert all(one.tokens <= 24 and (one.is_finished or one.tokens == 24) for one in told)
     assert any(one.is_finished for one in told) and not any("<eos>" in one.text for one in told)
+
+
+def test_a_response_is_heard_as_it_grows(tiny_world):
+    reader = load_tokenizer(tiny_world.tokenizer)
+    network = load_model(tiny_world.base / "model", ModelSettings(), on=torch.device("cpu"))
+    how = {"samples": 1, "max_new_tokens": 8, "context": 64, "batch_size": 1, "seed": 5}
+    for temperature in (0.0, 1.0):
+        heard = []
+        ((told,),) = generate(network, reader, ["Tom has 3 apples.\n"], temperature=temperature, hear=heard.append, **how)
+        ((quiet,),) = generate(network, reader, ["Tom has 3 apples.\n"], temperature=temperature, **how)
+        assert told == quiet == heard[-1]
+        assert [one.tokens for one in heard] == list(range(1, told.tokens + 1))
+        assert all(told.text.startswith(one.text) for one in heard)
+
+
+@pytest.mark.parametrize(("prompts", "samples"), [(["a", "b"], 1), (["a"], 2)])
+def test_one_response_is_heard_at_a_time(prompts, samples):
+    how = {"temperature": 1.0, "max_new_tokens": 8, "context": 64, "batch_size": 4, "seed": 5}
+    with pytest.raises(ValueError, match="one response is heard at a time"):
+        generate(None, None, prompts, samples=samples, hear=lambda one: None, **how)

@@ -1,0 +1,1 @@
+"""A registered version as something that others load: a Hugging Face directory or a GGUF file, and whether it answers alike."""
