@@ -21,7 +21,8 @@ def create_app() -> App:
 
 def look_less_often() -> None:
     """Let the worker of Prefect's background work wait for `LOOKS` between two looks."""
+    from docket import Worker
     from prefect.server.api import background_workers
 
-    looking = partial(background_workers.Worker, minimum_check_interval=LOOKS, scheduling_resolution=LOOKS)
-    background_workers.Worker = looking  # type: ignore[misc, assignment]
+    looking = partial(Worker, minimum_check_interval=LOOKS, scheduling_resolution=LOOKS)
+    background_workers.Worker = looking  # type: ignore[attr-defined, assignment]
