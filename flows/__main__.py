@@ -99,7 +99,8 @@ def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
 
 def run_compare(paths: Paths, words: Sequence[str]) -> None:
     """Compare methods over seeds, or results of other tools, and print the verdict and where the page is."""
-    from flows.compare import Start, compare
+    from flows.compare import compare
+    from flows.start import Start
 
     compare(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
 
@@ -111,8 +112,8 @@ def _begin(paths: Paths, config: Config) -> None:
 
 def run_retrain(paths: Paths, words: Sequence[str]) -> None:
     """Train again where something has changed, and promote what is better: FORCE, and settings."""
-    from flows.compare import Start
     from flows.retrain_verb import retrain_by_hand
+    from flows.start import Start
 
     retrain_by_hand(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
 
@@ -257,8 +258,8 @@ def run_monitor(paths: Paths, words: Sequence[str]) -> None:
 
 def run_schedule(paths: Paths, words: Sequence[str]) -> None:
     """List schedules, make or replace one (CRON or ON, and what it runs), or PAUSE, RESUME or DELETE one."""
-    from flows.compare import Start
     from flows.schedule_verbs import schedule
+    from flows.start import Start
 
     schedule(paths, words, Start(configuration=partial(configuration, paths), prepare=partial(_begin, paths), say=say))
 

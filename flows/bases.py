@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from posttrain.printable import printable
 from posttrain.settings.model import ModelSettings
 from tasks.base_model.identity import TINY
 from tasks.base_model.packaged import gguf_file
-from tasks.workspace.artifacts import Log, Outcome, file_digest, make
+from tasks.workspace.artifacts import file_digest
 from tasks.workspace.keys import Contents, NotDeciding
 from tasks.workspace.paths import Paths
 
@@ -60,19 +59,12 @@ def converted(paths: Paths, file: Path, *, told: str, say: Say) -> str:
 def _converted(root: Path, file: Path, version: tuple[int, int], told: str, say: Say) -> str:
     """Convert once a process and version of the file, which is read whole to tell one from another."""
     # Prefect, which flows.run brings, takes seconds to import
-    from flows.run import keyed
+    from flows.run import made_alone
 
     digest = file_digest(file)
     names: dict[str, Any] = {"file": NotDeciding(file.name), "told": NotDeciding(told)}
-    arguments = {"folder": Contents(file.parent, digest), **names}
-    inputs, key = keyed(STAGE, COMPUTE, read=None, arguments=arguments)
-
-    def compute(out: Path, log: Log) -> Outcome:
-        say(f"{told}: converting {file.name} (SHA-256 {digest[:12]}…) to safetensors, once")
-        module, _, function = COMPUTE.partition(":")
-        outcome: Outcome = getattr(import_module(module), function)(out, log, **inputs.arguments)
-        return outcome
-
-    artifact, _ = make(Paths(root), STAGE, key, compute, settings=inputs.settings, inputs=inputs.digests, say=say)
-    folder, here = artifact.path / "model", Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+    begins = f"{told}: converting {file.name} (SHA-256 {digest[:12]}…) to safetensors, once"
+    folder = Contents(file.parent, digest)
+    artifact = made_alone(Paths(root), STAGE, COMPUTE, say=say, begins=begins, folder=folder, **names)
+    made, here = artifact.path / "model", Path.cwd()
+    return str(made.relative_to(here) if made.is_relative_to(here) else made)

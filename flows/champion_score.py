@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,13 +21,13 @@ from tasks.promotion.evaluations import Evaluation, evaluation_of, families_of
 from tasks.promotion.moves import read_aliases
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import WEIGHTS_TAG, digest_of_files, local_path
-from tasks.workspace.artifacts import Log, Outcome, file_digest, make
+from tasks.workspace.artifacts import file_digest
 from tasks.workspace.disk import storage_errors
 from tasks.workspace.jsonl import PROBLEMS, read_rows
 from tasks.workspace.keys import Contents, NotDeciding
 from tasks.workspace.paths import Paths
 
-STAGE, COMPUTE = "evaluate-fresh", "tasks.evaluation.fresh:evaluate_version"
+STAGE, COMPUTE = "evaluate-fresh", "tasks.evaluation.version:evaluate_version"
 HELD_OUT = "held_out.jsonl"
 """What an evaluation reads its questions from."""
 Say = Callable[[str], None]
@@ -151,7 +150,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     """Return the champion's answers to questions, a row each as in its evaluation, from the store where it gave them before."""
     # Prefect, which flows.run brings, takes seconds to import
-    from flows.run import keyed
+    from flows.run import made_alone
 
     folder = local_path(ledger, f"models:/{champion.model}/{champion.version}", say=say)
     tags = ledger.client.get_model_version(champion.model, champion.version).tags
@@ -161,18 +160,12 @@ def _answers(
         asked.write_bytes(b"".join(map(as_line, questions)))
         arguments: dict[str, Any] = {
             "title": NotDeciding(f"{champion.evaluation.name} answers"),
-            "questions": Contents(Path(scratch), file_digest(asked)),
+            "data": Contents(Path(scratch), file_digest(asked)),
+            "part": None,
             "version": Contents(folder, tags.get(WEIGHTS_TAG) or digest_of_files(folder)),
             **as_measured(champion.evaluation, config),
         }
-        inputs, key = keyed(STAGE, COMPUTE, read=None, arguments=arguments)
-
-        def compute(out: Path, log: Log) -> Outcome:
-            module, _, function = COMPUTE.partition(":")
-            outcome: Outcome = getattr(import_module(module), function)(out, log, **inputs.arguments)
-            return outcome
-
-        artifact, _ = make(paths, STAGE, key, compute, settings=inputs.settings, inputs=inputs.digests, say=say)
+        artifact = made_alone(paths, STAGE, COMPUTE, say=say, **arguments)
     return list(read_rows(artifact.path / PROBLEMS))
 
 

@@ -5,13 +5,13 @@ What is asked for is checked here before anything runs; the flow itself is in fl
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.clusters import check_runner
 from flows.compare_request import Request, read_request
 from flows.jobs import Finished
+from flows.start import Start
 from posttrain.comparison.groups import WAYS
 from posttrain.errors import ContractError, PosttrainError, RequestError, did_you_mean
 from posttrain.methods import METHODS
@@ -23,21 +23,6 @@ METRICS = ("accuracy", "accuracy_sampled", "reference_loss")
 """That pipelines have; what each is: tasks/comparison/gather.py."""
 Say = Callable[[str], None]
 Configuration = Callable[[Sequence[str]], Config]
-
-
-@dataclass(frozen=True)
-class Start:
-    """What `flows/__main__.py` lends.
-
-    Attributes:
-        configuration: settings from words; tells old names where the second argument is not false.
-        prepare: environment, disk and left-overs, before libraries are imported.
-        say: prints a line on standard error.
-    """
-
-    configuration: Callable[..., Config]
-    prepare: Callable[[Config], None]
-    say: Say
 
 
 def compare(paths: Paths, words: Sequence[str], start: Start) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from flows.environment import prefect_home
-from flows.lost_runs import LOST, lost_among
-from flows.prefect_client import client_of
+from flows.lost_runs import LOST, crash, lost_among
 from flows.prefect_database import SETTINGS, prefect_database
+from flows.prefect_server import OPEN, FlowRun, Server, online
 from flows.schedule_list import entries
 from flows.service_lines import StatusLine, ended_before
 from flows.service_plans import TITLES, WORK_POOL, check_stores, is_of_this_machine
@@ -132,32 +131,26 @@ def _of_the_pool(stores: Stores) -> list[Finding]:
 
 def flow_runs(stores: Stores) -> list[Finding]:
     """Look for runs that Prefect believes to go on, and that no process executes: each holds a place in its schedule's limit."""
-    with _client(stores) as client:
-        if isinstance(client, Finding):
-            return [client]
-        runs = _open_runs(client)
+    with _server(stores) as server:
+        if isinstance(server, Finding):
+            return [server]
+        runs = _open_runs(server)
         lost = _lost(stores, runs)
         if lost:
-            names = named([str(run.name) for run in lost])
+            names = named([run.name for run in lost])
             told = f"{counted(len(lost), 'run')} open in Prefect without a process: {names}. Each may hold up its schedule"
             return [wrong(f"{told}. FIX=1 marks them as crashed, and so does make up", partial(_mark, stores))]
         told = "" if _knows_all(stores) else "; those of other machines cannot be told from here"
         return [well(f"{counted(len(runs), 'run')} open, each with its process{told}")]
 
 
-def _open_runs(client: Any) -> list[Any]:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
-
+def _open_runs(server: Server) -> list[FlowRun]:
     from flows.aftermath import OPEN_RUNS
 
-    is_open = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
-    asked = FlowRunFilter(state=FlowRunFilterState(type=is_open))
-    runs: list[Any] = client.read_flow_runs(flow_run_filter=asked, limit=OPEN_RUNS)
-    return runs
+    return server.read_flow_runs(states=OPEN, limit=OPEN_RUNS)
 
 
-def _lost(stores: Stores, runs: list[Any]) -> list[Any]:
+def _lost(stores: Stores, runs: list[FlowRun]) -> list[FlowRun]:
     """Return the runs that are certainly lost: of the worker here, and of commands by hand whose process has ended."""
     of_worker = [run for run in runs if run.work_pool_name == WORK_POOL] if _knows_all(stores) else []
     lost = lost_among(of_worker, living=flow_runs_here(), is_process=is_hidden, now=datetime.now(UTC))
@@ -175,21 +168,19 @@ def _knows_all(stores: Stores) -> bool:
     return False
 
 
-def _is_of_the_dead(run: Any, at_work: Collection[str]) -> bool:
+def _is_of_the_dead(run: FlowRun, at_work: Collection[str]) -> bool:
     """Return whether a run has the tag of a process of this very start of this machine that has ended."""
     here = Process.current()
-    names = [str(tag).removeprefix("process-") for tag in run.tags or () if str(tag).startswith("process-")]
+    names = [tag.removeprefix("process-") for tag in run.tags if tag.startswith("process-")]
     processes = [process for name in names if name not in at_work and (process := Process.from_name(name, host=here.host))]
     return any(process.boot == here.boot and not process.may_live() for process in processes)
 
 
 def _mark(stores: Stores) -> str:
-    from flows.aftermath import crash_run
-
-    with _client(stores) as client:
-        if isinstance(client, Finding):
+    with _server(stores) as server:
+        if isinstance(server, Finding):
             return ""
-        names = [str(run.name) for run in _lost(stores, _open_runs(client)) if crash_run(client, run, LOST)]
+        names = [run.name for run in _lost(stores, _open_runs(server)) if crash(server, run, LOST)]
     return f"{named(names)} marked as crashed" if names else ""
 
 
@@ -198,30 +189,26 @@ def _mark(stores: Stores) -> str:
 
 def schedules(stores: Stores) -> list[Finding]:
     """Look whether each schedule of this checkout has its next run at the right time, and whether somebody would start it."""
-    with _client(stores) as client:
-        if isinstance(client, Finding):
-            return [_without_server(stores, client)]
-        awake = [one for one in entries(client, stores.paths) if not (one.kept.is_paused or one.end)]
+    with _server(stores) as server:
+        if isinstance(server, Finding):
+            return [_without_server(stores, server)]
+        awake = [one for one in entries(server, stores.paths) if not (one.kept.is_paused or one.end)]
         found = [wrong(f"schedule {one.kept.schedule.name}: {one.trouble}") for one in awake if one.is_served and one.trouble]
-        if awake and (why := _trouble_of_workers(client)):
+        if awake and (why := _trouble_of_workers(server)):
             found.append(wrong(f"{counted(len(awake), 'schedule')} and no worker: {why}. Start one: make up"))
         timed = sum(one.kept.schedule.on == TIMES for one in awake)
         waiting = f", {counted(len(awake) - timed, 'trigger')} waiting for an event" if timed < len(awake) else ""
         return found or [well(f"{counted(timed, 'schedule')} with a next run{waiting}")]
 
 
-def _trouble_of_workers(client: Any) -> str:
+def _trouble_of_workers(server: Server) -> str:
     """Return why nobody serves our pool, "" where somebody does."""
-    from prefect.client.schemas.objects import WorkerStatus
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        workers = client.read_workers_for_work_pool(WORK_POOL)
-        if client.read_work_pool(WORK_POOL).is_paused:
-            return f"work pool {WORK_POOL} is paused (.venv/bin/prefect work-pool resume {WORK_POOL})"
-    except ObjectNotFound:
+    workers = server.read_workers(WORK_POOL)
+    if workers is None:
         return f"there is no work pool {WORK_POOL}"
-    if any(worker.status == WorkerStatus.ONLINE for worker in workers):
+    if server.is_paused(WORK_POOL):
+        return f"work pool {WORK_POOL} is paused (.venv/bin/prefect work-pool resume {WORK_POOL})"
+    if online(workers):
         return ""
     seen = max((worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time), default=None)
     return f"the last one was seen at {seen:%Y-%m-%d %H:%M} UTC" if seen else "there never was one"
@@ -253,13 +240,13 @@ def _waiting_in(database: Database) -> int | None:
 
 
 @contextmanager
-def _client(stores: Stores) -> Iterator[Any]:
-    """Yield a client of the server that answers; else the finding that nothing was looked at, and why."""
+def _server(stores: Stores) -> Iterator[Server | Finding]:
+    """Yield the server that answers; else the finding that nothing was looked at, and why."""
     api = os.environ.get("PREFECT_API_URL", "")
     if not api:
         yield well("no server of Prefect runs here, so none was asked (make up starts it)")
     elif trouble := trouble_at(f"{api}/health", timeout=ANSWER):
         yield note(f"not looked at: Prefect's server at {api} does not answer: {trouble}")
     else:
-        with client_of(api) as client:
-            yield client
+        with Server(api) as server:
+            yield server

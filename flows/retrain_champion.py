@@ -1,7 +1,6 @@
 """The champion on the held-out questions of today's data, where it was measured on others: so that the gate can compare."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -67,7 +66,6 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
     folder = local_path(ledger, f"models:/{job.name}/{version}", say=job.say)
     registered = ledger.client.get_model_version(job.name, version)
     digest = registered.tags.get(WEIGHTS_TAG) or digest_of_files(folder)
-    subject = Contents(as_artifact(job.paths, folder, name=job.name, version=version), digest)
 
     # families of the questions are read from the stage that let them through
     ledger.tag(job.run_id, {MEASURED_TAG: f"models:/{job.name}/{version}"})
@@ -80,15 +78,11 @@ def _measure(job: Job, ledger: Ledger, version: str) -> None:
     run = Run(paths=job.paths, config=config, ledger=ledger, parent=job.run_id, say=job.say)
     run.stage(
         f"evaluate-{MEASURED}",
-        "tasks.evaluation.evaluate:evaluate",
+        "tasks.evaluation.version:evaluate_version",
         title=NotDeciding(f"test {MEASURED}"),
         data=validated,
         part=stage_of(job.paths, job.report, "part") if config.evaluate.part != "all" else None,
-        subject=subject,
-        reference=subject,
-        reference_results=None,
-        is_policy=False,
-        tokenizer=Contents(folder, digest),
+        version=Contents(folder, digest),
         model=config.model,
         context=context_length(folder, config.model),
         seed=config.seed,
@@ -108,16 +102,3 @@ def stage_of(paths: Paths, report: Mapping[str, Any], name: str) -> Artifact:
         told = trouble or f"{name}: the result {key[:12]} was removed while the pipeline ran"
         raise StorageError(f"{told}. Run again: what is missing is made anew")
     return artifact
-
-
-def as_artifact(paths: Paths, folder: Path, *, name: str, version: str) -> Path:
-    """Return a folder that holds a version's files as `model/`, as stages leave them and evaluation reads them: a link."""
-    place = paths.store / "champions" / name / version
-    link, wanted = place / "model", folder.resolve()
-    if not link.is_symlink() or link.resolve() != wanted:
-        place.mkdir(parents=True, exist_ok=True)
-        made = place / "model.new"
-        made.unlink(missing_ok=True)
-        made.symlink_to(wanted, target_is_directory=True)
-        made.replace(link)
-    return place

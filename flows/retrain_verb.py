@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from flows.compare import Start
 from flows.retrain_notices import address_of, prepare_notices
 from flows.server import starting_server
+from flows.start import Start
 from posttrain.errors import RequestError
 from posttrain.printable import printable
 from tasks.retraining.records import LATEST, folder_of

@@ -200,10 +200,8 @@ class Run:
 
         def computing(out: Path, log: Log) -> Outcome:
             live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
-            module, _, function = compute.partition(":")
             with remembering(self.paths.checkpoints / name / key, self._say):
-                outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
-            return outcome
+                return _called(compute, out, log, arguments)
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
@@ -231,6 +229,35 @@ def keyed(
     inputs = sorted_inputs(name, arguments, device=device_type())
     inputs = Inputs(inputs.settings, {**inputs.digests, **(read or {})}, inputs.arguments)
     return inputs, stage_key(name, inputs, compute=compute, source=source)
+
+
+def made_alone(paths: Paths, name: str, compute: str, /, *, say: Say, begins: str = "", **arguments: Any) -> Artifact:
+    """Return the artifact of a stage of no pipeline, which has no run in the ledger: the one that is there, or a new one.
+
+    Args:
+        paths: of the repository.
+        name: of the stage.
+        compute: `module:function`, as `Run.stage` takes it.
+        say: prints one line for the user.
+        begins: a line that is said where there is something to make; "" for none.
+        arguments: of the stage, which are its key.
+    """
+    inputs, key = keyed(name, compute, read=None, arguments=arguments)
+
+    def computing(out: Path, log: Log) -> Outcome:
+        if begins:
+            say(begins)
+        return _called(compute, out, log, inputs.arguments)
+
+    artifact, _ = make(paths, name, key, computing, settings=inputs.settings, inputs=inputs.digests, say=say)
+    return artifact
+
+
+def _called(compute: str, out: Path, log: Log, arguments: Mapping[str, Any]) -> Outcome:
+    """Import the function of a stage, and return what it gives."""
+    module, _, function = compute.partition(":")
+    outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
+    return outcome
 
 
 def _read(folder: Path) -> Artifact:

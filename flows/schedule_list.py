@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
+from flows.prefect_server import SCHEDULED, STATES, Server, online
 from flows.schedule_runs import following, utc_now
 from flows.schedules import Kept, all_kept, of_checkout
 from flows.service_lines import duration
@@ -87,20 +87,20 @@ class Entry:
         )
 
 
-def entries(client: Any, paths: Paths) -> list[Entry]:
+def entries(server: Server, paths: Paths) -> list[Entry]:
     """Return every schedule of this checkout as it stands; three requests each, and two for all."""
-    kept = of_checkout(all_kept(client), paths)
+    kept = of_checkout(all_kept(server), paths)
     if not kept:
         return []
     now = utc_now()
-    is_served, is_busy = _worker(client)
-    return [_entry(client, paths, one, now=now, is_served=is_served, is_busy=is_busy) for one in kept]
+    is_served, is_busy = _worker(server)
+    return [_entry(server, paths, one, now=now, is_served=is_served, is_busy=is_busy) for one in kept]
 
 
-def _entry(client: Any, paths: Paths, kept: Kept, *, now: datetime, is_served: bool, is_busy: bool) -> Entry:
+def _entry(server: Server, paths: Paths, kept: Kept, *, now: datetime, is_served: bool, is_busy: bool) -> Entry:
     schedule = kept.schedule
     later = following(schedule, now)
-    ahead, past = runs_of(client, kept)
+    ahead, past = runs_of(server, kept)
     zone = zone_of(schedule.zone)
     wanted = [run for one in wanted_of(paths, schedule.dataset) if one.deployment == str(kept.deployment) for run in one.runs]
     return Entry(
@@ -116,58 +116,27 @@ def _entry(client: Any, paths: Paths, kept: Kept, *, now: datetime, is_served: b
     )
 
 
-def runs_of(client: Any, kept: Kept) -> tuple[datetime | None, tuple[Past, ...]]:
+def runs_of(server: Server, kept: Kept) -> tuple[datetime | None, tuple[Past, ...]]:
     """Return when the next run of a schedule starts, and its past runs, the newest first."""
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
+    ahead = server.read_flow_runs(deployment=kept.deployment, states=[SCHEDULED], sort="NEXT_SCHEDULED_START_TIME_ASC", limit=1)
+    past = server.read_flow_runs(
+        deployment=kept.deployment,
+        states=[state for state in STATES if state != SCHEDULED],
+        sort="EXPECTED_START_TIME_DESC",
+        limit=LOOKED_AT,
     )
-    from prefect.client.schemas.objects import StateType
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    def read(kinds: Sequence[StateType], sort: FlowRunSort, limit: int) -> list[Any]:
-        found: list[Any] = client.read_flow_runs(
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[kept.deployment])),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(kinds)))),
-            sort=sort,
-            limit=limit,
-        )
-        return found
-
-    ahead = read([StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, 1)
-    others = [kind for kind in StateType if kind != StateType.SCHEDULED]
-    past = read(others, FlowRunSort.EXPECTED_START_TIME_DESC, LOOKED_AT)
-    told = (Past(run.expected_start_time, run.state.name or "", run.state.message or "") for run in past if run.state)
+    told = (
+        Past(run.expected_start_time, run.state.name, run.state.message) for run in past if run.state and run.expected_start_time
+    )
     return (ahead[0].next_scheduled_start_time if ahead else None), tuple(told)
 
 
-def _worker(client: Any) -> tuple[bool, bool]:
+def _worker(server: Server) -> tuple[bool, bool]:
     """Return whether a worker asks for runs of our pool, and whether it has one at work."""
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-        WorkPoolFilter,
-        WorkPoolFilterName,
-    )
-    from prefect.client.schemas.objects import StateType, WorkerStatus
-    from prefect.exceptions import ObjectNotFound
-    from prefect.exceptions import PrefectHTTPStatusError as HTTPStatusError
-
-    try:
-        workers = client.read_workers_for_work_pool(WORK_POOL)
-    except (ObjectNotFound, HTTPStatusError):  # no worker has made the pool yet
+    workers = server.read_workers(WORK_POOL)
+    if workers is None:  # no worker has made the pool yet
         return False, False
-    is_open = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
-    at_work = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=is_open)),
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[WORK_POOL])),
-        limit=1,
-    )
-    return any(worker.status == WorkerStatus.ONLINE for worker in workers), bool(at_work)
+    return online(workers), bool(server.read_flow_runs(pool=WORK_POOL, states=["RUNNING", "PENDING"], limit=1))
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from flows.lost_runs import LOST
+from flows.prefect_server import Server
 from flows.schedules import Kept, connected, kept_of, run_again, set_paused
 from flows.service_lines import duration
 from flows.service_plans import WORK_POOL
@@ -50,7 +51,7 @@ def following(schedule: Schedule, after: datetime) -> Time | None:
     return next_time(schedule.cron, zone_of(schedule.zone), after, moves_back=MOVES_BACK)
 
 
-def why_skipped(paths: Paths, schedule: Schedule, this: ThisRun, cause: str, *, now: datetime, client: Any) -> str:
+def why_skipped(paths: Paths, schedule: Schedule, this: ThisRun, cause: str, *, now: datetime, server: Server) -> str:
     """Return why a run does not start, as a sentence; "" where it does. A schedule that has ended is paused.
 
     Args:
@@ -59,17 +60,17 @@ def why_skipped(paths: Paths, schedule: Schedule, this: ThisRun, cause: str, *, 
         this: the run.
         cause: of the run: "schedule", or of a trigger.
         now: the moment.
-        client: of Prefect's server.
+        server: of Prefect.
     """
     at = this.due if schedule.on == TIMES else now
     if why := schedule.end(at=at, done=done_by(paths, schedule.name)):
-        pause_ended(client, this)
+        pause_ended(server, this)
         return f"the schedule has ended: {why}"
     late = now - this.due
     if cause != "schedule" or schedule.is_caught_up or late <= ALLOWED:
         return ""
     later = following(schedule, this.due)
-    reason = why_dropped(due=this.due, now=now, following=later.at if later else None, busy=busy_since(client, this.due, now))
+    reason = why_dropped(due=this.due, now=now, following=later.at if later else None, busy=busy_since(server, this.due, now))
     if not reason:
         return ""
     due = f"its time was {this.due.astimezone(zone_of(schedule.zone)):%Y-%m-%d %H:%M %Z}, {duration(late.total_seconds())} ago"
@@ -78,23 +79,13 @@ def why_skipped(paths: Paths, schedule: Schedule, this: ThisRun, cause: str, *, 
     return f"{due}; others ran since, and the next time of the schedule has come, whose run does the same"
 
 
-def busy_since(client: Any, moment: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
+def busy_since(server: Server, moment: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
     """Return when the worker was at work since a moment: beginning and end of each run of the pool that ended after it."""
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterEndTime,
-        FlowRunFilterStartTime,
-        WorkPoolFilter,
-        WorkPoolFilterName,
-    )
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    runs = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            start_time=FlowRunFilterStartTime(before_=now), end_time=FlowRunFilterEndTime(after_=moment - timedelta(seconds=1))
-        ),
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[WORK_POOL])),
-        sort=FlowRunSort.END_TIME_DESC,
+    runs = server.read_flow_runs(
+        pool=WORK_POOL,
+        started_before=now,
+        ended_after=moment - timedelta(seconds=1),
+        sort="END_TIME_DESC",
         limit=MOST_RUNS,
     )
     # the end of a run that lost its process is the moment at which somebody marked it: when it stopped working nobody knows
@@ -102,29 +93,29 @@ def busy_since(client: Any, moment: datetime, now: datetime) -> list[tuple[datet
     return [(run.start_time, run.end_time) for run in known if run.start_time and run.end_time]
 
 
-def pause_ended(client: Any, this: ThisRun) -> None:
+def pause_ended(server: Server, this: ThisRun) -> None:
     """Pause the schedule of a run, so that it makes no further runs, which would only say that it has ended."""
-    if kept := _own(client, this):
-        set_paused(client, kept, True)
+    if kept := _own(server, this):
+        set_paused(server, kept, True)
 
 
-def pause_if_last(paths: Paths, schedule: Schedule, this: ThisRun, *, now: datetime, client: Any) -> str:
+def pause_if_last(paths: Paths, schedule: Schedule, this: ThisRun, *, now: datetime, server: Server) -> str:
     """Pause a schedule that has just made its last run; return why it has ended, "" where it goes on."""
     later = following(schedule, now)
     at = now if schedule.on != TIMES else later.at if later else None
     why = schedule.end(at=at, done=done_by(paths, schedule.name))
     if why:
-        pause_ended(client, this)
+        pause_ended(server, this)
     return why
 
 
-def _own(client: Any, this: ThisRun) -> Kept | None:
-    return kept_of(client, UUID(this.deployment)) if this.deployment else None
+def _own(server: Server, this: ThisRun) -> Kept | None:
+    return kept_of(server, UUID(this.deployment)) if this.deployment else None
 
 
-def as_now(client: Any, this: ThisRun, schedule: Schedule | None) -> Schedule | None:
+def as_now(server: Server, this: ThisRun, schedule: Schedule | None) -> Schedule | None:
     """Return the schedule as it is now: a run that was made ahead carries it as it was then."""
-    kept = _own(client, this)
+    kept = _own(server, this)
     return kept.schedule if kept else schedule
 
 
@@ -156,8 +147,8 @@ def start_wanted(paths: Paths, say: Say, *, dataset: str = "") -> list[str]:
         # after the turn was let go of: who asks later finds it free, and needs nobody
         for wanted in take_wanted(paths, name) if is_free else ():
             try:
-                with connected(paths) as client:
-                    run = run_again(client, wanted.deployment, {"cause": wanted.cause, "event": wanted.event})
+                with connected(paths) as server:
+                    run = run_again(server, wanted.deployment, {"cause": wanted.cause, "event": wanted.event})
                 started += [run] if run else []
             except PosttrainError as error:
                 ask(paths, name, wanted)

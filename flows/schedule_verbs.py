@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from flows.prefect_server import Server
 from flows.schedule_list import as_lines, entries
 from flows.schedule_request import Asked, check_runnable, read_asked, schedule_of
 from flows.schedule_runs import MOVES_BACK, utc_now
@@ -18,7 +19,7 @@ from tasks.services.notes import WORKER, running
 from tasks.workspace.paths import Paths
 
 if TYPE_CHECKING:
-    from flows.compare import Start
+    from flows.start import Start
 
 Say = Callable[[str], None]
 SHOWN_TIMES = 5
@@ -35,23 +36,23 @@ def schedule(paths: Paths, words: Sequence[str], start: "Start") -> None:
     asked = read_asked(words)
     if asked.given is None:
         start.prepare(start.configuration([]))
-        with connected(paths) as client:
+        with connected(paths) as server:
             if asked.move:
-                print(_moved(client, paths, asked))
+                print(_moved(server, paths, asked))
             else:
-                print("\n".join(as_lines(entries(client, paths))))
+                print("\n".join(as_lines(entries(server, paths))))
         return
     _make(paths, asked, start)
 
 
-def _moved(client: Any, paths: Paths, asked: Asked) -> str:
+def _moved(server: Server, paths: Paths, asked: Asked) -> str:
     """Pause, resume or delete a schedule, and say so."""
-    kept = named(client, paths, asked.name)
+    kept = named(server, paths, asked.name)
     if asked.move == "delete":
-        delete(client, kept)
+        delete(server, kept)
         forget_runs(paths, asked.name)
         return f"schedule {asked.name} is deleted; a run that is at work goes on"
-    set_paused(client, kept, asked.move == "pause")
+    set_paused(server, kept, asked.move == "pause")
     if asked.move == "pause":
         return f"schedule {asked.name} is paused; a run that is at work goes on. To go on: make schedule RESUME={asked.name}"
     return f"schedule {asked.name} goes on; make schedule shows its next run"
@@ -67,8 +68,8 @@ def _make(paths: Paths, asked: Asked, start: "Start") -> None:
     md5 = check_runnable(paths, made, config, start.say)
     if made.on == DATA:
         mark_announced(paths, {made.dataset: md5})  # it waits for the next version; this one is no news
-    with connected(paths) as client:
-        save(client, paths, made, config)
+    with connected(paths) as server:
+        save(server, paths, made, config)
     forget_runs(paths, made.name)
     print("\n".join(_told(made, utc_now())))
     for line in _notes(made, utc_now()):

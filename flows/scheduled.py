@@ -90,8 +90,8 @@ def _last(paths: Paths, schedule: Schedule | None, this: ThisRun, say: Say) -> s
     if schedule is None:
         return ""
     try:
-        with connected(paths) as client:
-            why = pause_if_last(paths, schedule, this, now=utc_now(), client=client)
+        with connected(paths) as server:
+            why = pause_if_last(paths, schedule, this, now=utc_now(), server=server)
     except PosttrainError as error:
         say(f"note: {error}")
         return ""
@@ -134,9 +134,9 @@ def _run(words: list[str], cause: str, event: dict[str, Any] | None, record: dic
     try:
         schedule = Schedule.from_record(record) if record else None
         if schedule:
-            with connected(paths) as client:
-                schedule = as_now(client, this, schedule) or schedule
-                if why := why_skipped(paths, schedule, this, cause, now=utc_now(), client=client):
+            with connected(paths) as server:
+                schedule = as_now(server, this, schedule) or schedule
+                if why := why_skipped(paths, schedule, this, cause, now=utc_now(), server=server):
                     return Completed(name=SKIPPED, message=why)
         try:
             name, message = work(Start(paths, words, this, schedule, cause, event), say)

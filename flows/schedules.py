@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from flows.prefect_client import client_of
+from flows.prefect_server import NOT_FOUND, Deployment, Server
 from flows.service_plans import WORK_POOL
 from posttrain.errors import RequestError, did_you_mean
 from posttrain.schedules.rules import DATA, EVENTS, RETRAIN, TIMES, Schedule
@@ -24,7 +24,6 @@ FLOWS = {RETRAIN: "retraining", "monitor": "monitoring"}
 """The flow in flows/scheduled.py that runs each verb."""
 FILE = "flows/scheduled.py"
 UP = "Start it: make up"
-NOT_FOUND = 404
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Kept:
 
 
 @contextmanager
-def connected(paths: Paths) -> Iterator[Any]:
-    """Have a client of the server that keeps schedules: the one of `make up`, else the one that PREFECT_API_URL names.
+def connected(paths: Paths) -> Iterator[Server]:
+    """Have the server that keeps schedules: the one of `make up`, else the one that PREFECT_API_URL names.
 
     Raises:
         RequestError: there is none, it does not answer, or it refuses what is asked.
@@ -67,37 +66,30 @@ def connected(paths: Paths) -> Iterator[Any]:
     from httpx import HTTPError
 
     try:
-        with client_of(api) as client:
-            yield client
+        with Server(api) as server:
+            yield server
     except HTTPError as error:
         raise RequestError(f"Prefect's server at {api} did not do it: {' '.join(str(error).split())[:300]}") from None
 
 
-def all_kept(client: Any) -> list[Kept]:
+def all_kept(server: Server) -> list[Kept]:
     """Return every schedule on the server, by name; those of other checkouts too."""
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-
-    found = client.read_deployments(deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
-    kept = [one for deployment in found if (one := _kept(deployment))]
+    kept = [one for deployment in server.read_deployments(tag=TAG) if (one := _kept(deployment))]
     return sorted(kept, key=lambda one: one.schedule.name)
 
 
-def kept_of(client: Any, deployment: UUID) -> Kept | None:
+def kept_of(server: Server, deployment: UUID) -> Kept | None:
     """Return the schedule that a deployment is, None where it is none or is gone."""
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        return _kept(client.read_deployment(deployment))
-    except ObjectNotFound:
-        return None
+    found = server.read_deployment(deployment)
+    return _kept(found) if found else None
 
 
-def _kept(deployment: Any) -> Kept | None:
+def _kept(deployment: Deployment) -> Kept | None:
     try:
         schedule = Schedule.from_record(deployment.parameters["schedule"])
     except (KeyError, TypeError):  # somebody gave our tag to a deployment of their own
         return None
-    return Kept(deployment.id, schedule, bool(deployment.paused), str(deployment.path or ""), deployment.updated)
+    return Kept(deployment.id, schedule, deployment.paused, deployment.path, deployment.updated)
 
 
 def of_checkout(kept: list[Kept], paths: Paths) -> list[Kept]:
@@ -105,20 +97,20 @@ def of_checkout(kept: list[Kept], paths: Paths) -> list[Kept]:
     return [one for one in kept if one.root == str(paths.root.resolve())]
 
 
-def named(client: Any, paths: Paths, name: str) -> Kept:
+def named(server: Server, paths: Paths, name: str) -> Kept:
     """Return one schedule of this checkout.
 
     Raises:
         RequestError: there is none of this name.
     """
-    known = {one.schedule.name: one for one in of_checkout(all_kept(client), paths)}
+    known = {one.schedule.name: one for one in of_checkout(all_kept(server), paths)}
     if name not in known:
         listed = f"schedules are {', '.join(known)}" if known else "there is none yet"
         raise RequestError(f"there is no schedule {name}{did_you_mean(name, known)}; {listed}")
     return known[name]
 
 
-def save(client: Any, paths: Paths, schedule: Schedule, config: Config) -> UUID:
+def save(server: Server, paths: Paths, schedule: Schedule, config: Config) -> UUID:
     """Make a schedule, or replace the one of its name; return the deployment's id.
 
     Raises:
@@ -126,11 +118,12 @@ def save(client: Any, paths: Paths, schedule: Schedule, config: Config) -> UUID:
     """
     from httpx import HTTPStatusError
 
-    for other in all_kept(client):
+    for other in all_kept(server):
         if other.schedule.name == schedule.name and other.root != str(paths.root.resolve()):
             raise RequestError(f"a schedule {schedule.name} runs in {other.root}; take another name: NAME={schedule.name}-2")
         if other.schedule.name == schedule.name and other.schedule.verb != schedule.verb:
-            delete(client, other)
+            delete(server, other)
+    client = server.client
     flow = client.create_flow_from_name(FLOWS[schedule.verb])
     try:
         deployment: UUID = client.create_deployment(flow, schedule.name, **_deployment(paths, schedule, config))
@@ -200,31 +193,32 @@ def trigger_of(schedule: Schedule) -> Any:
     )
 
 
-def set_paused(client: Any, kept: Kept, is_paused: bool) -> None:
+def set_paused(server: Server, kept: Kept, is_paused: bool) -> None:
     """Pause or resume a schedule: its times, and the automation that listens for it."""
+    client = server.client
     (client.pause_deployment if is_paused else client.resume_deployment)(kept.deployment)
-    for automation in automations_of(client, kept):
+    for automation in automations_of(server, kept):
         (client.pause_automation if is_paused else client.resume_automation)(automation.id)
 
 
-def automations_of(client: Any, kept: Kept) -> list[Any]:
+def automations_of(server: Server, kept: Kept) -> list[Any]:
     """Return the automations that start a schedule."""
     if kept.schedule.on == TIMES:
         return []
-    return [one for one in client.read_resource_related_automations(kept.resource) if one.owner_resource == kept.resource]
+    return [one for one in server.client.read_resource_related_automations(kept.resource) if one.owner_resource == kept.resource]
 
 
-def delete(client: Any, kept: Kept) -> None:
+def delete(server: Server, kept: Kept) -> None:
     """Delete a schedule, the automation that listens for it, and with the deployment the runs that were to come."""
-    client.delete_resource_owned_automations(kept.resource)
-    client.delete_deployment(kept.deployment)
+    server.client.delete_resource_owned_automations(kept.resource)
+    server.client.delete_deployment(kept.deployment)
 
 
-def run_again(client: Any, deployment: str, parameters: dict[str, Any]) -> str:
+def run_again(server: Server, deployment: str, parameters: dict[str, Any]) -> str:
     """Have a schedule's deployment make one more run now; return the run's name, "" where the schedule was deleted meanwhile."""
     from prefect.exceptions import ObjectNotFound
 
     try:
-        return str(client.create_flow_run_from_deployment(UUID(deployment), parameters=parameters).name)
+        return str(server.client.create_flow_run_from_deployment(UUID(deployment), parameters=parameters).name)
     except (ObjectNotFound, ValueError):
         return ""

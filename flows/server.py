@@ -36,9 +36,12 @@ CALM = {
     "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
     "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "60",
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT60S",
 }
 """How often an idle server looks for work of kinds that we have seldom or never. Prefect's own are 5 to 20 s, and each look costs
-processor time while nothing happens (`python -m benchmarks.services`). The user's own environment goes before these."""
+processor time while nothing happens (`python -m benchmarks.services`). Proactive triggers fire of an event that does not come;
+ours are all reactive, and those are not slowed. The user's own environment goes before these."""
 
 
 @dataclass(frozen=True)

@@ -203,10 +203,10 @@ def _mark_lost(paths: Paths, settings: ServersSettings, say: Say) -> None:
     if prefect is None or not is_of_this_machine(settings):
         return
     from flows.lost_runs import mark_lost
-    from flows.prefect_client import client_of
+    from flows.prefect_server import Server
 
-    with _told(say), client_of(f"{prefect.site}/api") as client:
-        for name in mark_lost(client, living=flow_runs_here(), is_process=is_hidden):
+    with _told(say), Server(f"{prefect.site}/api") as server:
+        for name in mark_lost(server, living=flow_runs_here(), is_process=is_hidden):
             say(f"note: run {name} had lost its process (kill, memory, power); it is marked as crashed, and its schedule goes on")
 
 
@@ -254,10 +254,10 @@ def _mark_stopped(paths: Paths, runs: set[str], say: Say) -> None:
         say(f"note: {len(runs)} runs of the worker cannot be marked, since Prefect's server does not run; make up marks them")
         return
     from flows.lost_runs import mark_stopped
-    from flows.prefect_client import client_of
+    from flows.prefect_server import Server
 
-    with _told(say), client_of(f"{prefect.site}/api") as client:
-        for name in mark_stopped(client, runs):
+    with _told(say), Server(f"{prefect.site}/api") as server:
+        for name in mark_stopped(server, runs):
             say(f"note: run {name} was stopped with the worker; it is marked as crashed")
 
 

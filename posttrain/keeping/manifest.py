@@ -23,6 +23,9 @@ DATABASES = (LEDGER, PREFECT, JUDGE)
 MLFLOW_DUMP, PREFECT_DUMP = "databases/mlflow.dump", "databases/prefect.dump"
 DUMPS = (MLFLOW_DUMP, PREFECT_DUMP)
 """What pg_dump wrote of databases in a PostgreSQL."""
+SECRETS = (".posttrain/services/webhook.key",)
+"""What only its owner may read, here, in a backup and after a restore: without this key nothing reads the secrets of webhooks
+that MLflow's database holds, and MLflow can then neither call nor list them."""
 SETTINGS = "params.yaml"
 """The settings of the day; they are git's, and no restoring touches them."""
 PLACES = ("mlflow/store/", "reports/", "data/", ".posttrain/", ".dvc/cache/")

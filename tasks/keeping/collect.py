@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posttrain.keeping.manifest import ARTIFACTS, SETTINGS, is_inside, named_versions
+from posttrain.keeping.manifest import ARTIFACTS, SECRETS, SETTINGS, is_inside, named_versions
 from tasks.keeping.databases import reading
 from tasks.keeping.exchange import STAGING
 from tasks.tracking.model_files import has_digest
@@ -97,6 +97,7 @@ def collect(paths: Paths, *, ledgers: Sequence[Path], prefects: Sequence[Path], 
     _add_labels(paths, found, sorted(filter(None, stores)))
     for name in OURS:
         found.add_tree(paths, paths.store / name)
+    found.files |= {path: paths.root / path for path in SECRETS if (paths.root / path).is_file()}
     if prefects:
         found.contents["schedules"] = sum(len(deployments_in(prefect)) for prefect in prefects)
     return found

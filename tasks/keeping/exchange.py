@@ -74,7 +74,7 @@ def place_of(path: str) -> tuple[str, str, bool]:
         return folder, "/".join(parts[:3]), True
     if folder == ".dvc/cache":
         return folder, rest, True
-    if folder == ".posttrain" and parts[0] in ("prefect", "judge"):
+    if folder == ".posttrain" and parts[0] in ("prefect", "judge", "services"):
         return folder, rest, False
     return folder, parts[0] if folder else rest, False
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from posttrain.errors import DataError, RequestError
-from posttrain.keeping.manifest import FILES, MANIFEST, Manifest, Stored, read_manifest
+from posttrain.keeping.manifest import FILES, MANIFEST, SECRETS, Manifest, Stored, read_manifest
 from tasks.workspace.disk import sync
 from tasks.workspace.presence import Process
 
@@ -56,7 +56,7 @@ class PackedFolder:
         """Copy a file."""
         target = self._part / FILES / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as read, target.open("xb") as written:
+        with source.open("rb") as read, create(target, path) as written:
             return copy_stream(read, written, os.fstat(read.fileno()).st_size)
 
     def close(self, manifest: Manifest) -> None:
@@ -69,6 +69,12 @@ class PackedFolder:
 
     def end(self) -> None:
         """Nothing is held."""
+
+
+def create(file: Path, path: str) -> IO[bytes]:
+    """Open a new file to write what has a path in a backup; a secret is never, even for a moment, anybody's but its owner's."""
+    mode = 0o600 if path in SECRETS else 0o666
+    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
 class PackedArchive:
@@ -86,6 +92,8 @@ class PackedArchive:
 
     def add(self, path: str, source: Path) -> Stored:
         """Append a file."""
+        if path in SECRETS:
+            self._part.chmod(0o600)
         with source.open("rb") as read:
             digest = _Digesting(read, os.fstat(read.fileno()).st_size)
             self._tar.addfile(_member(f"{FILES}/{path}", digest.size), digest)

@@ -15,6 +15,7 @@ from posttrain.keeping.manifest import (
     MLFLOW_DUMP,
     PREFECT,
     PREFECT_DUMP,
+    SECRETS,
     SETTINGS,
     Manifest,
     Stored,
@@ -25,7 +26,7 @@ from tasks.keeping.backup import Wanted
 from tasks.keeping.databases import close_runs, move_schedules, reading, require_sound
 from tasks.keeping.exchange import LOCK, Exchange, scratch
 from tasks.keeping.idle import require_idle
-from tasks.keeping.packing import Source, copy_stream, free_bytes
+from tasks.keeping.packing import Source, copy_stream, create, free_bytes
 from tasks.keeping.postgres import champions_of, require_alone, require_pg, restore_postgres, worth_of
 from tasks.workspace.disk import storage_errors
 from tasks.workspace.locks import exclusive
@@ -96,7 +97,7 @@ def _stage(paths: Paths, opened: Source, exchange: Exchange) -> Manifest:
             target.parent.mkdir(parents=True, exist_ok=True)
         else:
             target = exchange.stage(path)
-        with target.open("xb") as written:
+        with create(target, path) as written:
             found[path] = copy_stream(stream, written, size)
     if opened.manifest is None:
         raise DataError(f"{opened.path} is cut off, or no backup: it has no manifest. Nothing was touched")
@@ -143,7 +144,8 @@ def _worth(paths: Paths, exchange: Exchange, path: str) -> str:
     staged = exchange.staged(path)
     if staged and file.is_file() and staged.read_bytes() == file.read_bytes():
         return ""
-    is_told = not path.startswith((ARTIFACTS, ".posttrain/dvc.json", f"{LEDGER}-", f"{PREFECT}-"))
+    # a key of secrets goes with the ledger that holds them
+    is_told = not path.startswith((ARTIFACTS, *SECRETS, ".posttrain/dvc.json", f"{LEDGER}-", f"{PREFECT}-"))
     return path if is_told else ""
 
 

@@ -1,4 +1,4 @@
-"""Prefect's client, as far as schedules ask it: deployments, runs, automations and workers, in memory."""
+"""A server of Prefect, as far as schedules ask it: deployments, runs, automations and workers, in memory."""
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ MADE = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class FakeClient:
-    """What is kept, and what was asked.
+    """What is kept, and what was asked: it answers as `flows.prefect_server.Server` does, and is its own `client`.
 
     Attributes:
         deployments: by id.
@@ -30,6 +30,7 @@ class FakeClient:
         self.is_pool_paused = False
         self.asked = []
         self.events = []
+        self.client = self
 
     def add(self, schedule, *, root, paused=False, number=None):
         key = UUID(int=number or len(self.deployments) + 1)
@@ -38,15 +39,11 @@ class FakeClient:
         )
         return key
 
-    def read_deployments(self, **query):
+    def read_deployments(self, *, tag):
         return list(self.deployments.values())
 
     def read_deployment(self, key):
-        from prefect.exceptions import ObjectNotFound
-
-        if key not in self.deployments:
-            raise ObjectNotFound(Exception("gone"))
-        return self.deployments[key]
+        return self.deployments.get(key)
 
     def create_flow_from_name(self, name):
         self.asked.append(("flow", name))
@@ -86,7 +83,10 @@ class FakeClient:
         self.automations = [one for one in self.automations if one.owner_resource != resource]
 
     def create_flow_run_from_deployment(self, key, *, parameters):
-        self.read_deployment(key)
+        from prefect.exceptions import ObjectNotFound
+
+        if key not in self.deployments:
+            raise ObjectNotFound(Exception("gone"))
         self.asked.append(("run", key, parameters))
         return SimpleNamespace(name=f"again-{key.int}")
 
@@ -94,11 +94,11 @@ class FakeClient:
         self.asked.append(("runs", query))
         return self.runs(query)
 
-    def read_workers_for_work_pool(self, name):
+    def read_workers(self, pool):
         return self.workers
 
-    def read_work_pool(self, name):
-        return SimpleNamespace(is_paused=self.is_pool_paused)
+    def is_paused(self, pool):
+        return self.is_pool_paused
 
     def request(self, method, address, **told):
         self.events.append((method, address, told))

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import champion_score as subject
 from flows.champion_score import as_measured, score_champion
 from posttrain.data.near_duplicates import normalised
 from posttrain.digests import text_number
@@ -36,8 +35,8 @@ def asked(monkeypatch):
     """A champion that has every third answer right; what it was asked, call by call."""
     calls = []
 
-    def evaluate_version(out, log, *, questions, **how):
-        records = list(read_records(questions / "held_out.jsonl", Question))
+    def evaluate_version(out, log, *, data, part, **how):
+        records = list(read_records(data / "held_out.jsonl", Question))
         calls.append(SimpleNamespace(records=records, **how))
         rows = []
         for place, one in enumerate(records):
@@ -46,7 +45,7 @@ def asked(monkeypatch):
         write_rows(out / PROBLEMS, rows)
         return Outcome()
 
-    monkeypatch.setattr(subject, "import_module", lambda name: SimpleNamespace(evaluate_version=evaluate_version))
+    monkeypatch.setattr("flows.run.import_module", lambda name: SimpleNamespace(evaluate_version=evaluate_version))
     return calls
 
 

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 
-from flows import aftermath
 from flows import doctor_servers as subject
 from flows.doctor_servers import databases, flow_runs, schedules, services
 from posttrain.settings.config import Config, merge
@@ -164,7 +163,7 @@ THREE = datetime(2026, 11, 30, 3, tzinfo=UTC)
 def run(run_id: UUID = ONE, *, tags: tuple[str, ...] = (), pool: str | None = None, age: float = 3600.0) -> Any:
     state = SimpleNamespace(timestamp=NOW - timedelta(seconds=age))
     return SimpleNamespace(
-        id=run_id, name=f"run-{run_id.int}", tags=list(tags), work_pool_name=pool, state=state, infrastructure_pid=None
+        id=run_id, name=f"run-{run_id.int}", tags=list(tags), work_pool_name=pool, state=state, infrastructure_pid=""
     )
 
 
@@ -187,7 +186,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     def connected(stores: Stores) -> Iterator[Client]:
         yield ours
 
-    monkeypatch.setattr(subject, "_client", connected)
+    monkeypatch.setattr(subject, "_server", connected)
     return ours
 
 
@@ -198,10 +197,10 @@ def server(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     ours.ahead = {}
 
     def runs(query: dict[str, Any]) -> list[Any]:
-        if "deployment_filter" not in query:
+        if "deployment" not in query:
             return list(getattr(ours, "at_work", ()))
-        (key,) = query["deployment_filter"].id.any_
-        is_ahead = [kind.value for kind in query["flow_run_filter"].state.type.any_] == ["SCHEDULED"]
+        key = query["deployment"]
+        is_ahead = query["states"] == ["SCHEDULED"]
         at = ours.ahead.get(ours.deployments[key].name) if is_ahead else None
         return [SimpleNamespace(next_scheduled_start_time=at)] if at else []
 
@@ -210,7 +209,7 @@ def server(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> FakeClient:
         yield ours
 
     ours.runs = runs
-    monkeypatch.setattr(subject, "_client", connected)
+    monkeypatch.setattr(subject, "_server", connected)
     monkeypatch.setattr("flows.schedule_list.utc_now", lambda: NOON)
     return ours
 
@@ -316,7 +315,7 @@ def test_runs_that_no_process_executes(stores: Stores, client: Client, dead: Pro
         client.open_runs.remove(run)
         return True
 
-    monkeypatch.setattr(aftermath, "crash_run", crash)
+    monkeypatch.setattr(subject, "crash", crash)
     monkeypatch.setattr(subject, "_knows_all", lambda stores: True)
     here, of_dead = f"process-{Process.current().name}", f"process-{dead.name}"
     lost = [run(UUID(int=1), tags=("a", of_dead)), run(UUID(int=2), pool="posttrain")]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.environment import prepare
+from flows.guard import LOOKS, look_less_often
 from flows.services import down, up
 from posttrain.settings.config import merge
 from posttrain.settings.evaluation import TrackingSettings
@@ -203,3 +204,14 @@ def test_mlflow_answers_its_own_page_and_no_foreign_one(mlflow_port):
     found = {one["name"] for one in json.loads(ask(port, f"{SEARCH}?max_results=9", **own)[2])["experiments"]}
     assert found == {"x", "posttrain", "Default"}
     assert ask(port, "/graphql", method="POST", body=query, **own)[0] != 403
+
+
+def test_an_idle_server_looks_for_background_work_every_second(monkeypatch):
+    from docket import Docket
+    from prefect.server.api import background_workers
+
+    monkeypatch.setattr(background_workers, "Worker", background_workers.Worker)
+    look_less_often()
+    worker = background_workers.Worker(Docket(name="prefect", url="memory://"))
+    assert (worker.minimum_check_interval, worker.scheduling_resolution) == (LOOKS, LOOKS)
+    assert LOOKS.total_seconds() == 1.0

@@ -397,9 +397,7 @@ def test_the_stage_that_measures_a_champion_is_given_its_own_files(tmp_path: Pat
     retrain_champion._measure(of, ledger, "3")
     assert logged == [("r", {MEASURED_TAG: f"models:/{NAME}/3"}), ("r", tmp_path / "v")]
     assert asked["name"] == "evaluate-champion" and asked["how"]["parent"] == "r" and asked["context"] == 77
-    assert asked["tokenizer"] == Contents(folder, "w") and asked["data"] is validated and asked["part"] is None
-    assert asked["subject"] == asked["reference"] and asked["subject"].digest == "w"
-    assert (asked["subject"].path / "model").resolve() == folder and (asked["subject"].path / "model" / "config.json").is_file()
+    assert asked["version"] == Contents(folder, "w") and asked["data"] is validated and asked["part"] is None
 
     # a limit that follows the data is the number of the challenger's pipeline: 1.25 × 20 = 25, in steps of 8
     (tmp_path / "v").mkdir()
@@ -409,10 +407,6 @@ def test_the_stage_that_measures_a_champion_is_given_its_own_files(tmp_path: Pat
     retrain_champion._measure(job(paths=paths, name=NAME, run_id="r", report=both, config=config), ledger, "3")
     assert asked["settings"].max_new_tokens == 32
 
-    # the link follows a version whose files lie elsewhere by now
-    other = tmp_path / "moved"
-    other.mkdir()
-    assert (retrain_champion.as_artifact(paths, other, name=NAME, version="3") / "model").resolve() == other
     monkeypatch.setattr(retrain_champion, "find", lambda paths, stage, key: (None, ""))
     with pytest.raises(StorageError, match=r"validate: the result k was removed while the pipeline ran\. Run again"):
         retrain_champion.stage_of(paths, of.report or {}, "validate")

@@ -51,11 +51,10 @@ def listed(paths, monkeypatch, *schedules, now=NOW, ahead=None, behind=(), **cli
     by_deployment = dict(zip(client.deployments, schedules, strict=True))
 
     def runs(query):
-        if "work_pool_filter" in query:
+        if "pool" in query:
             return []
-        (key,) = query["deployment_filter"].id.any_
-        kinds = [kind.value for kind in query["flow_run_filter"].state.type.any_]
-        if kinds != ["SCHEDULED"]:
+        key = query["deployment"]
+        if query["states"] != ["SCHEDULED"]:
             return list(behind)
         at = ahead(by_deployment[key]) if callable(ahead) else ahead
         return [SimpleNamespace(next_scheduled_start_time=at)] if at else []

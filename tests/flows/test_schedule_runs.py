@@ -34,7 +34,7 @@ def run_of(client, schedule, paths):
 
 def skipped(paths, client, schedule, *, minutes, cause="schedule"):
     this = run_of(client, schedule, paths)
-    return why_skipped(paths, schedule, this, cause, now=DUE + timedelta(minutes=minutes), client=client)
+    return why_skipped(paths, schedule, this, cause, now=DUE + timedelta(minutes=minutes), server=client)
 
 
 def test_a_run_at_its_time_starts_and_asks_the_server_nothing(paths, client):
@@ -87,9 +87,9 @@ def test_runs_are_counted_against_what_was_asked(paths, client):
     count_run(paths, "nightly")
     assert skipped(paths, client, schedule, minutes=0) == ""
     this = run_of(client, schedule, paths)
-    assert pause_if_last(paths, schedule, this, now=DUE, client=client) == ""
+    assert pause_if_last(paths, schedule, this, now=DUE, server=client) == ""
     count_run(paths, "nightly")
-    assert pause_if_last(paths, schedule, this, now=DUE, client=client) == "it has made its 2 runs (RUNS=2)"
+    assert pause_if_last(paths, schedule, this, now=DUE, server=client) == "it has made its 2 runs (RUNS=2)"
     assert client.deployments[list(client.deployments)[-1]].paused
     assert skipped(paths, client, schedule, minutes=0) == "the schedule has ended: it has made its 2 runs (RUNS=2)"
 
@@ -97,9 +97,9 @@ def test_runs_are_counted_against_what_was_asked(paths, client):
 def test_the_last_run_before_the_end_pauses_it(paths, client):
     this = run_of(client, nightly(), paths)
     ends = nightly(until="2026-11-29T23:59:59+00:00")
-    assert pause_if_last(paths, ends, this, now=DUE, client=client).startswith("its end is over")
+    assert pause_if_last(paths, ends, this, now=DUE, server=client).startswith("its end is over")
     goes_on = nightly(until="2026-11-30T03:00:00+00:00")
-    assert pause_if_last(paths, goes_on, this, now=DUE, client=client) == ""
+    assert pause_if_last(paths, goes_on, this, now=DUE, server=client) == ""
 
 
 def test_a_run_follows_its_schedule_as_it_is_now(paths, client):

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from flows import server as subject
-from flows.server import server_command, server_environment, starting_server
+from flows.server import CALM, server_command, server_environment, starting_server
 from posttrain.errors import RequestError, StorageError
 from tasks.services import processes
 from tasks.workspace.paths import Paths
@@ -68,6 +68,24 @@ def test_the_command_and_the_environment_of_a_server(monkeypatch):
         "http://localhost:4242",
         "http://x:4242",
     ]
+    assert told["PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY"] == "PT60S"
+    monkeypatch.setenv("PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY", "PT5S")
+    assert server_environment(4242)["PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY"] == "PT5S", "the user's own goes first"
+
+
+def test_prefect_takes_each_of_the_settings_of_a_calm_server(monkeypatch):
+    from prefect.settings import Settings
+
+    usual, seconds = Settings().server, []
+    for name, value in CALM.items():
+        monkeypatch.setenv(name, value)
+    calm = Settings().server
+    for one in ("late_runs", "pause_expirations", "cleanup_reconciler", "repossessor", "cancellation_cleanup", "foreman"):
+        before, after = (getattr(found.services, one).loop_seconds for found in (usual, calm))
+        assert after > before, one
+        seconds.append(after)
+    assert sorted(seconds) == [15, 30, 60, 60, 60, 60] and calm.events.proactive_granularity.total_seconds() == 60
+    assert calm.services.scheduler == usual.services.scheduler, "schedules are made as soon as ever"
 
 
 def started_server(words, port):

@@ -55,6 +55,8 @@ def new_house(root: Path, *, word: str = "first") -> Paths:
     write(paths.data / "world" / "questions.jsonl", f'{{"id": "{word}"}}\n')
     write(paths.store / "dvc.json", json.dumps({"accepted": {}, "word": word}))
     write(paths.store / "schedules" / "nightly.json", json.dumps({"word": word}))
+    write(paths.store / "services" / "webhook.key", f"key of the {word}\n").chmod(0o600)
+    write(paths.store / "services" / "mlflow.json", json.dumps({"word": word}))  # a note of a process, which ends with it
     _stage(paths, "evaluate-dpo", KEY, {"problems.jsonl": f"{word}\n"})
     _stage(paths, "dpo", TRAINED, {"model/model.safetensors": f"{word} weights"})
     stages = [{"name": "evaluate-dpo", "key": KEY}, {"name": "dpo", "key": TRAINED}]

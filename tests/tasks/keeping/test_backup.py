@@ -1,7 +1,9 @@
 """There and back: what a backup holds, what it tells of, and what cannot be restored leaves everything as it was."""
 
 import json
+import os
 import sqlite3
+import stat
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -16,17 +18,20 @@ from tasks.keeping.databases import KILLED
 from tasks.keeping.exchange import LOCK
 from tasks.keeping.packing import Source
 from tasks.keeping.restore import restore_backup
+from tasks.services.webhook_key import webhook_key
 from tasks.workspace.locks import exclusive
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import present
 from tests.tasks.keeping.houses import KEY, MOVE, OTHER_RUN, RUN, TRAINED, new_house, rows, tree, wanted, write
 
 FORMS = ("backup", "backup.tar.zst")
+KEY_OF_WEBHOOKS = ".posttrain/services/webhook.key"
 TAKEN = [
     ".posttrain/dvc.json",
     ".posttrain/judge/judge.sqlite",
     ".posttrain/prefect/prefect.db",
     ".posttrain/schedules/nightly.json",
+    ".posttrain/services/webhook.key",
     f".posttrain/stages/evaluate-dpo/{KEY}/problems.jsonl",
     f".posttrain/stages/evaluate-dpo/{KEY}/stage.json",
     "data/mine/dvc.yaml",
@@ -89,6 +94,37 @@ def test_there_and_back(house: Paths, tmp_path: Path, form: str) -> None:
         "not in it: models:/posttrain-world/4: no alias and no report names it (ALL=1 takes it)",
         "note: params.yaml here differs from that of the backup, and is not touched; the backup holds its own",
     ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_key_of_the_webhooks_secrets_is_its_owners_alone_everywhere(house: Paths, tmp_path: Path, form: str) -> None:
+    before = os.umask(0o022)
+    try:
+        save(house, tmp_path / form)
+        put_back(tmp_path / "fresh", tmp_path / form)
+    finally:
+        os.umask(before)
+    held = tmp_path / form if form.endswith("zst") else tmp_path / form / FILES / KEY_OF_WEBHOOKS
+    for file in (held, tmp_path / "fresh" / KEY_OF_WEBHOOKS):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert webhook_key(Paths(tmp_path / "fresh")) == "key of the first"
+    others = tmp_path / "fresh" / ".posttrain" / "schedules" / "nightly.json"
+    assert stat.S_IMODE(others.stat().st_mode) == 0o644
+
+
+def test_a_backup_without_a_secret_is_for_whoever_may_read_the_folder(house: Paths, tmp_path: Path) -> None:
+    (house.root / KEY_OF_WEBHOOKS).unlink()
+    manifest, _ = save(house, tmp_path / "b.tar.zst")
+    assert KEY_OF_WEBHOOKS not in manifest.files and stat.S_IMODE((tmp_path / "b.tar.zst").stat().st_mode) & 0o044
+
+
+def test_a_key_is_replaced_with_the_ledger_and_the_notes_of_services_stay(house: Paths, tmp_path: Path) -> None:
+    save(house, tmp_path / "b")
+    fresh = tmp_path / "fresh" / ".posttrain" / "services"
+    write(fresh / "webhook.key", "made since")  # by make up in a fresh checkout: nothing is lost with it
+    write(fresh / "mlflow.json", "a note")
+    put_back(tmp_path / "fresh", tmp_path / "b")
+    assert (fresh / "webhook.key").read_text() == "key of the first\n" and (fresh / "mlflow.json").read_text() == "a note"
 
 
 def test_what_was_running_is_closed_and_schedules_start_where_the_repository_is_now(house: Paths, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stage `evaluate-fresh`: a registered version on questions that are part of no dataset."""
+"""The stages `evaluate-champion` and `evaluate-fresh`: a registered version on today's held-out questions, or on fresh ones."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,8 @@ def evaluate_version(
     log: Log,
     *,
     title: str,
-    questions: Path,
+    data: Path,
+    part: Path | None,
     version: Path,
     model: ModelSettings,
     settings: EvaluateSettings,
@@ -27,7 +28,8 @@ def evaluate_version(
         out: where to write.
         log: unused; evaluation has no curve.
         title: of the progress bar.
-        questions: folder with the questions as `held_out.jsonl`.
+        data: folder with the questions as `held_out.jsonl`.
+        part: artifact of the stage `part`, where not all of them are asked.
         version: folder of the version, as it was registered: weights and tokenizer.
         model: how to load it.
         settings: how many samples a question, and how long a response may be.
@@ -42,8 +44,8 @@ def evaluate_version(
             out,
             log,
             title=title,
-            data=questions,
-            part=None,
+            data=data,
+            part=part,
             subject=artifact,
             reference=artifact,
             reference_results=None,

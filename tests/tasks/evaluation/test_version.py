@@ -1,11 +1,11 @@
-"""A registered version on fresh questions: it answers as the stage that made it does."""
+"""A registered version: it answers as the stage that made it does."""
 
 import shutil
 
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
 from tasks.evaluation.evaluate import evaluate
-from tasks.evaluation.fresh import evaluate_version
+from tasks.evaluation.version import evaluate_version
 from tasks.workspace.jsonl import PROBLEMS, read_rows, write_rows
 
 
@@ -22,7 +22,7 @@ def test_a_version_answers_as_its_stage_does(tmp_path, tiny_world, world_records
     settings = EvaluateSettings(samples=1, max_new_tokens=8)
     how = {"title": "test", "model": ModelSettings(), "settings": settings, "context": tiny_world.context, "seed": 0}
 
-    found = evaluate_version(of_version, lambda *_: None, questions=questions, version=version, **how)
+    found = evaluate_version(of_version, lambda *_: None, data=questions, part=None, version=version, **how)
     base = {"subject": tiny_world.base, "reference": tiny_world.base, "tokenizer": tiny_world.tokenizer}
     where = {"data": questions, "part": None, "reference_results": None, "is_policy": False, **base}
     told = evaluate(of_stage, lambda *_: None, **where, **how)
