@@ -3,13 +3,13 @@
     python -m benchmarks.smollm2 svamp data=FOLDER         train_program.json and test.json of the ReFT authors (arXiv:2401.08967)
     python -m benchmarks.smollm2 world
     python -m benchmarks.smollm2 preferences data=FILE     pairs of any format that `make import` reads
-    python -m benchmarks.smollm2 pages                     writes docs/results-smollm2.md from docs/smollm2.json again
+    python -m benchmarks.smollm2 pages                     writes the page from the kept records again
 
 Further words: `seeds=0,1`, `keep=FOLDER`, `base=…`, and settings (`sft.max_steps=20`) in front of which stand those of the part.
 
 Each part is one `make compare` in a copy of the repository that stays in `keep` (below the system's folder for temporary files
 where it is left out) until the part is finished: killed, the same command goes on, with the sources of that copy. Its record
-goes into docs/smollm2.json, and the page is made of it. On a CPU a part takes hours; what was cut for that stands in `CUT`, and
+goes into `KEPT`, and the page `PAGE` is made of it. On a CPU a part takes hours; what was cut for that stands in `CUT`, and
 on the page. On a GPU the same command does the whole.
 """
 
@@ -188,7 +188,7 @@ def unchecked_of(comparison: Mapping[str, Any], reports: Path) -> Iterable[dict[
 
 
 def kept() -> dict[str, Any]:
-    """Return docs/smollm2.json: the record of each part that was run."""
+    """Return what is in `KEPT`: the record of each part that was run."""
     found: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
     return found
 
@@ -197,7 +197,7 @@ def kept() -> dict[str, Any]:
 
 
 def write_page() -> None:
-    """Write docs/results-smollm2.md from docs/smollm2.json."""
+    """Write `PAGE` from `KEPT`."""
     PAGE.write_text(page(kept()), encoding="utf-8")
 
 

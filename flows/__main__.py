@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows.children import as_child
 from flows.data_events import announcing
 from flows.disk import check_disk
 from flows.doctor import run_doctor
+from flows.params import no_repository, params_of
 from flows.profile import profile_for
 from flows.settling import settle_imports, settle_restore, settle_runs
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
@@ -44,29 +43,6 @@ def configuration(paths: Paths, overrides: Sequence[str], is_told: bool = True) 
     for notice in renamed(params, overrides) if is_told else ():
         say(notice)
     return config
-
-
-def params_of(paths: Paths) -> dict[str, Any]:
-    """Return what params.yaml holds.
-
-    Raises:
-        RequestError: there is none, or it cannot be read.
-    """
-    try:
-        with (paths.root / "params.yaml").open(encoding="utf-8") as file:
-            params = yaml.safe_load(file) or {}
-    except FileNotFoundError:
-        raise _no_repository(paths) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        told = " ".join(str(error).split())
-        raise RequestError(f"params.yaml cannot be read: {told}. Mend it, or: git checkout params.yaml") from None
-    if not isinstance(params, dict):
-        raise RequestError(f"params.yaml must hold sections of settings, got {params!r}")
-    return params
-
-
-def _no_repository(paths: Paths) -> RequestError:
-    return RequestError(f"params.yaml is not in {paths.root}: start from the repository's root")
 
 
 def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
@@ -141,7 +117,7 @@ def run_import(paths: Paths, words: Sequence[str]) -> None:
     if given.get("skip_bad", "") not in ("", "0", "1"):
         raise RequestError(f"SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got {given['skip_bad']}")
     if not (paths.root / "params.yaml").exists():  # before any folder is made
-        raise _no_repository(paths)
+        raise no_repository(paths)
     check_disk(paths)
     _prepare(paths, None)
     from tasks.data.dvc import bring_up_to_date
@@ -195,17 +171,10 @@ def run_settings(paths: Paths, words: Sequence[str]) -> None:
 
 
 def run_grade(paths: Paths, words: Sequence[str]) -> None:
-    """Grade a file of completions without any model: GRADER and FILE, OUT and FORCE."""
-    given = dict(word.partition("=")[::2] for word in words)
-    for name in ("grader", "file"):
-        if not given.get(name):
-            raise RequestError(f"grade needs {name.upper()}: make grade GRADER=answer FILE=samples.jsonl")
-    from tasks.rewards.grade import grade_file, print_report
+    """Grade a file of completions without any model (flows/grade_verb.py)."""
+    from flows.grade_verb import grade
 
-    if given.get("force", "") not in ("", "0", "1"):
-        raise RequestError(f"FORCE must be 1 (replace the file that OUT names) or 0, got {given['force']}")
-    is_forced = given.get("force") == "1"
-    print_report(grade_file(paths, grader=given["grader"], file=given["file"], out=given.get("out", ""), force=is_forced))
+    grade(paths, dict(word.partition("=")[::2] for word in words))
 
 
 def run_promote(paths: Paths, words: Sequence[str]) -> None:

@@ -57,8 +57,8 @@ def connected(paths: Paths) -> Iterator[Server]:
     Raises:
         RequestError: there is none, it does not answer, or it refuses what is asked.
     """
-    server = running(paths, PREFECT)
-    api = f"{server.site}/api" if server else os.environ.get("PREFECT_API_URL", "")
+    service = running(paths, PREFECT)
+    api = f"{service.site}/api" if service else os.environ.get("PREFECT_API_URL", "")
     if not api:
         raise RequestError(f"schedules need Prefect's server and a worker, and Prefect's server does not run. {UP}")
     if trouble := trouble_at(f"{api}/health"):

@@ -114,7 +114,8 @@ class _Linear:
         if not adapted:
             return cls(weight, bias)
         ups = [part.weight.new_zeros(len(part.weight), 0) if part.up is None else part.up for part in parts]
-        return cls(weight, bias, torch.cat([part.down for part in adapted if part.down is not None]), torch.block_diag(*ups))
+        downs = torch.cat([part.down for part in adapted if part.down is not None])
+        return cls(weight, bias, downs, torch.block_diag(*ups))  # type: ignore[no-untyped-call]
 
     def product(self, rows: int) -> Callable[[Tensor], Tensor]:
         """Return the layer as a function of (tokens, in), its weights laid out for about as many rows."""
@@ -134,7 +135,8 @@ def _product(weight: Tensor, bias: Tensor | None, rows: int) -> Callable[[Tensor
 
 def has_onednn(kind: torch.dtype) -> bool:
     """Return whether PyTorch has oneDNN's products of weights laid out beforehand, in a number format, on this processor."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not is_there or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     return kind == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -164,7 +166,8 @@ class _Norm:
         entries = entries.float()
         length = torch.linalg.vector_norm(entries, dim=-1, keepdim=True)
         scale = (length.square_().div_(entries.shape[-1]).add_(self._epsilon)).rsqrt_()
-        return (entries * scale).mul_(self._weight).to(self._kind)
+        scaled: Tensor = (entries * scale).mul_(self._weight).to(self._kind)
+        return scaled
 
 
 class Decoder:
@@ -267,8 +270,9 @@ class Session:
                 whole[flat] = figure
                 laid_out.append(whole.view(rows, columns, -1, weights.width).transpose(1, 2))
             self._stored.append((self._kept(laid_out[1][which]), self._kept(laid_out[2][which])))
+            query, key, value = laid_out
             out = nn.functional.scaled_dot_product_attention(
-                *laid_out, attn_mask=visible[:, None], scale=weights.scaling, enable_gqa=weights.heads != weights.groups
+                query, key, value, attn_mask=visible[:, None], scale=weights.scaling, enable_gqa=weights.heads != weights.groups
             )
             return out.transpose(1, 2).reshape(rows * columns, -1)[flat]
 
@@ -334,4 +338,5 @@ class Session:
             hidden = hidden + layer.out(met)
             gate, up = layer.gate_and_up(layer.before_mlp(hidden)).chunk(2, dim=-1)
             hidden = hidden + layer.down(layer.act(gate).mul_(up))
-        return hidden
+        left: Tensor = hidden
+        return left

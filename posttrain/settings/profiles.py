@@ -178,9 +178,15 @@ LEARNING = (
 
 
 def _size(
-    setting: str, cpu: float | None, gpu: float | None, large_cpu: float | None, large_gpu: float | None, *, why: str
+    setting: str,
+    cpu: float | str | None,
+    gpu: float | str | None,
+    large_cpu: float | str | None,
+    large_gpu: float | str | None,
+    *,
+    why: str,
 ) -> Row:
-    """Return a row of numbers that have one reason."""
+    """Return a row of values that have one reason."""
     cells = (None if value is None else Number(value, why) for value in (cpu, gpu, large_cpu, large_gpu))
     return Row(setting, tuple(cells))  # type: ignore[arg-type]
 
@@ -188,7 +194,7 @@ def _size(
 TIME = "ours: the default world ends in 40 minutes on two cores, at the rates of SmolLM2-135M (docs/decisions/0030-profiles.md)"
 MEMORY = "ours: what short rows take beside weights and optimiser, within 6 GB on a CPU and 24 GB on a GPU"
 CACHE = "ours: keys and values of so many responses, within 1 GB on a CPU and 16 GB on a GPU"
-ANSWERS = "half of GSM8K's solutions fit 85 tokens, nine in ten fit 149 (SmolLM2's tokenizer); TRL has 512"
+ANSWERS = "a real tokenizer's responses are as long as its dataset's: half of GSM8K's take 85 tokens, one in ten more than 149"
 
 SIZES = (
     _size("sft.device_batch_size", 8, 8, 2, 4, why=MEMORY),
@@ -202,9 +208,9 @@ SIZES = (
     _size("sample.batch_size", 64, 256, 16, 64, why=CACHE),
     _size("ppo.sample_batch_size", 64, 256, 16, 64, why=CACHE),
     _size("evaluate.batch_size", 64, 256, 16, 64, why=CACHE),
-    _size("ppo.max_new_tokens", 128, 256, 128, 512, why=ANSWERS),
-    _size("evaluate.max_new_tokens", 128, 256, 128, 512, why=ANSWERS),
-    _size("sample.question_share", 0.1, None, 0.05, None, why=TIME),
+    _size("ppo.max_new_tokens", "auto", "auto", "auto", "auto", why=ANSWERS),
+    _size("evaluate.max_new_tokens", "auto", "auto", "auto", "auto", why=ANSWERS),
+    _size("sample.max_questions", 200, None, 100, None, why=TIME),
     _size("sample.per_prompt", 4, None, 4, None, why=f"{TIME}; 4 to 9 in InstructGPT (arXiv:2203.02155)"),
     _size("judge.own_questions", 100, None, 50, None, why=TIME),
     _size("ppo.updates", 16, None, 8, None, why=TIME),

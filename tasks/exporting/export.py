@@ -14,7 +14,7 @@ from posttrain.records import Question
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
 from tasks.base_model.gguf import convert
-from tasks.evaluation.fresh import evaluate_version
+from tasks.evaluation.version import evaluate_version
 from tasks.exporting.folder import RECORD
 from tasks.exporting.forms import GGUF
 from tasks.exporting.gguf_file import write_gguf
@@ -122,7 +122,8 @@ def held_against(out: Path, file: Path | None, measured: Measured, *, title: str
             answers,
             _no_log,
             title=title,
-            questions=questions,
+            data=questions,
+            part=None,
             version=model,
             model=measured.model,
             settings=measured.settings,

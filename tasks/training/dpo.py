@@ -51,6 +51,8 @@ class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
     parted decides nothing.
     """
 
+    loss_weights: Any
+
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
         # as TRL does: a prompt that fills the context leaves nothing to learn
         return dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posttrain.settings.evaluation import EvaluateSettings
 from posttrain.settings.model import ModelSettings
-from tasks.evaluation.fresh import evaluate_version
+from tasks.evaluation.version import evaluate_version
 from tasks.promotion.card_files import write_card
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import RegisteredModel, register
@@ -26,7 +26,8 @@ def real_version(ledger: Ledger, folder: Path, data: Path, *, context: int, key:
             out,
             log,
             title="test",
-            questions=data,
+            data=data,
+            part=None,
             version=folder,
             model=ModelSettings(),
             settings=SETTINGS,

@@ -200,7 +200,7 @@ def test_verbs_that_use_a_model(refused, words, told):
 
 def test_import_takes_no_others(refused):
     words = ("format=gsm8k", "file=x.jsonl", "nmae=x", "seed=1")
-    told = "request: import takes FORMAT, FILE, NAME, MAP and SKIP_BAD, not nmae; did you mean NAME?\n"
+    told = "request: import takes FORMAT, FILE, NAME, MAP, HELD_OUT and SKIP_BAD, not nmae; did you mean NAME?\n"
     assert refused("import", *words) == (2, told)
 
 

@@ -72,7 +72,14 @@ def test_params_and_command_line_go_before_it():
     assert config.profile == Profile("small", weights=20_000_000)
 
 
-def test_one_line_of_a_run_names_it_and_so_does_its_report():
+@pytest.fixture
+def is_loadable(monkeypatch):
+    """Let a base pass whose files are headers alone."""
+    for name in ("locate_base", "check_prompts"):
+        monkeypatch.setattr(f"flows.pipeline.{name}", lambda *_: None)
+
+
+def test_one_line_of_a_run_names_it_and_so_does_its_report(is_loadable):
     config = configuration(Paths(Path()), ["method=sft", f"model.base=./{base()}"])
     assert check(config, Paths(Path())) == [config.profile.sentence]
     assert config.profile.sentence.startswith("profile small, full, sizes for a CPU: the base has 20 M weights")
@@ -88,7 +95,7 @@ def test_one_line_of_a_run_names_it_and_so_does_its_report():
     assert not any("profile" in line for line in notes_of(merge({}, ["method=sft"])))
 
 
-def test_a_base_that_nobody_can_count_stops_training_and_nothing_else(monkeypatch):
+def test_a_base_that_nobody_can_count_stops_training_and_nothing_else(monkeypatch, is_loadable):
     def refuse(base, *, revision):
         raise RequestError(f"model.base={base}: no.")
 

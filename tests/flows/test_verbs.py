@@ -64,8 +64,12 @@ def test_words_of_import(words, read):
 @pytest.mark.parametrize(
     ("verb", "word", "sentence"),
     [
-        ("import", "FROMAT=gsm8k", "import takes FORMAT, FILE, NAME, MAP and SKIP_BAD, not FROMAT; did you mean FORMAT?"),
-        ("import", "SET=seed=1", "import takes FORMAT, FILE, NAME, MAP and SKIP_BAD, not SET"),
+        (
+            "import",
+            "FROMAT=gsm8k",
+            "import takes FORMAT, FILE, NAME, MAP, HELD_OUT and SKIP_BAD, not FROMAT; did you mean FORMAT?",
+        ),
+        ("import", "SET=seed=1", "import takes FORMAT, FILE, NAME, MAP, HELD_OUT and SKIP_BAD, not SET"),
         ("grade", "DATA=x", "grade takes GRADER, FILE, OUT and FORCE, not DATA"),
         ("grade", "GRADR=x", "grade takes GRADER, FILE, OUT and FORCE, not GRADR; did you mean GRADER?"),
         ("pipeline", "METHOD=", "METHOD must not be empty: leave it out, or give it a value; is a script's variable unset?"),
