@@ -80,10 +80,15 @@ def _generates_otherwise(network: Any, ids: Tensor) -> str:
     """Generation as evaluation does it, the shorter prompt padded on the left, must follow what training computes."""
     mask = torch.ones_like(ids)
     mask[1, :4] = 0
-    how = GenerationConfig(do_sample=False, max_new_tokens=_NEW, pad_token_id=0, eos_token_id=None)
-    told = network.generate(
-        input_ids=ids * mask, attention_mask=mask, generation_config=how, output_logits=True, return_dict_in_generate=True
+    how = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=_NEW,
+        pad_token_id=0,
+        eos_token_id=None,
+        output_logits=True,
+        return_dict_in_generate=True,
     )
+    told = network.generate(input_ids=ids * mask, attention_mask=mask, generation_config=how)
     prompts, responses = [ids[0].tolist(), ids[1, 4:].tolist()], told.sequences[:, ids.shape[1] :]
     logprobs = torch.stack(told.logits, dim=1).float().log_softmax(-1).gather(-1, responses[..., None]).flatten()
     wanted = _taken(network, prompts, responses.tolist())
