@@ -12,7 +12,7 @@ from posttrain.settings.config import Config, model_of
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.profiles import Profile, name_for
 from tasks.base_model.counting import count_weights
-from tasks.base_model.identity import TINY, device_type
+from tasks.base_model.identity import TINY, device_type, multiplies_bfloat16
 
 REMEDY = 'Name the profile yourself: SET="model.profile=small" (to 1 B weights) or SET="model.profile=large"'
 
@@ -43,7 +43,8 @@ def _fitting(model: ModelSettings) -> Profile:
     if name == "tiny":
         return Profile(is_lora=is_lora)
     quieten()  # only torch knows whether it finds a GPU, where its build can use one
-    return Profile(name, is_lora=is_lora, has_gpu=device_type() != "cpu", weights=weights)
+    has_gpu = device_type() != "cpu"
+    return Profile(name, is_lora=is_lora, has_gpu=has_gpu, weights=weights, has_bfloat16=not has_gpu and multiplies_bfloat16())
 
 
 def require_profile(config: Config) -> None:

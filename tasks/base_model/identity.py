@@ -31,3 +31,12 @@ def base_digest(model: ModelSettings, *, setting: str = "model.base") -> str:
         return f"{model.base}@{hub_commit(model.base, revision=model.revision, setting=setting)}"
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the processor has instructions for products in bfloat16, by Linux's list of its flags; without torch."""
+    try:
+        flags = next((line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("flags")), "")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())

@@ -15,6 +15,7 @@ from flows.retrain import command_of
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config, merge
 from posttrain.settings.profiles import Profile
+from tasks.base_model.identity import multiplies_bfloat16
 from tasks.workspace.paths import Paths
 from tests.tasks.base_model.test_counting import folder
 
@@ -23,6 +24,7 @@ from tests.tasks.base_model.test_counting import folder
 def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subject, "device_type", lambda: "cpu")
+    monkeypatch.setattr(subject, "multiplies_bfloat16", lambda: False)
     (tmp_path / "params.yaml").write_text("# nothing differs from the defaults\n")
     before = dict(os.environ)
     yield
@@ -54,8 +56,30 @@ def test_how_it_is_trained_and_where(monkeypatch):
     here = f"model.base={base()}"
     assert chosen(here) == Profile("small", weights=20_000_000)
     assert chosen(here, model={"lora_rank": 8}) == Profile("small", is_lora=True, weights=20_000_000)
+    monkeypatch.setattr(subject, "multiplies_bfloat16", lambda: True)
+    assert chosen(here) == Profile("small", weights=20_000_000, has_bfloat16=True)
+    assert chosen() == Profile(), "the tiny base is quicker in float32"
+    assert configuration(Paths(Path()), [here]).model.dtype == "bfloat16"
+    assert configuration(Paths(Path()), [here, "model.dtype=float32"]).model.dtype == "float32"
     monkeypatch.setattr(subject, "device_type", lambda: "cuda")
     assert chosen(here) == Profile("small", has_gpu=True, weights=20_000_000)
+    assert configuration(Paths(Path()), [here]).model.dtype == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 avx512vl\n", True),
+        ("flags : fpu amx_bf16 amx_tile\n", True),
+        ("flags : fpu avx2 avx512f avx512_bf16x\nbugs : amx_bf16\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_the_flags_of_the_processor_say_whether_it_multiplies_in_bfloat16(text, has, tmp_path):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert multiplies_bfloat16(tmp_path / "cpuinfo") is has
 
 
 def test_a_profile_that_is_named_is_taken_and_nothing_is_counted(monkeypatch):
