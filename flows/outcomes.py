@@ -19,6 +19,7 @@ class Outcomes:
         reward: what the method was rewarded by; None without one.
         audit: of what PPO was rewarded by; None without PPO.
         verdicts: what a judge made of held-out answers, by model; empty where `evaluate.judge` does not ask for it.
+        elsewhere: what tasks of lm-evaluation-harness say, by model; empty where `evaluate.tasks` names none.
     """
 
     models: Mapping[str, Artifact]
@@ -27,3 +28,4 @@ class Outcomes:
     reward: RewardSource | None
     audit: Artifact | None
     verdicts: Mapping[str, Artifact] = field(default_factory=dict)
+    elsewhere: Mapping[str, Artifact] = field(default_factory=dict)

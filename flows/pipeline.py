@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
 from flows.bases import locate_base
+from flows.elsewhere import check_tasks, run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
@@ -131,7 +132,7 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
     models = {"base": make_base(run)}
     if method.starts_from == "sft":
         models["sft"] = train_sft(run, models["base"])
-    measured = run_evaluations(run, models, done={})
+    measured, asked = run_evaluations(run, models, done={}), run_tasks(run, models, done={})
 
     # the method's own model, from what it learns from
     start = models[method.starts_from]
@@ -148,6 +149,7 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
         results=results,
         feedback=feedback,
         verdicts=compare_by_judge(run, models, results),
+        elsewhere=run_tasks(run, models, done=asked),
         reward=reward,
         audit=run_audit(run, models[method.name], feedback, reward) if reward else None,
     )
@@ -187,6 +189,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     require_profile(config)
     check_prompts(paths, config.model)
     check_groups(config)
+    check_tasks(config.evaluate.tasks)
     for name, section in limits_of(config).items():
         tokens = getattr(config, section).max_new_tokens
         if tokens != "auto" and tokens >= config.model.context:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.elsewhere import tasks_of
 from flows.feedback import label_source
 from flows.judging import is_practising, judged_model
 from posttrain.errors import PosttrainError
@@ -49,6 +50,7 @@ def plan(config: Config, data: Path) -> Plan:
     made = method.models[: 2 if start != "base" else 1]
     others = [name for name in made if name != start]
     names = ["tokenizer", "validate", *parted, *made, *(f"evaluate-{name}" for name in (start, *others))]
+    names += tasks_of([start, *others], asked=config.evaluate.tasks)
     if method.is_labelled:
         names += _feedback(config, data)
     elif method.is_sampled:
@@ -59,6 +61,8 @@ def plan(config: Config, data: Path) -> Plan:
     if config.evaluate.judge:
         names += ["judge"] if is_practising(config) and "judge" not in names else []
         names.append(f"judge-{judged_model(config)}")
+    if method.trainer and not method.is_prompted:
+        names += tasks_of([method.name], asked=config.evaluate.tasks)
     return Plan(config=config, data=data, names=(*names, *(["audit"] if method.is_rewarded else [])))
 
 
@@ -91,6 +95,8 @@ def _doing(name: str, config: Config, data: Path) -> str:
         count, most, part = _rows(data / "held_out.jsonl"), config.evaluate.max_questions, config.evaluate.part
         asked = f"{min(count, most) if most else count:,}" if part == "all" else f"the {part} ones of {count:,}"
         return f"{name.removeprefix('evaluate-')} answers {asked} held-out questions"
+    if name.startswith("tasks-"):
+        return f"{name.removeprefix('tasks-')} answers {config.evaluate.tasks}"
     if name.startswith("judge-"):
         return "the judge compares held-out answers with those before"
     words = {

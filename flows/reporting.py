@@ -9,6 +9,7 @@ from typing import Any
 from prefect import task
 
 from flows.cards import put_card
+from flows.elsewhere import task_figures
 from flows.notes import notes, warnings
 from flows.outcomes import Outcomes
 from flows.prompts import prompts_tag
@@ -50,9 +51,9 @@ def conclude(run: Run, data: DatasetVersion, outcomes: Outcomes, *, pipeline_id:
     # a model that learnt nothing is not registered
     if final != baseline:
         check_answers(results[final], results[baseline], name=final, start=baseline, is_prompted=config.row.is_prompted)
-    figures = {name: model_figures(result, verdicts.get(name)) for name, result in results.items()}
+    figures = {name: model_figures(it, verdicts.get(name), outcomes.elsewhere.get(name)) for name, it in results.items()}
     gain = gain_of(figures, baseline=baseline)
-    metrics = pipeline_metrics(run, results[final], gain, verdicts.get(final))
+    metrics = pipeline_metrics(run, results[final], gain, verdicts.get(final), outcomes.elsewhere.get(final))
     tags = {
         "posttrain.method": config.method,
         "posttrain.seed": str(config.seed),
@@ -185,7 +186,9 @@ def registered_model(ledger: Ledger, **how: Any) -> RegisteredModel:
     return register(ledger, **how)
 
 
-def pipeline_metrics(run: Run, final: Artifact, gain: Gain | None, verdict: Artifact | None = None) -> dict[str, float | None]:
+def pipeline_metrics(
+    run: Run, final: Artifact, gain: Gain | None, verdict: Artifact | None = None, elsewhere: Artifact | None = None
+) -> dict[str, float | None]:
     """Return the figures that every method reports; costs are what computing took, now or when it was cached."""
 
     def total(cost: str) -> float:
@@ -208,13 +211,14 @@ def pipeline_metrics(run: Run, final: Artifact, gain: Gain | None, verdict: Arti
     return {
         **{f"eval/{name}": final.metrics.get(name) for name in names},
         **{f"eval/{name}": value for name, value in {**final.metrics, **_metrics(verdict)}.items() if name in UNCHECKED},
+        **{f"eval/tasks/{name}": value for name, value in _metrics(elsewhere).items()},
         **{f"eval/accuracy_gain{end}": getattr(gain, name) if gain else None for end, name in GAIN},
         **{f"cost/{name}": total(name) for name in COSTS},
         "cost/peak_rss_mb": max(stage.artifact.costs["peak_rss_mb"] for stage in run.done),
     }
 
 
-def model_figures(result: Artifact, verdict: Artifact | None = None) -> dict[str, Any]:
+def model_figures(result: Artifact, verdict: Artifact | None = None, elsewhere: Artifact | None = None) -> dict[str, Any]:
     """Return one model's figures as the report's table wants them; None, or left out, where a figure is undefined."""
     found = {**result.metrics, **_metrics(verdict)}
 
@@ -229,6 +233,7 @@ def model_figures(result: Artifact, verdict: Artifact | None = None) -> dict[str
         **{name: interval(name) for name in bounded if name in found or name in bounded[:3]},
         "response_tokens": found["response_tokens"],
         "finished": found["finished"],
+        **({"tasks": task_figures(elsewhere.metrics)} if elsewhere else {}),
     }
 
 

@@ -77,8 +77,7 @@ class Gain:
     @property
     def points(self) -> str:
         """The gain and its interval in points: "+32.8 [29.6, 35.9]"."""
-        estimate, low, high = (100 * value + 0.0 for value in (self.estimate, self.low, self.high))
-        return f"{estimate:+.1f} [{low:.1f}, {high:.1f}]"
+        return _points(asdict(self))
 
     @property
     def verdict(self) -> str:
@@ -157,7 +156,8 @@ def build_report(
         stages: in order, each {name, key, cached, seconds, run_id}; seconds is what computing it cost, now or once.
         metrics: those of `PARENT_METRICS`; None where undefined.
         models: in order `base`, `sft` where there is one, then the method's: each {accuracy, accuracy_sampled,
-            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}, and `accuracy_gain` over `baseline`.
+            win_rate: {estimate, low, high} or None, kl, response_tokens, finished}, and `accuracy_gain` over `baseline`;
+            `tasks`, where it was asked some: by name {questions, score, gain over `baseline`}.
         baseline: the model that win rate and KL are taken against: the one that the method started from.
         model: {uri, name, version, path} of the registered version; an empty version for a model that is not registered.
         mlflow: {run_id, experiment_id, compare_url}.
@@ -210,12 +210,32 @@ def result_rows(report: Mapping[str, Any]) -> list[list[str]]:
     rows = [
         [row.label.format(start=start), *(_cell(values.get(row.key), is_share=row.is_share) for values in models)] for row in ROWS
     ]
-    rows = [row for row in rows if any(cell != "–" for cell in row[1:])] + unchecked_rows(report)
+    rows = [row for row in rows if any(cell != "–" for cell in row[1:])] + unchecked_rows(report) + task_rows(report)
     if not report["gain"]:
         return rows
     gain = Gain(**report["gain"])
     over = {"base": "base"}.get(gain.over, _name(gain.over))
     return [[f"gain over {over} (points)", *(gain.points if name == gain.model else "–" for name in report["models"])], *rows]
+
+
+def task_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return two lines a task of lm-evaluation-harness: each model's share of right answers, and its paired gain."""
+    tasks = dict.fromkeys(task for values in report["models"].values() for task in values.get("tasks", {}))
+    start = {"sft": "SFT"}.get(report["baseline"], report["baseline"])
+    rows = []
+    for task in tasks:
+        found = [values.get("tasks", {}).get(task, {}) for values in report["models"].values()]
+        rows.append([f"{task} (%)", *(_cell(one.get("score"), is_share=True) for one in found)])
+        gains = [_points(one["gain"]) if "gain" in one else "–" for one in found]
+        if any(cell != "–" for cell in gains):
+            rows.append([f"{task}, gain over {start} (points)", *gains])
+    return rows
+
+
+def _points(gain: Mapping[str, float]) -> str:
+    """Return a gain and its interval in points: "-2.0 [-5.1, 1.1]"."""
+    estimate, low, high = (100 * gain[name] + 0.0 for name in ("estimate", "low", "high"))
+    return f"{estimate:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 def stage_rows(report: Mapping[str, Any]) -> list[list[str]]:

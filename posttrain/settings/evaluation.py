@@ -32,6 +32,12 @@ class EvaluateSettings(Section):
     judge: Annotated[bool, NotInKey()] = False
     """The judge of `judge.*` compares held-out answers with those of the model that the method started from, pairwise and in both
     orders (docs/judges.md): a win rate where no program can check. It takes two questions to the judge for each held-out one."""
+    tasks: Annotated[str, NotInKey()] = ""
+    """Tasks of lm-evaluation-harness that every model is asked as well, words between spaces: `arc_easy hellaswag`, or files of
+    yours, `./folder/task.yaml`. They show what a method costs elsewhere, beside the model that it started from. They need the
+    extra `.[tasks]`, and the hub where a task's data lie there (docs/use.md)."""
+    task_questions: Annotated[int, Field(ge=0), NotInKey()] = 0
+    """Questions of each task, at most; 0: all."""
 
 
 class TrackingSettings(Section):

@@ -57,6 +57,15 @@ def facts(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def test_tasks_elsewhere_have_their_lines_with_the_gain_over_the_start() -> None:
+    models = facts()["models"]
+    models["sft"]["tasks"] = {"arc_easy": {"questions": 50, "score": share(0.4)}}
+    models["dpo"]["tasks"] = {"arc_easy": {"questions": 50, "score": share(0.38), "gain": share(-0.02)}}
+    rows = {row[0]: row[1:] for row in result_rows(build_report(**facts(models=models)))}
+    assert rows["arc_easy (%)"] == ["–", "40.0 [37.0–43.0]", "38.0 [35.0–41.0]"]
+    assert rows["arc_easy, gain over SFT (points)"] == ["–", "–", "-2.0 [-5.0, 1.0]"]
+
+
 def test_a_report_survives_json_and_promotes_nothing() -> None:
     report = build_report(**facts())
     assert json.loads(json.dumps(report)) == report
