@@ -37,7 +37,7 @@ def test_a_run_killed_in_every_stage_arrives_at_the_weights_of_an_undisturbed_on
     The first one is killed with a Prefect server of its own, the others are forks (tests/flows/ready.py).
     """
     other = new_house(tmp_path / "other")
-    for stage in ("base", "sft", "sample", "dpo", "evaluate-sft"):
+    for stage in ("base", "sft", "evaluate-sft", "sample", "dpo", "evaluate-dpo"):
         asked = ("pipeline", "method=dpo")
         process = command(other, *asked) if stage == "base" else fork(other, *asked)
         folder = other / ".posttrain" / "stages" / stage
