@@ -25,22 +25,22 @@ def run_tasks(run: Run, models: Mapping[str, Artifact], *, done: Mapping[str, Ar
         models: by name; the start is among them.
         done: what those gave that were asked already.
     """
-    settings, method = run.config.evaluate, run.config.row
+    asked, method = run.config.evaluate.tasks, run.config.row
     results = dict(done)
-    for name in (method.starts_from, *models) if settings.tasks else ():
+    for name in (method.starts_from, *models) if asked else ():
         if name in results or (method.is_prompted and name == method.name):
             continue
         results[name] = run.stage(
             f"tasks-{name}",
             "tasks.evaluation.harness:evaluate_tasks",
-            read={"task_files": tasks_digest(settings.tasks), "lm_eval": version("lm_eval")},
+            read={"task_files": tasks_digest(asked), "lm_eval": version("lm_eval")},
             **run.network,
             title=NotDeciding(f"tasks {name}"),
             subject=models[name],
             baseline=results.get(method.starts_from),
-            tasks=settings.tasks,
-            questions=settings.task_questions,
-            batch_size=NotDeciding(settings.batch_size),
+            tasks=asked,
+            questions=run.config.evaluate.task_questions,
+            batch_size=NotDeciding(run.config.evaluate.batch_size),
         )
     return results
 
