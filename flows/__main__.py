@@ -21,7 +21,7 @@ from flows.data_events import announcing
 from flows.disk import check_disk
 from flows.doctor import run_doctor
 from flows.params import no_repository, params_of
-from flows.profile import profile_for
+from flows.profiles import profile_for
 from flows.settling import settle_imports, settle_restore, settle_runs
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of

@@ -10,7 +10,7 @@ from flows.bases import locate_base
 from flows.feedback import question_share
 from flows.lengths import with_limits
 from flows.plan import plan
-from flows.profile import require_profile
+from flows.profiles import require_profile
 from flows.situation import known_situation, of_method, of_store
 from flows.validation import Checked, checked_dataset
 from models.encoding import prompt_ids

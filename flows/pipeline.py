@@ -23,7 +23,7 @@ from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
 from flows.outcomes import Outcomes
 from flows.plan import plan
-from flows.profile import require_profile
+from flows.profiles import require_profile
 from flows.prompts import check_prompts, prompts_line
 from flows.reporting import conclude
 from flows.run import Run

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,9 @@ def test_links_between_pages_lead_somewhere():
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_of_the_flows_has_the_name_of_a_module_of_python():
+    """Prefect puts the folder of an entry point before Python's own: a flows/profile.py is what `import profile` gives there."""
+    wrong = sorted(path.name for path in (ROOT / "flows").glob("*.py") if path.stem in sys.stdlib_module_names)
+    assert not wrong, f"name these otherwise: {wrong}"

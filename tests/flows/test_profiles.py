@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import profile as subject
+from flows import profiles as subject
 from flows.__main__ import configuration
 from flows.notes import notes_on_training
 from flows.pipeline import check, check_settings
-from flows.profile import profile_for, require_profile
+from flows.profiles import profile_for, require_profile
 from flows.retrain import command_of
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config, merge
