@@ -1,6 +1,7 @@
 """The stage `gguf`: a model in one GGUF file, llama.cpp's form, becomes a directory of safetensors, that of transformers."""
 
 import copy
+import json
 from pathlib import Path
 
 import torch
@@ -31,12 +32,20 @@ def convert(out: Path, log: Log, *, folder: Path, file: str, told: str) -> Outco
         network = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=file, dtype=torch.float32)
         _plain(network).save_pretrained(target)
         tokenizer.save_pretrained(target)
+        _drop_additions(target / "tokenizer.json", rows=network.get_input_embeddings().weight.shape[0])
     except Exception as error:  # a reader of a foreign format meets damage by any kind of error
         if storage_trouble(error):
             raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RequestError(f"model.base={told}: it cannot be read as a GGUF model: {reason}. Nothing was kept") from None
     return Outcome(metrics={"parameters": sum(weight.numel() for weight in network.parameters())})
+
+
+def _drop_additions(file: Path, *, rows: int) -> None:
+    """Take away tokens that transformers adds to those of the file (GPT-2's `<|endoftext|>`) and the model does not have."""
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["added_tokens"] = [token for token in told["added_tokens"] if token["id"] < rows]
+    file.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
 
 
 def _plain(network: PreTrainedModel) -> PreTrainedModel:

@@ -92,7 +92,7 @@ def test_a_generation_config_that_lacks_is_made(house, tmp_path):
 def test_a_gguf_file_answers_to_the_letter_in_float32(house, tmp_path, capsys):
     export(house.paths, Config(), request(tmp_path, form="gguf", precision="f32"), print)
     out = capsys.readouterr().out
-    assert "parity: it answers all 12 held-out questions to the letter" in out
+    assert "parity: it answers all 12 held-out questions to the letter" in out, out
     file = tmp_path / "out" / f"{NAME}-1-f32.gguf"
     assert out.endswith(f"{file}\n") and file.is_file()
     assert sorted(one.name for one in file.parent.iterdir()) == ["README.md", RECORD, file.name]

@@ -231,11 +231,11 @@ def test_runs_of_a_worker_are_marked_when_it_is_stopped(house, monkeypatch):
 
 
 def test_a_server_that_answers_strangely_does_not_keep_services_from_ending(house, monkeypatch):
-    def strange(api):
+    def strange(server, runs):
         raise ValueError("no such answer")
 
     house.up(names=["prefect"])
-    monkeypatch.setattr("flows.prefect_client.client_of", strange)
+    monkeypatch.setattr("flows.lost_runs.mark_stopped", strange)
     subject._mark_stopped(house.paths, {"run"}, house.said.append)
     assert house.said == ["note: runs of the worker cannot be marked now: ValueError: no such answer. make up tries again"]
 

@@ -108,7 +108,7 @@ def test_the_world_knows_the_line_end_between_prompt_and_completion(tmp_path):
 def test_a_models_own_tokenizer_is_taken_with_its_context(tmp_path, tiny_world):
     model = ModelSettings(base=str(tiny_world.base / "model"), context=512)
     outcome = tokenizer_of(tmp_path / "out", data=tmp_path, model=model)
-    assert outcome.metrics == {"context": 128}
+    assert outcome.metrics == {"context": 128, "chat": 0.0}
     text = "Tom has 12 apples."
     assert load_tokenizer(tmp_path / "out" / "tokenizer")(text) == load_tokenizer(tiny_world.tokenizer)(text)
 
@@ -161,7 +161,10 @@ def test_the_same_seed_makes_the_same_base_bit_for_bit_and_another_does_not(tmp_
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_named_base_is_only_named(tmp_path, tiny_world, hub):
+def test_a_named_base_is_tried_and_only_named(tmp_path, tiny_world, hub, monkeypatch):
+    tried = []
+    monkeypatch.setattr("tasks.base_model.pretrain.load_model", lambda source, *_, revision, **__: (source, revision))
+    monkeypatch.setattr("tasks.base_model.pretrain.check_network", lambda network, *_, named: tried.append((network, named)))
     outcome = base_of(tmp_path / "out", tiny_world, model=ModelSettings(base="some/model", revision="v1"))
     assert outcome.costs == {} and [path.name for path in (tmp_path / "out").iterdir()] == ["source.json"]
     assert json.loads((tmp_path / "out" / "source.json").read_text()) == {
@@ -170,6 +173,7 @@ def test_a_named_base_is_only_named(tmp_path, tiny_world, hub):
         "digest": "some/model@commit 1 of v1",
     }
     assert source_of(tmp_path / "out") == ("some/model", "v1")
+    assert tried == [(("some/model", "v1"), "model.base=some/model")]
 
 
 @pytest.fixture
