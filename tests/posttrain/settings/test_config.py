@@ -135,8 +135,10 @@ def test_a_batch_size_that_decides_nothing_is_in_no_stage_key():
     assert {name for name in NAMES if name.startswith(("evaluate.", "sample."))} - set(keys()) == {
         "evaluate.batch_size",
         "evaluate.judge",
+        "evaluate.tasks",
+        "evaluate.task_questions",
         "sample.batch_size",
-    }, "and whether a judge compares the answers, which is a stage of its own"
+    }, "and what is asked beside the questions, by a judge or of other tasks: stages of their own"
     assert keys("evaluate.batch_size=3", "sample.batch_size=7") == keys()
     assert keys("evaluate.temperature=0.5") != keys() != keys("sample.per_prompt=4")
     assert "sft.batch_size" in flat(merge({}).sft), "a batch of training decides what is learnt"
