@@ -5,11 +5,9 @@ from importlib.metadata import version
 from typing import Any
 
 from flows.run import Run
-from tasks.evaluation.harness import check_tasks, tasks_digest
+from tasks.evaluation.harness import tasks_digest
 from tasks.workspace.artifacts import Artifact
 from tasks.workspace.keys import NotDeciding
-
-__all__ = ["check_tasks", "run_tasks", "task_figures", "tasks_of"]
 
 
 def tasks_of(names: Iterable[str], *, asked: str) -> list[str]:

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
 from flows.bases import locate_base
-from flows.elsewhere import check_tasks, run_tasks
+from flows.elsewhere import run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
@@ -41,6 +41,7 @@ from flows.training import (
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
 from tasks.data.dvc import DatasetVersion, bring_up_to_date
+from tasks.evaluation.harness import check_tasks
 from tasks.promotion.moves import settle_moves
 from tasks.tracking.comparison import marks
 from tasks.tracking.killed_runs import close_killed, sweep_models

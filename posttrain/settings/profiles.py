@@ -86,7 +86,7 @@ class Profile:
 
 BFLOAT16 = Number(
     "bfloat16",
-    "ours: with AVX-512 BF16 SmolLM2-135M trains 1.7 and samples 1.3 times as quickly as in float32, on one thread of an EPYC",
+    "ours: such instructions do twice the products of float32; how much a run gains, `python -m benchmarks.sampling` says",
 )
 """`model.dtype` on a CPU that has the instructions; without them bfloat16 is right and slow (docs/decisions/0034-sampling.md)."""
 
@@ -202,7 +202,7 @@ def _size(
     return Row(setting, tuple(cells))  # type: ignore[arg-type]
 
 
-TIME = "ours: the default world ends in 40 minutes on two cores, at the rates of SmolLM2-135M (docs/decisions/0030-profiles.md)"
+TIME = "ours, not timed: by the rates of SmolLM2-135M the default world takes 40 minutes on two cores (decision 30)"
 MEMORY = "ours: what short rows take beside weights and optimiser, within 6 GB on a CPU and 24 GB on a GPU"
 CACHE = "ours: keys and values of so many responses, within 1 GB on a CPU and 16 GB on a GPU"
 ANSWERS = "a real tokenizer's responses are as long as its dataset's: half of GSM8K's take 85 tokens, one in ten more than 149"
