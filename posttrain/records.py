@@ -28,16 +28,21 @@ class Message(BaseModel):
 Prompt = str | tuple[Message, ...]
 
 
-class Record(BaseModel):
-    """What every record has: an `id` that is unique in its file, and the `family` that a split must not tear apart.
+class Row(BaseModel):
+    """What every line of our files has: an `id` that is unique in its file, and the `family` that a split must not tear apart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    family: str | None = None
+
+
+class Record(Row):
+    """A row of a dataset.
 
     `held_out` is true where whoever published the data keeps the record for evaluation; no other record of its dataset is held
     out then.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    id: str
-    family: str | None = None
     held_out: Literal[True] | None = None
 
 

@@ -13,13 +13,13 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 from posttrain.digests import text_digest
-from posttrain.records import Preference, Prompt, Record
+from posttrain.records import Preference, Prompt, Row
 
 T = TypeVar("T", bound=Hashable)
 Source = Literal["simulated", "dataset", "judge", "person"]
 
 
-class Label(Record):
+class Label(Row):
     """Which of two responses to one prompt is better, as one annotator sees it.
 
     Attributes:

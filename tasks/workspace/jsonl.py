@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from posttrain.errors import DataError
-from posttrain.records import Record
+from posttrain.records import Row
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Row)
 
 PROBLEMS = "problems.jsonl"
 """What an evaluation writes: a row a held-out question."""

@@ -42,9 +42,9 @@ def shown(monkeypatch):
     return rows
 
 
-def world_of(folder, base):
+def world_of(folder, base, prompt_format="auto"):
     """Return a base's artifacts as the first stages write them, and what every training is told."""
-    model = ModelSettings(base=str(base), context=96)
+    model = ModelSettings(base=str(base), context=96, prompt_format=prompt_format)
     (folder / "tokenizer").mkdir(parents=True)
     make_tokenizer(folder / "tokenizer", print, data=folder, dataset="mine", model=model, settings=TinySettings())
     start = folder / "start"
@@ -86,10 +86,17 @@ KINDS = {
 }
 
 
+def end_of(world, kind, prompt, prompt_format):
+    """The turn's end where the prompt goes through the template: a conversation always, plain text by `auto`."""
+    _, eos, turn_end = KINDS[kind]
+    return world.reader.convert_tokens_to_ids(turn_end if prompt is CHAT or prompt_format == "auto" else eos)
+
+
+@pytest.mark.parametrize("prompt_format", ["auto", "plain"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_sft_teaches_the_right_end_once(tmp_path, shown, kind):
+def test_sft_teaches_the_right_end_once(tmp_path, shown, kind, prompt_format):
     make, eos, turn_end = KINDS[kind]
-    world = world_of(tmp_path / "world", ship(tmp_path / "base", make(), **UNSAVABLE))
+    world = world_of(tmp_path / "world", ship(tmp_path / "base", make(), **UNSAVABLE), prompt_format)
     data = tmp_path / "data"
     data.mkdir()
     records = [Demonstration(id=str(n), prompt=prompt, completion=text) for n, (prompt, text) in enumerate(RECORDS)]
@@ -100,7 +107,7 @@ def test_sft_teaches_the_right_end_once(tmp_path, shown, kind):
     ends = world.reader.convert_tokens_to_ids([eos, turn_end])
     for row, (prompt, text) in zip(shown[0], RECORDS, strict=True):
         learnt = [token for token in row["labels"] if token != -100]
-        assert learnt[-1] == ends[prompt is CHAT] and not {*learnt[:-1]} & {*ends}
+        assert learnt[-1] == end_of(world, kind, prompt, prompt_format) and not {*learnt[:-1]} & {*ends}
         assert world.reader.decode(learnt[:-1]).strip() == text
         prompted = row["input_ids"][: len(row["input_ids"]) - len(learnt)]
         assert world.reader.eos_token_id not in prompted
@@ -109,10 +116,11 @@ def test_sft_teaches_the_right_end_once(tmp_path, shown, kind):
     saved_is_whole(out / "model", world.reader)
 
 
+@pytest.mark.parametrize("prompt_format", ["auto", "plain"])
 @pytest.mark.parametrize("kind", ["llama 3", "eos added"])
-def test_preferences_teach_an_end_where_there_was_one(tmp_path, shown, kind):
+def test_preferences_teach_an_end_where_there_was_one(tmp_path, shown, kind, prompt_format):
     make, eos, turn_end = KINDS[kind]
-    world = world_of(tmp_path / "world", ship(tmp_path / "base", make(), **UNSAVABLE))
+    world = world_of(tmp_path / "world", ship(tmp_path / "base", make(), **UNSAVABLE), prompt_format)
     labels = labels_in(tmp_path / "labels")
     for name, train, settings in (("dpo", dpo.train, DPOSettings(**SHORT)), ("kto", kto.train, KTOSettings(**SHORT))):
         (tmp_path / name).mkdir()
@@ -123,7 +131,9 @@ def test_preferences_teach_an_end_where_there_was_one(tmp_path, shown, kind):
     for row, (prompt, _), ended in zip(shown[0], RECORDS, [(1, 0), (0, 1), (1, 1), (0, 0)], strict=True):
         for side, has_ended in zip(("chosen_ids", "rejected_ids"), ended, strict=True):
             found = [token for token in row[side] if token in ends]
-            assert found == [ends[prompt is CHAT]] * has_ended and row[side][-1:] == (found or row[side][-1:])
+            assert found == [end_of(world, kind, prompt, prompt_format)] * has_ended and row[side][-1:] == (
+                found or row[side][-1:]
+            )
         assert world.reader.eos_token_id not in row["prompt_ids"]
     found = [sum(token in ends for token in row["completion_ids"]) for row in shown[1]]
     assert sorted(found) == [0] * 4 + [1] * 4
