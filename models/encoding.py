@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from posttrain.errors import RequestError
+
+_QUESTION = "How many apples?"
 _APART = "\n"
 """Stands before a text that is not the beginning, where its own prompt cannot."""
 
@@ -22,6 +25,25 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
     behind = _added_behind(tokenizer)
     rows = tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     return [row[: len(row) - behind] for row in rows]
+
+
+def check_reads(tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
+    """Refuse a tokenizer for which a text is nothing.
+
+    transformers takes the tokenizer's class by the kind of model, and of files that fit another class it makes such a one.
+
+    Args:
+        tokenizer: of the model.
+        name: what it is called in the error.
+
+    Raises:
+        RequestError: an ordinary question has no tokens.
+    """
+    if not _bare(tokenizer, [_QUESTION])[0]:
+        raise RequestError(
+            f"{name}: its tokenizer reads {_QUESTION!r} as no tokens. tokenizer.json is not of the kind that transformers takes "
+            f"for this model ({type(tokenizer).__name__}). Save it with AutoTokenizer and look at what it encodes"
+        )
 
 
 def response_ids(

@@ -1,25 +1,17 @@
 """Responses of a model, in batches of prompts of like length; what is drawn does not depend on the batches."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.generation.streamers import BaseStreamer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.encoding import prompt_ids, response_texts
 from models.endings import end_ids
+from models.sampler import Sampler
 from posttrain.ops.device_rows import in_parts
-from posttrain.rl.rollout import derived_generator, drawn_tokens
+from posttrain.rl.rollout import derived_generator
 
 
 @dataclass(frozen=True)
@@ -87,57 +79,36 @@ def generate(
         raise ValueError(f"each prompt needs a name, got {len(names)} names for {len(prompts)} prompts")
     ids = prompt_ids(tokenizer, prompts)
     order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
-    responses: list[list[Response]] = [[] for _ in ids]
-    rooms = [min(max_new_tokens, context - len(prompt)) for prompt in ids]
-    with _own_distribution(model):
-        for chosen, room in _batches(order, rooms, most=max(1, batch_size // samples)):
-            if room < 1:
-                for index in chosen:
-                    responses[index] = [Response(text="", tokens=0, is_finished=False)] * samples
-            else:
-                named = [names[index] for index in chosen] if temperature else []
-                drawn_by = uniforms(named, samples=samples, longest=room, seed=seed) if named else torch.zeros(0)
-                rows = list(enumerate(index for index in chosen for _ in range(samples)))
+    responses: list[list[Response]] = [[Response(text="", tokens=0, is_finished=False)] * samples for _ in ids]
+    prompts_at_once = max(1, batch_size // samples)
+    sampler = Sampler(
+        model,
+        temperature=temperature,
+        end_ids=end_ids(tokenizer),
+        pad_id=tokenizer.pad_token_id,
+        context=context,
+        # who listens to one response waits for its first token: laying the weights out takes as long as a dozen tokens
+        rows=0 if hear else min(prompts_at_once, len(ids)) * samples,
+    )
+    for start in range(0, len(order), prompts_at_once):
+        chosen = order[start : start + prompts_at_once]
+        chance = torch.zeros(len(chosen) * samples, max_new_tokens)
+        if temperature:
+            chance = uniforms([names[index] for index in chosen], samples=samples, longest=max_new_tokens, seed=seed)
+        places = ((index, sample) for index in chosen for sample in range(samples))
+        rows = [(row, index, sample) for row, (index, sample) in enumerate(places) if len(ids[index]) < context]
 
-                def draw(part: Sequence[tuple[int, int]], drawn_by: Tensor = drawn_by, room: int = room) -> None:
-                    batch = tokenizer.pad({"input_ids": [ids[index] for _, index in part]}, return_tensors="pt").to(model.device)
-                    width = batch["input_ids"].shape[1]
-                    processors = LogitsProcessorList()
-                    if temperature:
-                        chance = drawn_by[[row for row, _ in part]].to(model.device)
-                        processors.append(_Draws(chance, start=width, temperature=temperature))
-                    how: dict[str, Any] = {"generation_config": _decoding(tokenizer, room), "logits_processor": processors}
-                    if hear:
-                        how["streamer"] = _Heard(tokenizer, hear)
-                    told = model.generate(**batch, **how)
-                    for (_, index), response in zip(part, _read(tokenizer, told[:, width:]), strict=True):
-                        responses[index].append(response)
+        def draw(part: Sequence[tuple[int, int, int]], chance: Tensor = chance) -> None:
+            heard = (lambda so_far: hear(_read(tokenizer, [so_far])[0])) if hear else None
+            drawn = sampler.draw([ids[index] for _, index, _ in part], chance[[row for row, _, _ in part]], heard)
+            told = _read(tokenizer, [tokens for tokens, _ in drawn])
+            for (_, index, sample), response in zip(part, told, strict=True):
+                responses[index][sample] = response
 
-                in_parts("sampling", rows, len(rows), draw)
-            advance(len(chosen))
+        if max_new_tokens > 0:
+            in_parts("sampling", rows, len(rows), draw)
+        advance(len(chosen))
     return responses
-
-
-def _batches(order: Sequence[int], rooms: Sequence[int], *, most: int) -> Iterator[tuple[list[int], int]]:
-    """Yield up to `most` prompts with equal room for a response, and that room, so that no prompt shortens another's response."""
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) == most or rooms[index] != rooms[batch[0]]):
-            yield batch, rooms[batch[0]]
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch, rooms[batch[0]]
-
-
-@contextmanager
-def _own_distribution(model: PreTrainedModel) -> Iterator[None]:
-    """Leave the model's generation_config (repetition penalty, min-p, …) out: transformers fills every gap of ours with it."""
-    kept, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = kept
 
 
 def uniforms(names: Sequence[str], *, samples: int, longest: int, seed: int) -> Tensor:
@@ -153,51 +124,10 @@ def uniforms(names: Sequence[str], *, samples: int, longest: int, seed: int) -> 
     return torch.stack(rows)
 
 
-class _Draws(LogitsProcessor):  # type: ignore[misc]
-    """Leaves one token a row: the one that the row's uniform draws (`posttrain.rl.rollout.drawn_tokens`)."""
-
-    def __init__(self, drawn_by: Tensor, *, start: int, temperature: float) -> None:
-        self._drawn_by, self._start, self._temperature = drawn_by, start, temperature
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        drawn, _ = drawn_tokens(scores, self._drawn_by[:, input_ids.shape[1] - self._start], temperature=self._temperature)
-        return torch.full_like(scores, -torch.inf).scatter_(1, drawn[:, None], 0.0)
-
-
-class _Heard(BaseStreamer):  # type: ignore[misc]
-    """Tells what there is of one response after each token, read as the whole of it will be."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, hear: Callable[[Response], None]) -> None:
-        self._tokenizer, self._hear = tokenizer, hear
-        self._ids: list[int] | None = None  # the prompt comes first
-
-    def put(self, value: Tensor) -> None:
-        if self._ids is None:
-            self._ids = []
-            return
-        self._ids += value.flatten().tolist()
-        self._hear(_read(self._tokenizer, torch.tensor([self._ids]))[0])
-
-    def end(self) -> None:
-        """Nothing is held back."""
-
-
-def _decoding(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
-    """Return greedy decoding: what is sampled is the only token that `_Draws` leaves."""
-    return GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=list(end_ids(tokenizer)),
-    )
-
-
-def _read(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[Response]:
-    is_end = torch.isin(ids, torch.tensor(end_ids(tokenizer), device=ids.device))
-    is_finished = is_end.any(dim=1)
-    lengths = torch.where(is_finished, is_end.int().argmax(dim=1) + 1, ids.shape[1]).tolist()
-    finished = is_finished.tolist()
-    rows = [row[:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
+def _read(tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[int]]) -> list[Response]:
+    """Return responses of some tokens each, of which only the last may end one."""
+    ends = {*end_ids(tokenizer)}
+    finished = [row[-1] in ends for row in rows]
     texts = response_texts(tokenizer, [row[: len(row) - done] for row, done in zip(rows, finished, strict=True)])
     return [
         Response(text=text, tokens=len(row), is_finished=done, ids=tuple(row))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +36,7 @@ def sample(
         policy: a causal language model.
         prompts: token ids.
         chance: (prompts, longest), uniform in [0, 1): decides each token; its width is the longest response.
-        temperature: logits are divided by it.
+        temperature: logits are divided by it; 0 takes the likeliest token.
         end_ids: any of them ends a response.
         pad_id: stands on the left of shorter prompts.
         context: tokens of prompt and response together, at most.
@@ -47,22 +46,11 @@ def sample(
     order = sorted(has_room, key=lambda row: len(prompts[row]))
     responses: list[list[int]] = [[] for _ in prompts]
     logprobs: list[Tensor] = [torch.zeros(0)] * len(prompts)
-    decodes = decoder(policy, rows=min(batch_size, len(order))) if order else None
-    sample_batch: Callable[..., list[tuple[list[int], Tensor]]] = sample_uncached
-    if has_key_value_cache(policy):
-        sample_batch = partial(_sample_batch, decodes=decodes)
+    how: dict[str, Any] = {"temperature": temperature, "end_ids": end_ids, "pad_id": pad_id, "context": context}
+    sampler = Sampler(policy, **how, rows=min(batch_size, len(order)))
 
     def draw(rows: Sequence[int]) -> None:
-        with _quick_products(policy) if decodes is None else nullcontext():
-            drawn = sample_batch(
-                policy,
-                [prompts[row] for row in rows],
-                chance[list(rows)],
-                temperature=temperature,
-                end_ids=end_ids,
-                pad_id=pad_id,
-                context=context,
-            )
+        drawn = sampler.draw([prompts[row] for row in rows], chance[list(rows)])
         for row, (tokens, figures) in zip(rows, drawn, strict=True):
             responses[row], logprobs[row] = tokens, figures
 
@@ -76,6 +64,45 @@ _WORTH_LEAVING = 0.75
 """Ended rows leave once no more than this share of the batch is left: before, they cost less than moving the cache."""
 
 
+class Sampler:
+    """A policy as it is now, laid out for drawing responses from it; one that was trained since needs another of these.
+
+    Args:
+        policy: a causal language model.
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        end_ids: any of them ends a response.
+        pad_id: stands on the left of shorter prompts.
+        context: tokens of prompt and response together, at most.
+        rows: that are drawn together, about; 0 lays nothing out beforehand.
+    """
+
+    def __init__(
+        self, policy: Any, *, temperature: float, end_ids: Collection[int], pad_id: int, context: int, rows: int
+    ) -> None:
+        self._policy, self._temperature, self._end_ids = policy, temperature, end_ids
+        self._pad_id, self._context = pad_id, context
+        self._has_cache = has_key_value_cache(policy)
+        self._decoder = decoder(policy, rows=rows) if rows and self._has_cache else None
+
+    @torch.no_grad()
+    def draw(
+        self, prompts: Sequence[Sequence[int]], chance: Tensor, hear: Callable[[list[int]], None] | None = None
+    ) -> list[tuple[list[int], Tensor]]:
+        """Return the response to each prompt, with the log-probabilities of its tokens, nats.
+
+        Args:
+            prompts: token ids, each shorter than the context; all are drawn together.
+            chance: (prompts, longest), uniform in [0, 1): decides each token; its width is the longest response.
+            hear: is told the first response so far after each of its tokens.
+        """
+        how: dict[str, Any] = {"temperature": self._temperature, "end_ids": self._end_ids, "pad_id": self._pad_id}
+        how |= {"context": self._context, "hear": hear}
+        if not self._has_cache:
+            return sample_uncached(self._policy, prompts, chance, **how)
+        with _quick_products(self._policy) if self._decoder is None else nullcontext():
+            return _sample_batch(self._policy, prompts, chance, decodes=self._decoder, **how)
+
+
 def _sample_batch(
     policy: Any,
     prompts: Sequence[Sequence[int]],
@@ -86,6 +113,7 @@ def _sample_batch(
     end_ids: Collection[int],
     pad_id: int,
     context: int,
+    hear: Callable[[list[int]], None] | None,
 ) -> list[tuple[list[int], Tensor]]:
     device = policy.device
     ends = torch.tensor(list(end_ids), dtype=torch.int64, device=device)
@@ -115,6 +143,8 @@ def _sample_batch(
         drawn, figures[row, time] = drawn_tokens(logits, batch["chance"][:, time], temperature=temperature)
         tokens[row, time] = drawn  # of an ended row too, behind what is counted
         count[row] += batch["is_alive"]
+        if hear:
+            hear(tokens[0, : count[0]].tolist())
         batch["is_alive"] &= ~torch.isin(drawn, ends) & (time + 1 < batch["room"])
     told = zip(tokens.tolist(), count.tolist(), figures.cpu(), strict=True)
     return [(row[:length], of_tokens[:length].clone()) for row, length, of_tokens in told]

@@ -1,7 +1,7 @@
 """Sampling of networks whose memory is more than keys and values: a recurrent state, or none that outlives a forward pass."""
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ def sample_uncached(
     end_ids: Collection[int],
     pad_id: int,
     context: int,
+    hear: Callable[[list[int]], None] | None = None,
 ) -> list[tuple[list[int], Tensor]]:
     """Draw a response to each prompt, reading the whole sequence again for every token, as training reads it.
 
@@ -44,10 +45,11 @@ def sample_uncached(
         policy: a causal language model.
         prompts: token ids, at least one each.
         chance: (prompts, longest), uniform in [0, 1): decides each token.
-        temperature: logits are divided by it.
+        temperature: logits are divided by it; 0 takes the likeliest token.
         end_ids: any of them ends a response.
         pad_id: stands on the right of shorter sequences.
         context: tokens of prompt and response together, at most.
+        hear: is told the first response so far after each of its tokens.
 
     Returns:
         Of each prompt: the response, and the log-probabilities of its tokens, nats.
@@ -71,6 +73,8 @@ def sample_uncached(
         drawn, figures[alive, time] = drawn_tokens(logits, chance[alive, time], temperature=temperature)
         ids[alive, end] = drawn
         count[alive] += 1
+        if hear:
+            hear(ids[0, length[0] : length[0] + count[0]].tolist())
         alive = alive[~torch.isin(drawn, ends) & (time + 1 < room[alive])]
     told = zip(length.tolist(), count.tolist(), strict=True)
     return [(ids[row, start : start + size].tolist(), figures[row, :size].cpu()) for row, (start, size) in enumerate(told)]

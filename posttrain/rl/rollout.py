@@ -131,6 +131,8 @@ def drawn_tokens(logits: Tensor, chance: Tensor, *, temperature: float) -> tuple
 
         id = smallest k with Σ_{j ≤ k} p_j > u,   p = softmax(logits / T)
 
+    At T = 0 it is the likeliest token, which is certain then; of equal ones the first.
+
     Args:
         logits: (batch, vocabulary).
         chance: u, (batch,), uniform in [0, 1).
@@ -139,6 +141,9 @@ def drawn_tokens(logits: Tensor, chance: Tensor, *, temperature: float) -> tuple
     Returns:
         Tokens (batch,), int64, and their log-probabilities (batch,), nats.
     """
+    if not temperature:
+        likeliest = logits.argmax(dim=-1)
+        return likeliest, torch.zeros(len(logits), device=logits.device)
     logprob = torch.log_softmax(logits.float() / temperature, dim=-1)
     reached = logprob.exp().cumsum(dim=-1)
     # rounding leaves the total a hair from 1; a chance that reaches it still means a token that has some probability

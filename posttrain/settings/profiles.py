@@ -208,8 +208,8 @@ CACHE = "ours: keys and values of so many responses, within 1 GB on a CPU and 16
 ANSWERS = "a real tokenizer's responses are as long as its dataset's: half of GSM8K's take 85 tokens, one in ten more than 149"
 
 SIZES = (
-    _size("sft.device_batch_size", 8, 8, 2, 4, why=MEMORY),
-    _size("self_training.device_batch_size", 8, 8, 2, 4, why=MEMORY),
+    _size("sft.device_batch_size", 4, 8, 2, 4, why=MEMORY),
+    _size("self_training.device_batch_size", 4, 8, 2, 4, why=MEMORY),
     _size("dpo.device_batch_size", 4, 8, 1, 4, why=MEMORY),
     _size("kto.device_batch_size", 8, 8, 2, 4, why=MEMORY),
     _size("reward_model.device_batch_size", 16, 32, 4, 16, why=MEMORY),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from models.encoding import check_reads
 from models.load import check_template, context_length, load_tokenizer
 from models.prompt_format import decide_format
 from models.tokenizers import bpe_tokenizer, world_tokenizer
@@ -22,11 +23,14 @@ def make_tokenizer(out: Path, log: Log, *, data: Path, dataset: str, model: Mode
     prompts go through the chat template.
 
     Raises:
-        RequestError: there is no chat template where one is asked for, or it fails on a plain question.
+        RequestError: the base's tokenizer reads texts as nothing; there is no chat template where one is asked for, or it fails
+            on a plain question.
     """
     if model.base != TINY:
+        name = f"model.base={model.base}"
         tokenizer = load_tokenizer(model.source, revision=model.revision)
-        form = decide_format(tokenizer, prompt_format=model.prompt_format, system=model.system, name=f"model.base={model.base}")
+        check_reads(tokenizer, name=name)
+        form = decide_format(tokenizer, prompt_format=model.prompt_format, system=model.system, name=name)
         check_template(tokenizer)
         tokenizer.save_pretrained(out / "tokenizer")
         context = context_length(model.source, model, revision=model.revision)

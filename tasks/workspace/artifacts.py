@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import json
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace.disk import storage_errors, sync
+from tasks.workspace.memory import own_memory, peak_rss_mb
 from tasks.workspace.paths import Paths
 
 LARGE = 2**26
@@ -206,7 +206,9 @@ def _compute(
                 if forward:
                     forward(step, metrics)
 
-            outcome = compute(part, log)
+            with own_memory():
+                outcome = compute(part, log)
+                costs = {**outcome.costs, "peak_rss_mb": peak_rss_mb()}
         seconds = time.perf_counter() - started
         if not (part / "curves.jsonl").stat().st_size:
             (part / "curves.jsonl").unlink()
@@ -216,7 +218,7 @@ def _compute(
             "key": key,
             "seconds": round(seconds, 3),
             "metrics": dict(outcome.metrics),
-            "costs": {**outcome.costs, "peak_rss_mb": peak_rss_mb()},
+            "costs": costs,
             "digest": _digest_of(files),
             "settings": dict(settings),
             "inputs": dict(inputs),
@@ -249,11 +251,6 @@ def file_digest(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def peak_rss_mb() -> float:
-    """Return the most memory that this process has held so far, in MB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def keep_findings(out: Path, names: Sequence[str], *, at: Path) -> None:

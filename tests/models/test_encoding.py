@@ -3,10 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
-from models.encoding import ids_apart, prompt_ids, response_ids, response_texts
+from models.encoding import check_reads, ids_apart, prompt_ids, response_ids, response_texts
 from models.options import option_ids
 from models.tokenizers import world_tokenizer
+from posttrain.errors import RequestError
 from tests.models.shipped import LETTERS, byte_level, sentence_piece
 
 BOS, EOS = 1, 2
@@ -77,3 +80,15 @@ def test_tokens_and_texts_are_one(kind, prompt, response):
     text = response_texts(tokenizer, [tail])[0]
     assert text == response
     assert response_ids(tokenizer, [prompt], [text], ends=[None]) == [tail]
+
+
+def test_a_tokenizer_for_which_a_text_is_nothing_is_refused():
+    """A list of words without one for what is not in it, as transformers makes of files of another class."""
+    empty = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"zebra": 0}, [])))
+    with pytest.raises(RequestError, match=r"model.base=mine: its tokenizer reads 'How many apples\?' as no tokens"):
+        check_reads(empty, name="model.base=mine")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_other_tokenizer_reads(kind):
+    check_reads(KINDS[kind](), name="mine")

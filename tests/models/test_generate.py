@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from models import tiny
+from models import sampler, tiny
 from models.generate import Response, generate, uniforms
 from models.load import load_model, load_tokenizer
 from models.tokenizers import world_tokenizer
@@ -194,15 +194,6 @@ def test_the_models_own_generation_config_has_no_say_and_is_kept(script, reader)
     assert model.generation_config is own
 
 
-def test_it_is_kept_even_where_generating_fails(script, reader):
-    model = script()
-    own = model.generation_config
-    model.after = None
-    with pytest.raises(TypeError):
-        respond(model, reader, ["one"])
-    assert model.generation_config is own
-
-
 # --- seeds, and a trained network -------------------------------------------------------------------------------------
 
 
@@ -288,6 +279,17 @@ def test_a_response_is_heard_as_it_grows(tiny_world):
         assert told == quiet == heard[-1]
         assert [one.tokens for one in heard] == list(range(1, told.tokens + 1))
         assert all(told.text.startswith(one.text) for one in heard)
+
+
+def test_a_response_of_a_network_without_a_cache_is_heard_too(trained, monkeypatch):
+    heard = []
+    monkeypatch.setattr(sampler, "has_key_value_cache", lambda network: False)
+    ((told,),) = respond(*trained, ["Tom has 3 apples.\n"], temperature=1.0, hear=heard.append)
+    assert heard[-1] == told and [one.tokens for one in heard] == list(range(1, told.tokens + 1))
+
+
+def test_no_room_at_all_is_an_empty_response(script, reader):
+    assert respond(script(), reader, ["one"], max_new_tokens=0) == [[Response("", 0, False)]]
 
 
 @pytest.mark.parametrize(("prompts", "samples"), [(["a", "b"], 1), (["a"], 2)])
