@@ -10,7 +10,8 @@ from posttrain.settings.model import ModelSettings
 def let_checkpoint(network: Any, settings: ModelSettings) -> Any:
     """Return the network, which keeps each block's input alone where `model.gradient_checkpointing=on` asks for it."""
     if settings.gradient_checkpointing == "on":
-        network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        whole = network.get_base_model() if hasattr(network, "get_base_model") else network
+        whole.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return network
 
 

@@ -166,7 +166,7 @@ def policy_and_critic(
     critic: Literal["separate", "shared", "none"],
     critic_start: PreTrainedModel | None = None,
     critic_centre: float = 0.0,
-    adapters: Callable[[nn.Module], nn.Module] = lambda network: network,
+    adapters: Callable[[nn.Module], nn.Module] | None = None,
 ) -> PolicyAndCritic:
     """Return the network that PPO trains.
 
@@ -176,25 +176,29 @@ def policy_and_critic(
         critic_start: a model with one score to start a separate critic from (its head's weights included); None: the policy,
             with a head of zeros.
         critic_centre: taken off the score of `critic_start`, as it is taken off the reward.
-        adapters: puts LoRA adapters into a network, where it is used.
+        adapters: puts LoRA adapters into a network and freezes the rest; None where all weights are trained. A separate critic
+            that starts from the policy has adapters of its own then, and the policy's frozen weights.
     """
+    adapt = adapters or (lambda network: network)
     if critic == "none":
-        return PolicyAndCritic(adapters(policy)).train()
+        return PolicyAndCritic(adapt(policy)).train()
     width = policy.get_output_embeddings().in_features
     head = nn.Linear(width, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     trunk = None
     if critic == "separate":
-        trunk = copy.deepcopy((critic_start or policy).base_model)
+        is_sharing = adapters is not None and critic_start is None
+        kept = {id(weight): weight for weight in policy.parameters()} if is_sharing else {}
+        trunk = copy.deepcopy((critic_start or policy).base_model, kept)
         if critic_start is not None:
             score = critic_start.score.weight
             head = nn.Linear(score.shape[1], 1)
             with torch.no_grad():
                 head.weight.copy_(score.float())
                 head.bias.fill_(-critic_centre)
-        trunk = adapters(trunk)
-    return PolicyAndCritic(adapters(policy), trunk, head.to(policy.device)).train()
+        trunk = adapt(trunk)
+    return PolicyAndCritic(adapt(policy), trunk, head.to(policy.device)).train()
 
 
 def reference_logprobs(policy: Any, *, temperature: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

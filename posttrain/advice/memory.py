@@ -50,7 +50,9 @@ def memory_of(method: Method, situation: Situation) -> Memory:
         if not asked.lora_rank:
             parts["reference"] = 4 * weights
         if method.has_critic and not asked.has_shared_critic:
-            parts["critic"] = trained
+            # under LoRA a critic that starts from the policy has its frozen weights; a reward model brings its own
+            is_sharing = asked.lora_rank and method.learns_from.reward != "reward_model"
+            parts["critic"] = trained - (frozen if is_sharing else 0)
         if method.learns_from.reward == "reward_model":
             parts["reward model"] = 4 * weights * asked.reward_models
         if method.learns_from.reward == "judge" and not asked.names_judge:

@@ -164,20 +164,20 @@ def _network(
     """Return policy and critic, if there is to be one, with adapters where LoRA is asked for."""
 
     def with_adapters(network: Any) -> Any:
-        let_checkpoint(network, model)
         own_seed = 2 * seed + (network is not policy)
         return adapted(network, model, task="CAUSAL_LM" if network is policy else None, seed=own_seed)
 
-    if not has_critic:
-        return policy_and_critic(policy, critic="none", adapters=with_adapters)
-    start = _critic_start(policy, settings, reward)
-    return policy_and_critic(
+    start = _critic_start(policy, settings, reward) if has_critic else None
+    made = policy_and_critic(
         policy,
-        critic=settings.critic,
+        critic=settings.critic if has_critic else "none",
         critic_start=start,
         critic_centre=0.0 if start is None else centre_of(start) + settings.reward_centre,
-        adapters=with_adapters,
+        adapters=with_adapters if model.lora_rank else None,
     )
+    for part in filter(None, (made.policy, made.critic)):
+        let_checkpoint(part, model)
+    return made
 
 
 def _starts_as_reward_model(settings: PPOSettings, reward: RewardSource) -> bool:

@@ -19,11 +19,11 @@ def gradients(settings, rank=0):
     torch.manual_seed(0)
 
     def adapted(network):
-        let_checkpoint(network, settings)
-        adapters = lora(ModelSettings(lora_rank=rank), task=None)
-        return network if adapters is None else get_peft_model(network, adapters)
+        return get_peft_model(network, lora(ModelSettings(lora_rank=rank), task=None))
 
-    network = policy_and_critic(llama(), critic="separate", adapters=adapted)
+    network = policy_and_critic(llama(), critic="separate", adapters=adapted if rank else None)
+    for part in (network.policy, network.critic):
+        let_checkpoint(part, settings)
     assert is_packing(network.policy)
     runs = [0]
     layer = next(module for name, module in network.policy.named_modules() if name.endswith("layers.0.mlp"))

@@ -227,7 +227,7 @@ def changed(policy):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-@pytest.mark.parametrize("adapters", [lambda made: made, with_adapters], ids=["copy", "adapters off"])
+@pytest.mark.parametrize("adapters", [None, with_adapters], ids=["copy", "adapters off"])
 def test_the_reference_stays_what_the_policy_was(adapters, temperature):
     made = policy_and_critic(llama(), critic="separate", adapters=adapters)
     reference = reference_logprobs(made.policy, temperature=temperature)
@@ -245,6 +245,31 @@ def test_adapters_alone_are_trained_and_have_no_dropout():
     assert len(groups["policy"]) == 8 and len(groups["critic"]) == 8 + 2  # two layers, two places, A and B; and the head
     changed(made)
     assert torch.equal(told_by(made, batch()).logprob, told_by(made, batch()).logprob)
+
+
+def test_a_critic_of_adapters_shares_the_frozen_weights_and_nothing_that_is_trained():
+    made = policy_and_critic(llama(), critic="separate", adapters=with_adapters)
+    frozen, trained = ({id(one) for one in made.parameters() if one.requires_grad is flag} for flag in (False, True))
+    of_policy, of_critic = ({id(one) for one in part.parameters()} for part in (made.policy, made.critic))
+    assert of_policy & of_critic <= frozen and of_critic <= of_policy | trained
+    value = told_by(made, batch()).value
+    changed(made.policy)
+    torch.testing.assert_close(told_by(made, batch()).value, value, atol=0, rtol=0)
+
+
+def test_a_critic_of_adapters_is_worth_what_one_with_frozen_weights_of_its_own_is():
+    shared = policy_and_critic(llama(), critic="separate", adapters=with_adapters)
+    apart = policy_and_critic(llama(), critic="separate")
+    assert apart.critic is not None and shared.critic is not None
+    of_its_own = with_adapters(apart.critic)
+    own, others = of_its_own.state_dict(), shared.critic.state_dict()
+    assert own.keys() == others.keys() and all(torch.equal(weight, others[name]) for name, weight in own.items())
+
+
+def test_without_adapters_a_separate_critic_shares_nothing():
+    made = policy_and_critic(llama(), critic="separate")
+    assert made.critic is not None
+    assert not {id(one) for one in made.policy.parameters()} & {id(one) for one in made.critic.parameters()}
 
 
 def test_a_reference_beside_adapters_is_no_second_model(monkeypatch):

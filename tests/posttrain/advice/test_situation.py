@@ -92,7 +92,9 @@ def test_memory_under_lora():
     adapted = replace(SMALL, asked=replace(SMALL.asked, lora_rank=4))
     # frozen weights 4,000; adapters 4 · 50 = 200 weights of 16 bytes; no reference of its own
     assert memory_of(METHODS["sft"], adapted).least == 4_000 + 3_200
-    assert memory_of(METHODS["reft"], adapted).least == 2 * (4_000 + 3_200)
+    # a critic of adapters shares the frozen weights, one that is a reward model has its own
+    assert memory_of(METHODS["reft"], adapted).least == 4_000 + 2 * 3_200
+    assert memory_of(METHODS["rlhf"], adapted).parts["critic"] == 4_000 + 3_200
     shared = replace(SMALL, asked=replace(SMALL.asked, has_shared_critic=True))
     assert memory_of(METHODS["reft"], shared).least == memory_of(METHODS["grpo"], shared).least
     named = replace(SMALL, asked=replace(SMALL.asked, judge="large"))

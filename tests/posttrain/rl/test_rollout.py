@@ -66,12 +66,12 @@ def test_the_last_token_is_reachable_and_nothing_behind_it(seed):
     assert tokens.item() > 4_900
 
 
-
 def test_at_temperature_0_the_likeliest_token_is_certain_whatever_its_chance():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 3.0]])
     for chance in (0.0, 0.5, ALMOST_1):
         tokens, logprobs = drawn_tokens(logits, torch.full((2,), chance), temperature=0.0)
         assert tokens.tolist() == [1, 0] and logprobs.tolist() == [0.0, 0.0]
+
 
 def test_half_precision_logits_are_drawn_from_in_full():
     logits = torch.randn(8, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
