@@ -202,7 +202,7 @@ def _size(
     return Row(setting, tuple(cells))  # type: ignore[arg-type]
 
 
-TIME = "ours, not timed: by the rates of SmolLM2-135M the default world takes 40 minutes on two cores (decision 30)"
+TIME = "ours: with SmolLM2-135M the default world takes 30 to 40 minutes on two cores without AVX-512 (decision 30)"
 MEMORY = "ours: what short rows take beside weights and optimiser, within 6 GB on a CPU and 24 GB on a GPU"
 CACHE = "ours: keys and values of so many responses, within 1 GB on a CPU and 16 GB on a GPU"
 ANSWERS = "a real tokenizer's responses are as long as its dataset's: half of GSM8K's take 85 tokens, one in ten more than 149"
@@ -221,12 +221,12 @@ SIZES = (
     _size("evaluate.batch_size", 64, 256, 16, 64, why=CACHE),
     _size("ppo.max_new_tokens", "auto", "auto", "auto", "auto", why=ANSWERS),
     _size("evaluate.max_new_tokens", "auto", "auto", "auto", "auto", why=ANSWERS),
-    _size("sample.max_questions", 200, None, 100, None, why=TIME),
+    _size("sample.max_questions", 120, None, 60, None, why=TIME),
     _size("sample.per_prompt", 4, None, 4, None, why=f"{TIME}; 4 to 9 in InstructGPT (arXiv:2203.02155)"),
-    _size("judge.own_questions", 100, None, 50, None, why=TIME),
-    _size("ppo.updates", 16, None, 8, None, why=TIME),
-    _size("ppo.episodes", 64, None, 32, None, why=TIME),
-    _size("ppo.mini_batch_size", 32, None, 16, None, why=TIME),
+    _size("judge.own_questions", 50, None, 25, None, why=TIME),
+    _size("ppo.updates", 12, None, 6, None, why=TIME),
+    _size("ppo.episodes", 32, None, 32, None, why=TIME),
+    _size("ppo.mini_batch_size", 16, None, 16, None, why=TIME),
     _size("evaluate.samples", 2, None, 2, None, why=TIME),
     _size("evaluate.max_questions", 200, None, 100, None, why=TIME),
 )
