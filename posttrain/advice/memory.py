@@ -8,11 +8,14 @@ from posttrain.methods import Method
 TRAINED_BYTES = 16
 """Of a weight that is trained in full: float32 weight 4, gradient 4, Adam's two moments 8. Mixed precision has as many: 2 + 2
 + 12 (ZeRO, arXiv:1910.02054, section 3.1)."""
-ACTIVATION_BYTES = 68
-"""Of a token, a layer and a unit of width: 34 in 16 bits (arXiv:2205.05198, section 4.1, without what
-grows with the square of the length), twice in 32."""
+ACTIVATION_BYTES = {True: 68, False: 136}
+"""Of a token, a layer and a unit of width, on a GPU and on a CPU. On a GPU 34 in 16 bits (arXiv:2205.05198, section 4.1, without
+what grows with the square of the length), twice in 32. On a CPU nothing is fused: SFT of SmolLM2-135M peaks where 136 puts it
+(`python -m benchmarks.memory`, docs/decisions/0038-memory-between-stages.md)."""
 KEPT_BYTES = 4
 """Of a token, a layer and a unit of width where activations are computed again: the block's input, float32 (arXiv:1604.06174)."""
+LAID_OUT = 2**22
+"""Weights from which a processor samples from a copy of them, laid out for its products (docs/decisions/0034-sampling.md)."""
 LOGIT_BYTES = 12
 """Of a token and a word of the vocabulary: logits, log-probabilities and their gradient, float32 each."""
 
@@ -44,7 +47,7 @@ def memory_of(method: Method, situation: Situation) -> Memory:
     frozen = situation.machine.weight_bytes * weights
     trained = _trained(situation)
     if method.is_prompted:
-        return _with_more(situation, {"weights": frozen}, _cache(situation, asked.drawn_rows))
+        return _with_more(situation, {"weights": frozen}, _drawing(situation, asked.drawn_rows))
     parts = {"trained network": trained}
     if method.is_rewarded:
         if not asked.lora_rank:
@@ -60,9 +63,9 @@ def memory_of(method: Method, situation: Situation) -> Memory:
     rows = asked.device_rows.get(method.trainer or "sft", 1)
     sequences = 2 * rows if method.is_labelled and not method.is_rewarded else rows
     activations = sequences * max(1, situation.sequence_tokens) * _token_bytes(situation)
-    found = _with_more(situation, parts, max(activations, _cache(situation, asked.rollout_rows) if method.is_rewarded else 0))
+    found = _with_more(situation, parts, max(activations, _drawing(situation, asked.rollout_rows) if method.is_rewarded else 0))
     # evaluation and sampling hold a model and its cache, and for the KL of its responses a second model
-    drawing = 2 * frozen + _cache(situation, asked.drawn_rows)
+    drawing = 2 * frozen + _drawing(situation, asked.drawn_rows)
     return replace(found, likely=max(found.likely, drawing + situation.machine.process))
 
 
@@ -80,11 +83,18 @@ def _trained(situation: Situation) -> int:
 
 def _token_bytes(situation: Situation) -> int:
     """Return what the forward pass of one token leaves for the backward pass."""
-    base = situation.base
+    base, block = situation.base, ACTIVATION_BYTES[situation.machine.has_gpu]
     logits = base.vocabulary * LOGIT_BYTES
     if situation.asked.is_checkpointed:
-        return base.width * (base.layers * KEPT_BYTES + ACTIVATION_BYTES) + logits  # one block at a time is whole
-    return base.layers * base.width * ACTIVATION_BYTES + logits
+        return base.width * (base.layers * KEPT_BYTES + block) + logits  # one block at a time is whole
+    return base.layers * base.width * block + logits
+
+
+def _drawing(situation: Situation, rows: int) -> int:
+    """Return what drawing so many responses at once takes beside the networks: their cache, and the weights laid out."""
+    weights = situation.base.weights
+    is_laid_out = not situation.machine.has_gpu and weights >= LAID_OUT
+    return _cache(situation, rows) + is_laid_out * situation.machine.weight_bytes * weights
 
 
 def _cache(situation: Situation, rows: int) -> int:

@@ -83,8 +83,8 @@ SMALL = Situation(
 )
 def test_memory_by_hand(method, least, rows):
     needed = memory_of(METHODS[method], SMALL)
-    # a token takes 2 layers · 10 wide · 68 bytes + 100 words · 12 bytes = 2,560; rows of 10 + 20 tokens
-    assert (needed.least, needed.likely - needed.least) == (least, rows * 30 * 2_560)
+    # a token takes 2 layers · 10 wide · 136 bytes + 100 words · 12 bytes = 3,920; rows of 10 + 20 tokens
+    assert (needed.least, needed.likely - needed.least) == (least, rows * 30 * 3_920)
     assert sum(needed.parts.values()) == needed.least
 
 
