@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.sampling import network, spread, timed
+from benchmarks.sampling import drawn_products, network, spread, timed
 from flows.environment import keep_freed_memory
 from models.decoder import Decoder
 from models.policy import policy_and_critic, reference_logprobs
@@ -100,7 +100,9 @@ class Work:
 
     def products(self) -> None:
         """Multiply as much, forwards and backwards, and attend."""
-        self._drawn()
+        sizes = {"rows": self.rows, "prompt_tokens": self.prompt, "new_tokens": self.new}
+        with torch.no_grad():
+            drawn_products(self.weights, self.model.config, **sizes)
         passes = 2 if self.critic == "shared" else 3  # the reference's, and that for the values; a critic's own
         with torch.no_grad():
             for _ in range(passes - 1):
@@ -110,18 +112,6 @@ class Work:
             self._read(learns=True, has_head=True)
             if self.critic != "shared":
                 self._read(learns=True, has_head=False)
-
-    @torch.no_grad()
-    def _drawn(self) -> None:
-        weights, config = self.weights, self.model.config
-        for tokens, times in ((self.rows * self.prompt, 1), (self.rows, self.new - 1)):
-            wide = torch.randn(tokens, config.hidden_size).to(weights.kind)
-            heads = torch.randn(tokens, weights.heads * weights.width).to(weights.kind)
-            between = torch.randn(tokens, config.intermediate_size).to(weights.kind)
-            for _ in range(times):
-                for layer in weights.layers:
-                    layer.heads(wide), layer.out(heads), layer.gate_and_up(wide), layer.down(between)
-                weights.head(wide[: self.rows])
 
     def _read(self, *, learns: bool, has_head: bool) -> None:
         """Multiply what reading all sequences takes, a device batch at a time."""

@@ -81,15 +81,20 @@ class Work:
 
     def products(self, weights: Decoder) -> None:
         """Multiply as often, with as many rows, as the prompts and then each drawn token but the last do."""
-        config, rows = self.model.config, len(self.prompts)
-        for tokens, times in ((self.prompts.numel(), 1), (rows, self.chance.shape[1] - 1)):
-            wide = torch.randn(tokens, config.hidden_size).to(weights.kind)
-            heads = torch.randn(tokens, weights.heads * weights.width).to(weights.kind)
-            between = torch.randn(tokens, config.intermediate_size).to(weights.kind)
-            for _ in range(times):
-                for layer in weights.layers:
-                    layer.heads(wide), layer.out(heads), layer.gate_and_up(wide), layer.down(between)
-                weights.head(wide[:rows])
+        rows, prompt_tokens = self.prompts.shape
+        drawn_products(weights, self.model.config, rows=rows, prompt_tokens=prompt_tokens, new_tokens=self.chance.shape[1])
+
+
+def drawn_products(weights: Decoder, config: Any, *, rows: int, prompt_tokens: int, new_tokens: int) -> None:
+    """Multiply what drawing takes: all tokens of the prompts, then a row a response for each new token but the last."""
+    for tokens, times in ((rows * prompt_tokens, 1), (rows, new_tokens - 1)):
+        wide = torch.randn(tokens, config.hidden_size).to(weights.kind)
+        heads = torch.randn(tokens, weights.heads * weights.width).to(weights.kind)
+        between = torch.randn(tokens, config.intermediate_size).to(weights.kind)
+        for _ in range(times):
+            for layer in weights.layers:
+                layer.heads(wide), layer.out(heads), layer.gate_and_up(wide), layer.down(between)
+            weights.head(wide[:rows])
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
