@@ -1,6 +1,7 @@
 """The board of a comparison: jobs taken, started, followed in their logs, failed alike, interrupted; no process starts here."""
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_jobs_run_in_order_and_are_told_a_line_each(boards, tmp_path):
     assert task.started == ["sft seed 0", "reft seed 0", "dpo seed 0"], "SFT makes what both share"
     assert [future.result().report["pipeline_id"] for future in futures] == ["reft", "dpo", "sft"]
     assert [line.partition(":")[0] for line in lines] == ["1/3 sft seed 0", "2/3 reft seed 0", "3/3 dpo seed 0"]
-    assert all(": done in under 1 s" in line for line in lines)
+    assert all(re.search(r": done in (under 1|\d+) s", line) for line in lines)
     assert not (board.folder / ALIVE).exists(), "what tells jobs to end is taken away at the end"
 
 

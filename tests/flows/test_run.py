@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -96,6 +96,7 @@ class QuietLedger(FullLedger):
 def told(tmp_path, monkeypatch, capsys):
     """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr."""
     monkeypatch.setattr("flows.run.task", lambda **_: lambda function: lambda return_state: Ran(function()))
+    monkeypatch.setattr("tasks.workspace.progress.time", SimpleNamespace(monotonic=lambda: 0.0))  # a busy machine takes seconds
 
     def run(*names, say=None, compute=lambda out, log, seed: Outcome()):
         module = ModuleType("a_stage_of_this_test")
