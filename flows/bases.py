@@ -49,6 +49,20 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
         say(note)
 
 
+def check_quantized(model: ModelSettings) -> None:
+    """Refuse weights in 4 bits where nothing computes with them.
+
+    Raises:
+        RequestError: there is no GPU, or bitsandbytes is missing.
+    """
+    if model.quantization == "none":
+        return
+    from models.load import device
+    from models.quantization import check_quantization
+
+    check_quantization(model, on=device())
+
+
 def converted(paths: Paths, file: Path, *, told: str, say: Say) -> str:
     """Return the directory that a GGUF file was converted into; relative where that is below the working directory."""
     status = file.stat()

@@ -16,6 +16,10 @@ from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
 from tasks.workspace.jsonl import read_rows
 
+QUANTIZED: dict[str, dict[str, Any]] = {
+    "model.lora_rank=16 model.quantization=nf4": {"lora_rank": 16, "is_quantized": True},
+}
+"""Needs a GPU."""
 LOOKED_AT = 500
 """Rows of each role whose lengths are counted: the 95th percentile of 500 is within 2 points of share."""
 
@@ -78,6 +82,7 @@ def memory_asked(config: Config) -> dict[str, Any]:
     return {
         "max_new_tokens": WITHOUT_REFERENCES if limit == "auto" else limit,  # a number, once the rows have been looked at
         "lora_rank": config.model.lora_rank,
+        "is_quantized": config.model.quantization != "none",
         "has_shared_critic": config.ppo.critic == "shared",
         "reward_models": config.reward_model.ensemble,
         "device_rows": {trainer: _rows(getattr(config, section)) for trainer, section in trainers.items()},
@@ -113,6 +118,7 @@ def _fitting(method: Method, found: Situation) -> list[str]:
         "evaluate.batch_size=32": {"drawn_rows": min(32, found.asked.drawn_rows)},
         **({"ppo.critic=shared": {"has_shared_critic": True}} if method.has_critic else {}),
         "model.lora_rank=16": {"lora_rank": 16},
+        **(QUANTIZED if found.machine.has_gpu else {}),
     }
     alone = [words for words, change in changes.items() if _fits(method, _with(found, **change))]
     together: dict[str, Any] = {name: value for change in changes.values() for name, value in change.items()}

@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
-from flows.bases import locate_base
+from flows.bases import check_quantized, locate_base
 from flows.elsewhere import run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback
@@ -186,6 +186,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     """
     if _is_judged(config):
         check_judge_settings(config, paths)
+    check_quantized(config.model)
     locate_base(paths, config.model)
     require_profile(config)
     check_prompts(paths, config.model)

@@ -20,6 +20,7 @@ from models.embedding import grow_embedding, rows_needed
 from models.endings import savable, with_endings
 from models.padding import with_pad_token
 from models.prompt_format import REMEDY, format_of
+from models.quantization import loaded_in_4_bits
 from posttrain.errors import RequestError
 from posttrain.prompts import PLAIN_CHAT_TEMPLATE, separated
 from posttrain.records import Message, Prompt
@@ -146,6 +147,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return a causal language model, in float32 where it is to be trained in full (bfloat16 is the autocast's business then).
 
+    Where adapters are to be trained its linear layers are in 4 bits if `model.quantization` says so.
+
     Its embedding has a row for each token of the tokenizer beside it, and transformers can save its generation config.
 
     Args:
@@ -169,6 +172,7 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            **(loaded_in_4_bits(settings, kind=wanted, on=on) if train else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise RequestError(f"{setting}={source}: it cannot be loaded: {_first_line(error)}") from None

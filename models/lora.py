@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
+from models.quantization import is_quantized, merged_whole
 from posttrain.settings.model import ModelSettings
 
 
@@ -37,5 +38,7 @@ def adapted(network: Any, model: ModelSettings, *, task: str | None, seed: int) 
 
 
 def merged(model: Any) -> Any:
-    """Return the model with its adapters added to its weights, so that it loads without peft."""
+    """Return the model with its adapters added to its weights, so that it loads without peft, nor bitsandbytes."""
+    if is_quantized(model):
+        return merged_whole(model)
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

@@ -25,6 +25,7 @@ from models.encoding import prompt_ids
 from models.load import dtype, fit_embedding
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
+from models.quantization import loaded_in_4_bits
 from models.scorer import saved_class, scorer_class
 from models.size import size_of
 from posttrain.compute import Compute, reading
@@ -65,7 +66,13 @@ def reward_network(
     try:
         config = AutoConfig.from_pretrained(str(source), revision=revision, num_labels=1, trust_remote_code=False)
         network, told = scorer_class(config).from_pretrained(
-            str(source), config=config, revision=revision, dtype=wanted, use_safetensors=True, output_loading_info=True
+            str(source),
+            config=config,
+            revision=revision,
+            dtype=wanted,
+            use_safetensors=True,
+            output_loading_info=True,
+            **loaded_in_4_bits(settings, kind=wanted, on=on),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().partition("\n")[0]

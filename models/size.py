@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from models.quantization import weights_in
 from posttrain.compute import Size
 
 
@@ -15,5 +16,6 @@ def size_of(*networks: nn.Module | None) -> Size:
         for module in network.modules() if network is not None else ():
             if not isinstance(module, nn.Embedding):
                 weights |= {id(weight): weight for weight in module.parameters(recurse=False)}
-    trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
-    return Size(trained=trained, frozen=sum(weight.numel() for weight in weights.values()) - trained)
+    counted = {place: weights_in(weight) for place, weight in weights.items()}
+    trained = sum(counted[place] for place, weight in weights.items() if weight.requires_grad)
+    return Size(trained=trained, frozen=sum(counted.values()) - trained)

@@ -14,6 +14,9 @@ what grows with the square of the length), twice in 32. On a CPU nothing is fuse
 (`python -m benchmarks.memory`, docs/decisions/0038-memory-between-stages.md)."""
 KEPT_BYTES = 4
 """Of a token, a layer and a unit of width where activations are computed again: the block's input, float32 (arXiv:1604.06174)."""
+QUANTIZED_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Of a weight of a linear layer in NF4: 4 bits, an 8-bit scale for each 64 weights, a 32-bit one for each 256 scales
+(arXiv:2305.14314, section 3)."""
 LAID_OUT = 2**22
 """Weights from which a processor samples from a copy of them, laid out for its products (docs/decisions/0034-sampling.md)."""
 LOGIT_BYTES = 12
@@ -45,18 +48,22 @@ def memory_of(method: Method, situation: Situation) -> Memory:
     """
     weights, asked = situation.base.weights, situation.asked
     frozen = situation.machine.weight_bytes * weights
-    trained = _trained(situation)
+    under_adapters, trained = _under_adapters(situation), _trained(situation)
     if method.is_prompted:
         return _with_more(situation, {"weights": frozen}, _drawing(situation, asked.drawn_rows))
     parts = {"trained network": trained}
     if method.is_rewarded:
+        # labels' own, or one that ppo.reward names
+        has_reward_model = method.learns_from.reward == "reward_model" or (
+            method.learns_from.reward == "named" and asked.reward.startswith("model:")
+        )
         if not asked.lora_rank:
             parts["reference"] = 4 * weights
         if method.has_critic and not asked.has_shared_critic:
             # under LoRA a critic that starts from the policy has its frozen weights; a reward model brings its own
-            is_sharing = asked.lora_rank and method.learns_from.reward != "reward_model"
-            parts["critic"] = trained - (frozen if is_sharing else 0)
-        if method.learns_from.reward == "reward_model":
+            is_sharing = asked.lora_rank and not has_reward_model
+            parts["critic"] = trained - (under_adapters if is_sharing else 0)
+        if has_reward_model:
             parts["reward model"] = 4 * weights * asked.reward_models
         if method.learns_from.reward == "judge" and not asked.names_judge:
             parts["judge"] = frozen
@@ -78,7 +85,16 @@ def _trained(situation: Situation) -> int:
     rank, weights = situation.asked.lora_rank, situation.base.weights
     if not rank:
         return TRAINED_BYTES * weights
-    return situation.machine.weight_bytes * weights + TRAINED_BYTES * rank * situation.base.adapter_width
+    return _under_adapters(situation) + TRAINED_BYTES * rank * situation.base.adapter_width
+
+
+def _under_adapters(situation: Situation) -> int:
+    """Return the bytes of the frozen weights under adapters; in 4 bits the embeddings and the output layer stay whole."""
+    base, whole = situation.base, situation.machine.weight_bytes
+    if not situation.asked.is_quantized:
+        return whole * base.weights
+    kept_whole = min(base.weights, base.vocabulary * base.width)
+    return round(QUANTIZED_BYTES * (base.weights - kept_whole)) + whole * kept_whole
 
 
 def _token_bytes(situation: Situation) -> int:

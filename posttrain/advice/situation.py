@@ -85,6 +85,7 @@ class Asked:
         max_questions: `evaluate.max_questions`; 0: all.
         max_new_tokens: `evaluate.max_new_tokens`.
         lora_rank: `model.lora_rank`; 0: all weights are trained.
+        is_quantized: the weights under adapters are in 4 bits while they are trained (`model.quantization`).
         has_shared_critic: `ppo.critic` is `shared`.
         reward_models: networks of the reward model.
         device_rows: by stage, sequences that a device takes at once.
@@ -101,6 +102,7 @@ class Asked:
     max_questions: int = 0
     max_new_tokens: int = 64
     lora_rank: int = 0
+    is_quantized: bool = False
     has_shared_critic: bool = False
     reward_models: int = 1
     device_rows: Mapping[str, int] = field(default_factory=dict)

@@ -52,11 +52,23 @@ class ModelSettings(Section):
     """0 trains all weights; else the rank of LoRA adapters (arXiv:2106.09685) on every linear layer."""
     lora_alpha: Positive = 32.0
     """LoRA scale: the update is multiplied by `lora_alpha / lora_rank` (arXiv:2106.09685, section 4.1)."""
+    quantization: Literal["none", "nf4"] = "none"
+    """`nf4`: the frozen weights under LoRA adapters are kept in 4 bits while they are trained (QLoRA, arXiv:2305.14314), on a GPU
+    and with the extra `quantization`. What is saved is whole, and everything else than training computes with whole weights."""
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"], NotInKey()] = "auto"
     """Whether training keeps each block's input alone and computes the rest again in the backward pass (arXiv:1604.06174): less
     memory, a third more time, the same gradients. `auto`: on a GPU, in SFT, DPO and KTO; `on`: in every training, of policy,
     critic and reward model too."""
     _folder: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _quantized_under_adapters(self) -> Self:
+        if self.quantization != "none" and not self.lora_rank:
+            raise ValueError(
+                f"quantization={self.quantization} keeps frozen weights in 4 bits, and without adapters none are frozen: "
+                "say model.lora_rank=16 too"
+            )
+        return self
 
     @property
     def source(self) -> str:

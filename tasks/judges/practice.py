@@ -62,7 +62,7 @@ def practise_judge(
     verdicts = [ids[0] for ids in option_ids(reader, "Verdict:", VERDICTS)]
     torch.manual_seed(seed)
     source, revision = source_of(base)
-    trained_in_full = model.model_copy(update={"lora_rank": 0})
+    trained_in_full = model.model_copy(update={"lora_rank": 0, "quantization": "none"})
     network = load_model(source, trained_in_full, on=device(), revision=revision, train=True)
     started, tokens, loss = time.perf_counter(), 0, 0.0
     with bar("judge", settings.practice_steps) as advance, must_move(network, stage="judge", remedy="Raise judge.practice_steps"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from flows import profiles as subject
 from flows.__main__ import configuration
@@ -152,3 +153,12 @@ def test_the_command_of_a_retraining_does_not_freeze_what_the_profile_sets():
     Path("params.yaml").write_text("dpo:\n  beta: 0.3\n")
     config = configuration(Paths(Path()), [f"model.base=./{base()}", "seed=4"])
     assert command_of(Paths(Path()), config) == "make retrain METHOD=dpo DATA=world SET='seed=4 model.base=./base'"
+
+
+def test_four_bits_are_refused_before_a_base_is_looked_for(monkeypatch):
+    monkeypatch.setattr("models.load.device", lambda: torch.device("cpu"))
+    config = configuration(
+        Paths(Path()), ["model.base=./none", "model.profile=small", "model.lora_rank=2", "model.quantization=nf4"]
+    )
+    with pytest.raises(RequestError, match=r"^model.quantization=nf4 saves memory of a GPU, and this machine has none"):
+        check(config, Paths(Path()))

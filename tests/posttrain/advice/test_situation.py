@@ -95,10 +95,22 @@ def test_memory_under_lora():
     # a critic of adapters shares the frozen weights, one that is a reward model has its own
     assert memory_of(METHODS["reft"], adapted).least == 4_000 + 2 * 3_200
     assert memory_of(METHODS["rlhf"], adapted).parts["critic"] == 4_000 + 3_200
+    named = replace(adapted, asked=replace(adapted.asked, reward="model:mine"))
+    assert memory_of(METHODS["ppo"], named).parts["critic"] == 4_000 + 3_200, "a reward model that is named brings its own too"
+    assert memory_of(METHODS["ppo"], named).parts["reward model"] == 4_000
     shared = replace(SMALL, asked=replace(SMALL.asked, has_shared_critic=True))
     assert memory_of(METHODS["reft"], shared).least == memory_of(METHODS["grpo"], shared).least
     named = replace(SMALL, asked=replace(SMALL.asked, judge="large"))
     assert memory_of(METHODS["drlaif"], named).least == memory_of(METHODS["reft"], named).least
+
+
+def test_memory_in_4_bits():
+    asked = replace(SMALL.asked, lora_rank=4, is_quantized=True)
+    packed = replace(SMALL, asked=asked)
+    # 1,000 weights, of which 100 words · 10 wide would be the embedding: take 20 words; 800 weights of 4.127 bits, 200 of 4 bytes
+    packed = replace(packed, base=replace(packed.base, vocabulary=20))
+    assert memory_of(METHODS["sft"], packed).least == 413 + 800 + 3_200
+    assert memory_of(METHODS["reft"], packed).parts["critic"] == 3_200, "the critic shares them"
 
 
 def test_rows_are_never_longer_than_the_context():

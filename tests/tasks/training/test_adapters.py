@@ -1,5 +1,6 @@
 """Adapters are those of a seed, and bfloat16 on a CPU trains as it does on a GPU: whatever is trained."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,12 @@ def trained(tiny_world, world_records, tmp_path):
     def train(name, *, seed=1, lora_rank=2, **changes):
         out = tmp_path / f"out {len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        model = ModelSettings(context=tiny_world.context, lora_rank=lora_rank, dtype=changes.pop("dtype", "float32"))
+        model = ModelSettings(
+            context=tiny_world.context,
+            lora_rank=lora_rank,
+            dtype=changes.pop("dtype", "float32"),
+            quantization=changes.pop("quantization", "none"),
+        )
         curve = []
         common = {
             "tokenizer": tiny_world.tokenizer,
@@ -119,3 +125,19 @@ def test_in_float32_the_samplers_own_log_probabilities_are_the_old_ones(trained)
 def test_bfloat16_with_the_samplers_log_probabilities_is_refused_as_rounding(trained):
     with pytest.raises(ContractError, match=r"Rounding is the cause: products are in bfloat16, .* ppo.old_logprobs=auto"):
         trained("ppo", dtype="bfloat16", lora_rank=0, old_logprobs="sampler")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adapters_over_4_bits_train_and_whole_weights_are_saved(trained, tiny_world, name):
+    """On a processor, which bitsandbytes computes on too; users are refused there, since it saves them nothing."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed here: the extra quantization")
+    file, curve = trained(name, quantization="nf4")
+    weights, before = load_file(file), load_file(tiny_world.base / "model" / "model.safetensors")
+    projections = [name for name in before if "proj" in name]
+    assert {name: weights[name].shape for name in projections} == {name: before[name].shape for name in projections}
+    assert {weights[name].dtype for name in projections} == {torch.float32}
+    apart = [float((weights[name] - before[name]).norm() / before[name].norm()) for name in projections]
+    assert min(apart) > 0.01 and max(apart) < 0.5, "it is the base, through 4 bits, and a step further"
+    assert "quantization_config" not in json.loads((file.parent / "config.json").read_text())
+    if name == "ppo":
+        assert curve[0]["ppo/approx_kl"] < 1e-3, "the first ratios are 1"
