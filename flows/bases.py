@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.printable import printable
+from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.base_model.identity import TINY
 from tasks.base_model.packaged import gguf_file
@@ -14,6 +15,7 @@ from tasks.workspace.artifacts import file_digest
 from tasks.workspace.keys import Contents, NotDeciding
 from tasks.workspace.paths import Paths
 
+BASE, JUDGE = "model.base", "judge.model"
 STAGE, COMPUTE = "gguf", "tasks.base_model.gguf:convert"
 Say = Callable[[str], None]
 
@@ -38,7 +40,7 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
     if model.base == TINY:
         return
     if file := gguf_file(model.base, say=say):
-        model.load_from(converted(paths, file.resolve(), told=model.base, say=say))
+        model.load_from(converted(paths, file.resolve(), told=f"{BASE}={model.base}", say=say))
     from models.load import check_base, hub_commit
     from models.shipped import notes_on
 
@@ -47,6 +49,25 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
         hub_commit(model.source, revision=model.revision)
     for note in notes_on(model.source, revision=model.revision):
         say(note)
+
+
+def locate_judge(paths: Paths, judge: JudgeSettings, *, say: Say = to_stderr) -> None:
+    """See that a local judge of its own can be loaded, and let `judge.source` say from where.
+
+    Args:
+        paths: of the repository, whose store keeps what was converted.
+        judge: who; not the pipeline's base.
+        say: prints one line, where a package is installed or a file converted.
+
+    Raises:
+        RequestError: there is no such model, or none that can be read.
+        StorageError: the disk refuses.
+    """
+    if file := gguf_file(judge.model, say=say, setting=JUDGE):
+        judge.load_from(converted(paths, file.resolve(), told=f"{JUDGE}={judge.model}", say=say))
+    from models.load import check_base
+
+    check_base(judge.source, setting=JUDGE, default="base")
 
 
 def check_quantized(model: ModelSettings) -> None:
@@ -77,7 +98,7 @@ def _converted(root: Path, file: Path, version: tuple[int, int], told: str, say:
 
     digest = file_digest(file)
     names: dict[str, Any] = {"file": NotDeciding(file.name), "told": NotDeciding(told)}
-    begins = f"{told}: converting {file.name} (SHA-256 {digest[:12]}…) to safetensors, once"
+    begins = f"{told.partition('=')[2]}: converting {file.name} (SHA-256 {digest[:12]}…) to safetensors, once"
     folder = Contents(file.parent, digest)
     artifact = made_alone(Paths(root), STAGE, COMPUTE, say=say, begins=begins, folder=folder, **names)
     made, here = artifact.path / "model", Path.cwd()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from flows.bases import locate_judge
 from flows.run import Run
 from posttrain.judges.reviews import reviewer
 from posttrain.settings.config import Config
@@ -96,9 +97,7 @@ def check_judge_settings(config: Config, paths: Paths) -> None:
     if config.evaluate.judge:
         read_template(settings, folder=folder, mode="pairwise", needed_by="evaluate.judge")
     if settings.backend == "local" and settings.model != BASE:
-        from models.load import check_base
-
-        check_base(settings.model, setting="judge.model", default=BASE)
+        locate_judge(paths, settings)
     judge_digest(settings, base_digest="")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from posttrain.settings.section import BatchSize, Count, NotInKey, NotNegative, Positive, Section, Share, WholeNumber
 
@@ -13,8 +13,8 @@ class JudgeSettings(Section):
     backend: Literal["local", "openai"] = "local"
     """`local`: a model loaded here; `openai`: a server that speaks OpenAI's chat completions."""
     model: str = "base"
-    """`base`: the pipeline's own base, on the tiny world after `judge.practice_steps`; a directory or hub id; or, under `openai`,
-    the name that the server knows."""
+    """`base`: the pipeline's own base, on the tiny world after `judge.practice_steps`; a directory, GGUF file, `smollm2` or hub
+    id; or, under `openai`, the name that the server knows."""
     base_url: Annotated[str, NotInKey()] = ""
     """Of the server, such as http://127.0.0.1:8000/v1; empty: the `openai` client's own."""
     key_variable: Annotated[str, NotInKey()] = ""
@@ -68,3 +68,13 @@ class JudgeSettings(Section):
     """Mean distance of its labels from 0.5, at least."""
     max_unreadable: Share = 0.1
     """Share of its replies that may be none of the options."""
+    _folder: str = PrivateAttr(default="")
+
+    @property
+    def source(self) -> str:
+        """What a local judge is loaded from: `model`, or the directory that a GGUF file was converted into."""
+        return self._folder or self.model
+
+    def load_from(self, folder: str) -> None:
+        """Say which directory `model` was converted into. It is no setting: whoever starts a run finds it again."""
+        self._folder = folder

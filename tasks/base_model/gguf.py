@@ -37,7 +37,7 @@ def convert(out: Path, log: Log, *, folder: Path, file: str, told: str) -> Outco
         if storage_trouble(error):
             raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"model.base={told}: it cannot be read as a GGUF model: {reason}. Nothing was kept") from None
+        raise RequestError(f"{told}: it cannot be read as a GGUF model: {reason}. Nothing was kept") from None
     return Outcome(metrics={"parameters": sum(weight.numel() for weight in network.parameters())})
 
 

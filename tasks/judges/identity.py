@@ -104,7 +104,9 @@ def _weights_identity(settings: JudgeSettings, base_digest: str) -> str:
             f"judge.base_url={settings.base_url} is a server's, and judge.backend=local loads a model here: set "
             "judge.backend=openai, or leave judge.base_url empty"
         )
-    return base_digest if settings.model == BASE else bases.base_digest(ModelSettings(base=settings.model), setting="judge.model")
+    return (
+        base_digest if settings.model == BASE else bases.base_digest(ModelSettings(base=settings.source), setting="judge.model")
+    )
 
 
 BACKENDS: Mapping[str, Backend] = {

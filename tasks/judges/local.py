@@ -38,12 +38,12 @@ def open_judge(source: JudgeSource, *, identity: str, cache: ReplyCache) -> Judg
     """
     settings, model = source.settings, source.model
     if not source.is_base:
-        check_base(settings.model, setting=SETTING, default=BASE)
+        check_base(settings.source, setting=SETTING, default=BASE)
     return LocalJudge(
         settings,
-        source=source_of(source.base) if source.is_base else (settings.model, None),
-        tokenizer=source.tokenizer if source.is_base else settings.model,
-        model=model if source.is_base else ModelSettings(base=settings.model, context=model.context, dtype=model.dtype),
+        source=source_of(source.base) if source.is_base else (settings.source, None),
+        tokenizer=source.tokenizer if source.is_base else settings.source,
+        model=model if source.is_base else ModelSettings(base=settings.source, context=model.context, dtype=model.dtype),
         context=source.context,
         identity=identity,
         cache=cache,

@@ -2,6 +2,7 @@
 
 import errno
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +11,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from flows import bases as subject
-from flows.bases import STAGE, locate_base
+from flows.bases import STAGE, locate_base, locate_judge
 from models.load import load_tokenizer
 from posttrain.errors import RequestError, StorageError
+from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from tasks.base_model import packaged
 from tasks.base_model.identity import TINY, base_digest
+from tasks.judges.identity import judge_identity
+from tasks.judges.load import JudgeSource
 from tasks.workspace.paths import Paths
 from tests.models.shipped import llama_3, ship
 from tests.tasks.base_model.ggufs import llama, write_gguf
@@ -138,6 +142,35 @@ def test_other_bases_are_as_they_were(paths):
     assert ModelSettings(base="owner/name").source == "owner/name"
     with pytest.raises(RequestError, match="there is no such directory"):
         located(paths, "./folder")
+
+
+def test_a_judge_may_be_a_gguf_file_too(paths, whole):
+    Path("small.gguf").write_bytes(whole)
+    judge, said = JudgeSettings(model="./small.gguf"), []
+    locate_judge(paths, judge, say=said.append)
+    assert said[0].startswith("./small.gguf: converting small.gguf (SHA-256 ")
+    assert judge.model == "./small.gguf" and judge.source == located(paths, "./small.gguf").source
+    assert judge_identity(judge, base_digest="") == judge_identity(JudgeSettings(model=judge.source), base_digest="")
+    source = JudgeSource(
+        settings=judge,
+        base=Path(),
+        base_digest="",
+        tokenizer=Path(),
+        model=ModelSettings(),
+        templates=Path(),
+        cache=paths.root,
+        context=64,
+    )
+    with closing(source.open()) as opened:
+        assert opened.write(["Who?"], max_new_tokens=2, seed=0)
+
+
+def test_a_judge_that_cannot_be_read_is_named_as_one(paths, whole):
+    with pytest.raises(RequestError, match=r"^judge\.model=\./none\.gguf: there is no such file"):
+        locate_judge(paths, JudgeSettings(model="./none.gguf"), say=print)
+    Path("cut.gguf").write_bytes(whole[:200])
+    with pytest.raises(RequestError, match=r"^judge\.model=\./cut\.gguf: it cannot be read as a GGUF model"):
+        locate_judge(paths, JudgeSettings(model="./cut.gguf"), say=print)
 
 
 # --- what is changed in a base ----------------------------------------------------------------------------------------
