@@ -52,6 +52,7 @@ def train(
     own=None,
     excluded_questions=None,
     share=0.0,
+    checkpointing="auto",
     **settings,
 ):
     chosen = PPOSettings(**(SMALL | settings), reward=reward)
@@ -62,7 +63,7 @@ def train(
         data=data or world.data,
         start=world.base,
         tokenizer=world.tokenizer,
-        model=ModelSettings(context=world.context, lora_rank=lora_rank),
+        model=ModelSettings(context=world.context, lora_rank=lora_rank, gradient_checkpointing=checkpointing),
         settings=chosen,
         **(own or {}),
         reward=reward_source(reward, partial_credit=chosen.partial_credit, registered=Path),
@@ -282,3 +283,17 @@ def test_a_reward_without_a_signal_ends_the_run(tiny_world, tmp_path, rewards, s
     big = {"episodes": 128, "mini_batch_size": 64, "samples_per_prompt": 4}
     with pytest.raises(ContractError, match=said):
         train(tiny_world, tmp_path / "out", tmp_path / "kept", reward=name, patience=2, updates=12, **big)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_activations_may_be_computed_again_in_policy_and_critic(tiny_world, tmp_path, monkeypatch, lora_rank):
+    """The same weights come out: what is kept for the backward pass decides nothing."""
+    made, make = [], loop.policy_and_critic
+    monkeypatch.setattr(loop, "policy_and_critic", lambda *given, **how: made.append(make(*given, **how)) or made[-1])
+    short, digests = {"updates": 1, "lora_rank": lora_rank}, []
+    for choice in ("on", "off"):
+        train(tiny_world, tmp_path / choice, tmp_path / f"kept {choice}", checkpointing=choice, **short)
+        digests.append(file_digest(tmp_path / choice / "model" / "model.safetensors"))
+    checkpointed = [[part.get_base_model() if lora_rank else part for part in (one.policy, one.critic)] for one in made]
+    assert [[part.is_gradient_checkpointing for part in parts] for parts in checkpointed] == [[True, True], [False, False]]
+    assert digests[0] == digests[1]
