@@ -181,6 +181,7 @@ def train_reward_model(run: Run, labels: Artifact, start: Artifact) -> Artifact:
     return run.stage(
         "reward_model",
         "tasks.training.reward_model:train",
+        trains=True,
         **run.network,
         labels=labels,
         data=run.data,

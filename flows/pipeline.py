@@ -23,6 +23,7 @@ from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
 from flows.outcomes import Outcomes
 from flows.plan import plan
+from flows.processes import check_processes
 from flows.profiles import require_profile
 from flows.prompts import check_prompts, prompts_line
 from flows.reporting import conclude
@@ -191,6 +192,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     require_profile(config)
     check_prompts(paths, config.model)
     check_groups(config)
+    check_processes(config)
     check_tasks(config.evaluate.tasks)
     for name, section in limits_of(config).items():
         tokens = getattr(config, section).max_new_tokens

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 
 from posttrain.settings.config import Config
 from tasks.base_model.identity import device_type
+from tasks.launch import call_on_processes
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make
@@ -115,6 +116,7 @@ class Run:
         *,
         read: Mapping[str, str] | None = None,
         resumable: bool = False,
+        trains: bool = False,
         **arguments: Any,
     ) -> Artifact:
         """Return the artifact of a stage: the cached one if its files are whole, else a new one.
@@ -128,6 +130,7 @@ class Run:
                 make, so that a cached run does not wait for torch.
             read: digests of what the stage reads by itself and is not given, which enter the key.
             resumable: it takes `checkpoints`, a folder of this key's own, which goes when the stage is finished.
+            trains: it can be computed by several processes, as many as `model.processes` says.
             arguments: of the stage.
 
         Raises:
@@ -149,7 +152,8 @@ class Run:
             result_serializer="json",
         )
         def stage_task() -> dict[str, Any]:
-            return self._make(name, key, compute, inputs, {**inputs.arguments, **resume})
+            processes = self.config.model.processes if trains else 1
+            return self._make(name, key, compute, inputs, {**inputs.arguments, **resume}, processes=processes)
 
         folder = self.paths.stages / name / key
         with self._telling(name, settings=inputs.settings, is_there=whole is not None) as line:
@@ -191,7 +195,9 @@ class Run:
         self.line.pause()
         self.say(line)
 
-    def _make(self, name: str, key: str, compute: str, inputs: Inputs, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _make(
+        self, name: str, key: str, compute: str, inputs: Inputs, arguments: Mapping[str, Any], *, processes: int = 1
+    ) -> dict[str, Any]:
         """Compute a stage with a child run in the ledger; return the run's id, None where another process made it meanwhile."""
         live: list[Any] = []
 
@@ -200,6 +206,9 @@ class Run:
 
         def computing(out: Path, log: Log) -> Outcome:
             live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
+            if processes > 1:
+                logs = self.paths.logs / f"{name}-{key[:8]}"
+                return call_on_processes(compute, out, log, arguments, stage=name, processes=processes, logs=logs)
             with remembering(self.paths.checkpoints / name / key, self._say):
                 return _called(compute, out, log, arguments)
 

@@ -131,7 +131,9 @@ def make_base(run: Run) -> Artifact:
 
 def train_sft(run: Run, base: Artifact) -> Artifact:
     """Fine-tune the base on demonstrations."""
-    return run.stage("sft", "tasks.training.sft:train", **run.network, data=run.data, base=base, settings=run.config.sft)
+    return run.stage(
+        "sft", "tasks.training.sft:train", trains=True, **run.network, data=run.data, base=base, settings=run.config.sft
+    )
 
 
 def train_method(run: Run, start: Artifact, feedback: Feedback, reward: RewardSource | None) -> Artifact:
@@ -141,6 +143,7 @@ def train_method(run: Run, start: Artifact, feedback: Feedback, reward: RewardSo
         method.trainer,
         f"tasks.training.{method.trainer}:train",
         resumable=method.is_rewarded,
+        trains=True,
         **run.network,
         start=start,
         **trainer_settings(run.config),

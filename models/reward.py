@@ -25,12 +25,13 @@ from models.encoding import prompt_ids
 from models.load import dtype, fit_embedding
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
+from models.processes import processes, rank, sum_gradients, summed
 from models.quantization import loaded_in_4_bits
 from models.scorer import saved_class, scorer_class
 from models.size import size_of
 from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
-from posttrain.ops.device_rows import in_parts, with_rows
+from posttrain.ops.device_rows import SHARED, in_parts, with_rows
 from posttrain.ops.losses import bradley_terry_loss
 from posttrain.ops.masks import is_response, padded
 from posttrain.settings.model import ModelSettings
@@ -284,13 +285,17 @@ def train_reward_network(
     batches = _batches(len(groups), settings.batch_size, seed=seed)
     for step in range(1, steps + 1):
         batch = [groups[place] for place in next(batches)]
+        mine = batch[rank() :: processes()]
         optimiser.zero_grad(set_to_none=True)
         loss, hits = with_rows(
             "training",
             min(settings.device_batch_size, sum(len(group.responses) for group in batch)),
-            partial(_gradients, network, batch, settings, autocast=autocast),
+            partial(_gradients, network, mine, batch, settings, autocast=autocast),
             undo=partial(optimiser.zero_grad, set_to_none=True),
+            fixed=SHARED if processes() > 1 else "",
         )
+        loss, hits = summed(torch.tensor([loss, hits], dtype=torch.float64)).tolist()
+        sum_gradients(weights)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         rate = float(schedule.get_last_lr()[0])
@@ -299,12 +304,15 @@ def train_reward_network(
 
 
 def _gradients(
-    network: Any, batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
+    network: Any, mine: Sequence[Group], batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
 ) -> tuple[float, float]:
-    """Add a step's gradients, `rows` responses at a time, and return its loss and the share of its labels ranked right."""
+    """Add this process's share of a step's gradients, `rows` responses at a time.
+
+    Returns its share of the step's loss, and of the share of the step's labels that are ranked right.
+    """
     labels = sum(len(group.pairs) for group in batch)
     loss = hits = 0.0
-    for part in _parts(batch, most=rows):
+    for part in _parts(mine, most=rows):
         with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
             scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
         pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
@@ -384,7 +392,8 @@ def _parts(batch: Sequence[Group], *, most: int) -> Iterator[list[Group]]:
             yield part
             part = []
         part.append(group)
-    yield part
+    if part:
+        yield part
 
 
 def _batches(groups: int, size: int, *, seed: int) -> Iterator[list[int]]:

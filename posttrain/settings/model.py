@@ -59,6 +59,9 @@ class ModelSettings(Section):
     """Whether training keeps each block's input alone and computes the rest again in the backward pass (arXiv:1604.06174): less
     memory, a third more time, the same gradients. `auto`: on a GPU, in SFT, DPO and KTO; `on`: in every training, of policy,
     critic and reward model too."""
+    processes: Annotated[Count, NotInKey()] = 1
+    """Processes that train a stage together on this machine, each with a copy of the weights (DDP): on GPUs one a GPU, on a CPU
+    they share its cores. Batches stay what they are, so the result is that of one process up to the order of sums."""
     _folder: str = PrivateAttr(default="")
 
     @model_validator(mode="after")

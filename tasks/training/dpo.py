@@ -6,12 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from models.load import device, load_model, load_tokenizer
 from models.lora import merged, seeded_lora
+from models.processes import processes, summed
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
@@ -20,7 +22,7 @@ from posttrain.records import Preference
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched
+from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched, with_shared_cache
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 
@@ -55,13 +57,14 @@ class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
         # as TRL does: a prompt that fills the context leaves nothing to learn
-        return dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length)
+        return with_shared_cache(dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length))
 
     def get_batch_samples(self, *args: Any, **how: Any) -> Any:
         """Return the parts of the next batch, and keep how much there is in all of them."""
         parts, items = super().get_batch_samples(*args, **how)
-        self._whole = [sum(counts) for counts in zip(*map(_counts, parts), strict=True)]
-        self._parts = len(parts)
+        mine = torch.tensor([sum(counts) for counts in zip(*map(_counts, parts), strict=True)], device=self.args.device)
+        self._whole = summed(mine).tolist()
+        self._parts = len(parts) * processes()  # gradients are averaged over processes, too
         return parts, items
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **how: Any) -> Any:

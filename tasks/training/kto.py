@@ -13,14 +13,24 @@ from trl import KTOConfig, KTOTrainer
 
 from models.load import device, load_model, load_tokenizer
 from models.lora import merged, seeded_lora
+from models.processes import processes
 from models.size import size_of
 from posttrain.compute import learning, reading
-from posttrain.errors import DataError
+from posttrain.errors import DataError, RequestError
 from posttrain.feedback.labels import Verdict, as_preferences, as_verdicts, by_pair
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
-from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched
+from tasks.training.trl import (
+    device_batch,
+    epochs_within,
+    shared_arguments,
+    steps_of,
+    tokenised,
+    trained,
+    watched,
+    with_shared_cache,
+)
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.weights import save, source_of
 
@@ -40,7 +50,7 @@ class EndsAsSampled(KTOTrainer):  # type: ignore[misc]  # trl has no types
     """
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: KTOConfig, dataset_name: str) -> Dataset:
-        size = args.per_device_train_batch_size
+        size = args.per_device_train_batch_size * processes()
 
         def mismatched(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
             ids = batch["completion_ids"]
@@ -50,7 +60,7 @@ class EndsAsSampled(KTOTrainer):  # type: ignore[misc]  # trl has no types
         rows = dataset.filter(lambda row: len(row["prompt_ids"]) < args.max_length)
         if len(rows) % size == 1:
             rows = concatenate_datasets([rows, rows.select([0])])
-        return rows.map(mismatched, batched=True, batch_size=size)
+        return with_shared_cache(rows.map(mismatched, batched=True, batch_size=size))
 
 
 def rows_of(verdicts: Sequence[Verdict], reader: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
@@ -71,6 +81,15 @@ def arguments(
     """
     other = settings.undesirable_weight
     weight = settings.desirable_weight or (other * ratio if other else max(1.0, ratio))
+    # what estimates the KL term together is as many responses however many processes hold them
+    together = device_batch(settings, settings.device_batch_size, devices=1)
+    if together % processes() or together < 2 * processes():
+        raise RequestError(
+            f"kto.device_batch_size: {together} responses of a batch of {settings.batch_size} estimate KTO's KL term together, "
+            f"and {processes()} processes (model.processes) cannot take as many each, at least 2. Set kto.batch_size and "
+            f"kto.device_batch_size to multiples of {2 * processes()}"
+        )
+    settings = settings.model_copy(update={"device_batch_size": together // processes()})
     return KTOConfig(
         **shared_arguments(scratch, settings, model=model, epochs=epochs, seed=seed),
         beta=settings.beta,

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from datasets.fingerprint import get_temporary_cache_files_directory
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -21,7 +24,8 @@ from models.encoding import prompt_ids, response_ids
 from models.endings import taught_end
 from models.fingerprint import must_move
 from models.load import device, dtype, prompt_text
-from posttrain.ops.device_rows import with_rows
+from models.processes import processes
+from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.records import Prompt
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
@@ -52,7 +56,7 @@ def shared_arguments(
     batch_size = settings.batch_size
     on_gpu = device().type == "cuda"
     devices = _devices()
-    a_device = _device_batch(settings, settings.device_batch_size)
+    a_device = device_batch(settings, settings.device_batch_size)
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": a_device,
@@ -78,12 +82,20 @@ def shared_arguments(
 
 
 def _devices() -> int:
+    if processes() > 1:
+        return processes()
     return max(1, torch.cuda.device_count()) if device().type == "cuda" else 1
 
 
-def _device_batch(settings: SFTSettings | DPOSettings | KTOSettings, most: int) -> int:
-    """Return the largest number of rows up to `most` of which a device's share of a batch is a multiple."""
-    share = settings.batch_size // _devices()
+def device_batch(settings: SFTSettings | DPOSettings | KTOSettings, most: int, *, devices: int = 0) -> int:
+    """Return the largest number of rows up to `most` of which a device's share of a batch is a multiple.
+
+    Args:
+        settings: of the method.
+        most: rows.
+        devices: that share a batch; 0: those that there are.
+    """
+    share = settings.batch_size // (devices or _devices())
     a_device = max(1, min(most, share))
     while share % a_device:
         a_device -= 1
@@ -113,7 +125,19 @@ def trained(stage: str, settings: Settings, make: Callable[[Settings], Trainer],
             trainer.train()
         return trainer
 
-    return with_rows("training", _device_batch(settings, settings.device_batch_size), train, fixed=fixed)
+    fixed = fixed or (SHARED if processes() > 1 else "")
+    return with_rows("training", device_batch(settings, settings.device_batch_size), train, fixed=fixed)
+
+
+def with_shared_cache(rows: Dataset) -> Dataset:
+    """Return rows whose computed columns all processes look for where the first one writes them, as TRL relies on.
+
+    Rows that lie in memory would have a file of another name in each process.
+    """
+    if processes() > 1:
+        folder = broadcast_object_list([get_temporary_cache_files_directory()], from_process=0)[0]
+        rows._get_cache_file_path = lambda fingerprint: str(Path(folder) / f"cache-{fingerprint}.arrow")
+    return rows
 
 
 def tokenised(

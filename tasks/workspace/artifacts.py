@@ -34,7 +34,7 @@ class Outcome:
     Attributes:
         metrics: final figures by name.
         costs: of `train_seconds`, `generated_tokens`, `trained_tokens`, `critic_tokens`, `forward_tokens`, `flops`, `labels`,
-            those that apply (mlflow/README.md).
+            those that apply (mlflow/README.md); `peak_rss_mb` of other processes alone, where the stage had any.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -208,7 +208,7 @@ def _compute(
 
             with own_memory():
                 outcome = compute(part, log)
-                costs = {**outcome.costs, "peak_rss_mb": peak_rss_mb()}
+                costs = {**outcome.costs, "peak_rss_mb": peak_rss_mb() + outcome.costs.get("peak_rss_mb", 0.0)}
         seconds = time.perf_counter() - started
         if not (part / "curves.jsonl").stat().st_size:
             (part / "curves.jsonl").unlink()

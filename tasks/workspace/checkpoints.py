@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from models.processes import is_first
+
 BEST = "best.pt"
 
 
@@ -23,7 +25,12 @@ class Checkpoints:
         self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
 
     def save(self, step: int, state: Mapping[str, Any], *, is_best: bool) -> None:
-        """Write the state after `step`, and then remove older ones; the best one so far stays as well."""
+        """Write the state after `step`, and then remove older ones; the best one so far stays as well.
+
+        Of several processes that train together the first one writes.
+        """
+        if not is_first():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
         unfinished = path.with_suffix(f".part-{os.getpid()}")
@@ -56,7 +63,8 @@ class Checkpoints:
                 return state
             damaged.append(path.name)
             # out of the way: as the newest by name it would push out those that are written from now on
-            path.replace(path.with_suffix(".damaged"))
+            if is_first():
+                path.replace(path.with_suffix(".damaged"))
         self._tell(damaged, "training starts from its beginning")
         return None
 

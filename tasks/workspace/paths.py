@@ -30,6 +30,11 @@ class Paths:
         """`<stage>/<key>/`: where an interrupted stage goes on from; empty when all are finished."""
         return self.store / "checkpoints"
 
+    @property
+    def logs(self) -> Path:
+        """`<stage>-<key>/`: what each of several processes printed that computed a stage together, the last time."""
+        return self.store / "logs"
+
     def findings(self, stage: str, dataset: str) -> Path:
         """`<stage>/<dataset>/`: what a stage found when it refused to go on, the last time; the gate's is there in any case."""
         return self.store / stage / dataset

@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from models.endings import ending_alike
+from models.processes import is_first
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model as one directory that plain transformers loads: safetensors, config, tokenizer, and where responses end."""
+    """Write a model as one directory that plain transformers loads: safetensors, config, tokenizer, and where responses end.
+
+    Of several processes that hold the same model the first one writes it.
+    """
+    if not is_first():
+        return
     if model.generation_config is not None:
         model.generation_config = ending_alike(model.generation_config, tokenizer)
     model.save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,240 @@
+"""A stage on several processes of this machine: torchrun starts them, the pipeline waits, and none is left behind.
+
+The pipeline's own process keeps Prefect, MLflow and DVC. It hands a stage's arguments over in a file, follows its curve, and
+takes its outcome. The first process writes the stage's files; the others write nowhere that is kept.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import psutil
+
+from posttrain import errors
+from posttrain.errors import ContractError, PosttrainError
+from tasks.workspace.artifacts import Log, Outcome
+from tasks.workspace.memory import peak_rss_mb
+
+WAIT = 0.1
+"""Seconds between two looks at what the processes have written."""
+ENDING = 20.0
+"""Seconds that processes are given to end before they are killed."""
+STOPPED = 70
+"""Exit code of a process whose error is in its file."""
+_FAILED = re.compile(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+"""Of torchrun's table of failures, each process's rank and how it ended."""
+
+
+def call_on_processes(
+    compute: str, out: Path, log: Log, arguments: Mapping[str, Any], *, stage: str, processes: int, logs: Path
+) -> Outcome:
+    """Compute a stage on several processes, and return what the first of them gave.
+
+    Args:
+        compute: `module:function` of the stage.
+        out: folder that its files go into.
+        log: takes each point of its curve.
+        arguments: of the stage, beside `out` and `log`.
+        stage: its name, for errors.
+        processes: how many.
+        logs: folder for what each process prints; it is begun anew.
+
+    Raises:
+        PosttrainError, OSError: as the first process that failed raised it.
+        ContractError: a process ended without a word, or failed by a fault of ours.
+    """
+    import cloudpickle
+
+    scratch = out / ".launch"
+    scratch.mkdir()
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    terminal = os.ttyname(2) if os.isatty(2) else ""
+    asked = {"compute": compute, "out": str(out), "arguments": dict(arguments), "logs": str(logs), "terminal": terminal}
+    pipeline = psutil.Process()
+    asked |= {"pipeline": (pipeline.pid, pipeline.create_time())}
+    (scratch / "request.pkl").write_bytes(cloudpickle.dumps(asked))
+    with _torchrun(scratch, processes, logs) as agent:
+        _follow(agent, scratch / "points.jsonl", log)
+    if agent.returncode:
+        raise _failure(scratch, logs, stage=stage, processes=processes)
+    told = json.loads((scratch / "outcome.json").read_text(encoding="utf-8"))
+    peaks = sum(float(file.read_text()) for file in scratch.glob("peak-*"))
+    shutil.rmtree(scratch)
+    return Outcome(metrics=told["metrics"], costs={**told["costs"], "peak_rss_mb": peaks})
+
+
+@contextmanager
+def _torchrun(scratch: Path, processes: int, logs: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start the processes; whatever ends the block ends them, and all that they started."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", "--max-restarts=0"]
+    command += ["-m", "tasks.launch", str(scratch)]
+    threads = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    own = {"OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo", "POSTTRAIN_LAUNCHED": str(processes)}
+    with (logs / "torchrun.log").open("wb") as told:
+        # a session of its own: Ctrl-C reaches the pipeline alone, which then ends them all
+        agent = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, env={**os.environ, **own}, start_new_session=True
+        )
+        try:
+            yield agent
+        finally:
+            _end(agent)
+
+
+def _end(agent: "subprocess.Popen[bytes]") -> None:
+    """End torchrun and its processes: politely, and then not."""
+    with suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(agent.pid), *psutil.Process(agent.pid).children(recursive=True)]
+        for one in family if agent.poll() is None else family[1:]:
+            with suppress(psutil.NoSuchProcess):
+                one.terminate()
+        for one in psutil.wait_procs(family, timeout=ENDING)[1]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    agent.wait()
+
+
+def _follow(agent: "subprocess.Popen[bytes]", points: Path, log: Log) -> None:
+    """Hand over the points of the curve as they come, until the processes have ended."""
+    read, is_over = 0, False
+    while not is_over:
+        is_over = agent.poll() is not None
+        if points.exists():
+            with points.open("rb") as file:
+                file.seek(read)
+                for line in file:
+                    if not line.endswith(b"\n"):  # it is still being written
+                        break
+                    read += len(line)
+                    step, figures = json.loads(line)
+                    log(step, figures)
+        if not is_over:
+            time.sleep(WAIT)
+
+
+def _failure(scratch: Path, logs: Path, *, stage: str, processes: int) -> Exception:
+    """Return the error of whichever process failed first."""
+    told = [json.loads(file.read_text(encoding="utf-8")) for file in scratch.glob("error-*.json")]
+    told.sort(key=lambda one: float(one["at"]))
+    # an error of ours is what all failed of; without one, a process that was killed is why the others lost their connection
+    for one in told:
+        kind = getattr(errors, one["kind"], None)
+        if isinstance(kind, type) and issubclass(kind, PosttrainError):
+            return kind(one["text"])
+        if one["errno"]:
+            return OSError(one["errno"], one["text"])
+    table = (logs / "torchrun.log").read_text(encoding="utf-8", errors="replace")
+    ended = [(int(number), int(code)) for number, code in _FAILED.findall(table)]
+    killed = [(number, -code) for number, code in ended if code < 0 and code != -signal.SIGTERM]
+    looks = f"What they printed is in {logs}"
+    if killed:
+        number, by = killed[0]
+        cause = " (memory that ran out ends a process so)" if by == signal.SIGKILL else ""
+        return ContractError(
+            f"stage {stage}: process {number} of {processes} was killed by signal {by}{cause}, so the others were ended too. "
+            f"{looks}. The same command goes on from the last checkpoint, where the stage has one"
+        )
+    if told:
+        first = told[0]
+        return ContractError(
+            f"stage {stage}: process {first['rank']} of {processes} failed with {first['kind']}: {first['text']}. We did not "
+            f"expect that. {looks}"
+        )
+    return ContractError(f"stage {stage}: its {processes} processes could not be started, or ended without a word. {looks}")
+
+
+# --- within a process -------------------------------------------------------------------------------------------------
+
+
+def main(scratch: Path) -> int:
+    """Be one of a stage's processes, and return its exit code."""
+    number = int(os.environ["RANK"])
+    asked = pickle.loads((scratch / "request.pkl").read_bytes())
+    _redirect(Path(asked["logs"]) / f"process-{number}.log", terminal=asked["terminal"] if number == 0 else "")
+    _end_with(*asked["pipeline"])
+    try:
+        outcome = _computed(asked, scratch, number)
+    except Exception as error:
+        traceback.print_exc()
+        told = {"kind": type(error).__name__, "text": str(error), "rank": number, "at": time.time()}
+        told["errno"] = error.errno if isinstance(error, OSError) else None
+        _write_whole(scratch / f"error-{number}.json", json.dumps(told))
+        return STOPPED
+    _write_whole(scratch / f"peak-{number}", str(peak_rss_mb()))
+    if number == 0:
+        told = {"metrics": dict(outcome.metrics), "costs": dict(outcome.costs)}
+        _write_whole(scratch / "outcome.json", json.dumps(told))
+    return 0
+
+
+def _computed(asked: Mapping[str, Any], scratch: Path, number: int) -> Outcome:
+    import torch
+    from accelerate import PartialState
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    state = PartialState(cpu=not torch.cuda.is_available())
+    out = Path(asked["out"]) if number == 0 else Path(mkdtemp(dir=scratch))
+    module, _, function = asked["compute"].partition(":")
+    with (scratch / "points.jsonl" if number == 0 else Path(os.devnull)).open("a", encoding="utf-8") as points:
+
+        def log(step: int, figures: Mapping[str, float]) -> None:
+            points.write(json.dumps([step, dict(figures)]) + "\n")
+            points.flush()
+
+        outcome: Outcome = getattr(import_module(module), function)(out, log, **asked["arguments"])
+    state.wait_for_everyone()
+    state.destroy_process_group()
+    return outcome
+
+
+def _redirect(file: Path, *, terminal: str) -> None:
+    """Let what is printed go into a file; the first process's progress goes to the terminal, where there is one."""
+    target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    if terminal:
+        with suppress(OSError):
+            os.dup2(os.open(terminal, os.O_WRONLY), 2)
+
+
+def _end_with(pid: int, created: float) -> None:
+    """End this process when the pipeline has ended, however that was: nothing would take the result."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(1)
+            try:
+                is_there = psutil.Process(pid).create_time() == created
+            except psutil.NoSuchProcess:
+                is_there = False
+            if not is_there:
+                os._exit(STOPPED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_whole(file: Path, text: str) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
