@@ -38,7 +38,7 @@ def sum_gradients(weights: Iterable[nn.Parameter]) -> None:
             weight.grad = torch.zeros_like(weight)
     # one message instead of one a weight
     flat = summed(torch.cat([weight.grad.flatten() for weight in trained if weight.grad is not None]))
-    for weight, part in zip(trained, flat.split([weight.numel() for weight in trained]), strict=True):
+    for weight, part in zip(trained, torch.split(flat, [weight.numel() for weight in trained]), strict=True):
         weight.grad = part.view_as(weight)
 
 

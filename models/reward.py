@@ -285,16 +285,15 @@ def train_reward_network(
     batches = _batches(len(groups), settings.batch_size, seed=seed)
     for step in range(1, steps + 1):
         batch = [groups[place] for place in next(batches)]
-        mine = batch[rank() :: processes()]
         optimiser.zero_grad(set_to_none=True)
         loss, hits = with_rows(
             "training",
             min(settings.device_batch_size, sum(len(group.responses) for group in batch)),
-            partial(_gradients, network, mine, batch, settings, autocast=autocast),
+            partial(_gradients, network, batch, settings, autocast=autocast),
             undo=partial(optimiser.zero_grad, set_to_none=True),
             fixed=SHARED if processes() > 1 else "",
         )
-        loss, hits = summed(torch.tensor([loss, hits], dtype=torch.float64)).tolist()
+        loss, hits = summed(torch.tensor([loss, hits], dtype=torch.float64, device=network.device)).tolist()
         sum_gradients(weights)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
@@ -304,15 +303,12 @@ def train_reward_network(
 
 
 def _gradients(
-    network: Any, mine: Sequence[Group], batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
+    network: Any, batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
 ) -> tuple[float, float]:
-    """Add this process's share of a step's gradients, `rows` responses at a time.
-
-    Returns its share of the step's loss, and of the share of the step's labels that are ranked right.
-    """
+    """Add this process's part of a step's gradients, and return its part of the loss and of the share ranked right."""
     labels = sum(len(group.pairs) for group in batch)
     loss = hits = 0.0
-    for part in _parts(mine, most=rows):
+    for part in _parts(batch[rank() :: processes()], most=rows):
         with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
             scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
         pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)

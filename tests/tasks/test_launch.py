@@ -1,6 +1,5 @@
 """A stage on two processes: one process's weights, the first error told, nothing left behind, and on from a checkpoint."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -154,34 +153,22 @@ def test_a_run_goes_on_in_another_number_of_processes(stages, launched, tmp_path
         torch.testing.assert_close(on[name], value, atol=1e-5, rtol=0)
 
 
-def fail(out, log, *, who, how):
-    """Stand in for a stage: its process of rank `who` fails, the others wait for it."""
-    if int(os.environ["RANK"]) == who:
-        if how == "refuse":
-            raise DataError("a row is wrong")
-        if how == "fault":
-            raise ZeroDivisionError("division by zero")
-        if how == "full":
-            raise OSError(28, "No space left on device")
-        os.kill(os.getpid(), signal.SIGKILL)
-    torch.distributed.barrier()
+HERE = "tests.tasks.launched_stages:fail"
 
 
-HERE = "tests.tasks.test_launch:fail"
-
-
-@pytest.mark.parametrize("who", [0, 1])
 @pytest.mark.parametrize(
-    ("how", "kind", "says"),
+    ("who", "how", "kind", "says"),
     [
-        ("refuse", DataError, r"^a row is wrong$"),
+        (1, "refuse", DataError, r"^a row is wrong$"),
         (
+            0,
             "fault",
             ContractError,
             r"^stage x: process \d of 2 failed with ZeroDivisionError: division by zero\. We",
         ),
-        ("full", OSError, r"No space left on device"),
+        (0, "full", OSError, r"No space left on device"),
         (
+            1,
             "kill",
             ContractError,
             r"^stage x: process \d of 2 was killed by signal 9 \(memory that ran out ends",
@@ -205,15 +192,9 @@ from tasks.launch import call_on_processes
 out = Path(sys.argv[1])
 (out / "stage").mkdir()
 call_on_processes(
-    "tests.tasks.test_launch:wait", out / "stage", print, {"at": out}, stage="x", processes=2, logs=out / "logs"
+    "tests.tasks.launched_stages:wait", out / "stage", print, {"at": out}, stage="x", processes=2, logs=out / "logs"
 )
 """
-
-
-def wait(out, log, *, at):
-    """Stand in for a stage that takes long."""
-    (at / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
-    time.sleep(600)
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
