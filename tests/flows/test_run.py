@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -94,8 +94,9 @@ class QuietLedger(FullLedger):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch, capsys):
-    """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr."""
+    """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr. No time passes."""
     monkeypatch.setattr("flows.run.task", lambda **_: lambda function: lambda return_state: Ran(function()))
+    monkeypatch.setattr("tasks.workspace.progress.time", SimpleNamespace(monotonic=lambda: 100.0))
 
     def run(*names, say=None, compute=lambda out, log, seed: Outcome()):
         module = ModuleType("a_stage_of_this_test")
