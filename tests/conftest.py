@@ -1,6 +1,7 @@
 """A quiet, offline environment before any library is imported, and one tiny world that tests of networks share."""
 
 import fcntl
+import gc
 import hashlib
 import os
 import signal
@@ -119,6 +120,15 @@ def make_tiny_world(made: TinyWorld, records: Mapping[str, list]) -> None:
         settings=PretrainSettings(steps=50, batch_tokens=1_024, learning_rate=1e-2),
         seed=0,
     )
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of every later collection of garbage: millions of objects, and none of them is garbage.
+
+    Else a full collection takes a second, and statsmodels' `multipletests` asks for one a call.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
