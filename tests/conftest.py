@@ -15,7 +15,8 @@ import pytest
 
 from flows.environment import QUIET
 
-for name, value in {**QUIET, "HF_HUB_OFFLINE": "1"}.items():
+# tiny networks are quicker on one thread each: two processes of pytest with two threads each wait for one another
+for name, value in {**QUIET, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(name, value)
 
 # a job in the background of a script ignores Ctrl-C, one under nohup a closed terminal, and what tests start inherits that
