@@ -90,6 +90,20 @@ def tiny_world(
     assert digests(shared) == before, "a test has changed the world that all tests read"
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository's root with a ledger and nothing in it. Read only: making its tables takes a second, copying them none."""
+    from posttrain.settings.evaluation import TrackingSettings
+    from tasks.tracking.ledger import Ledger
+    from tasks.workspace.paths import Paths
+
+    root = tmp_path_factory.mktemp("empty store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Ledger.open(Paths(root), TrackingSettings())
+    return root
+
+
 def tiny_world_in(folder: Path) -> TinyWorld:
     return TinyWorld(data=folder / "data", tokenizer=folder / "tokenizer" / "tokenizer", base=folder / "base")
 

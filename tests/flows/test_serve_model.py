@@ -29,9 +29,10 @@ NO_SERVER = [package for package in subject.NEEDED if importlib.util.find_spec(p
 
 
 @pytest.fixture
-def ledger(tmp_path, monkeypatch):
+def ledger(empty_store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(empty_store, tmp_path / "repo")
     return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 
