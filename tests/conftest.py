@@ -1,6 +1,7 @@
 """A quiet, offline environment before any library is imported, and one tiny world that tests of networks share."""
 
 import fcntl
+import gc
 import hashlib
 import os
 import signal
@@ -14,7 +15,8 @@ import pytest
 
 from flows.environment import QUIET
 
-for name, value in {**QUIET, "HF_HUB_OFFLINE": "1"}.items():
+# tiny networks are quicker on one thread each: two processes of pytest with two threads each wait for one another
+for name, value in {**QUIET, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(name, value)
 
 # a job in the background of a script ignores Ctrl-C, one under nohup a closed terminal, and what tests start inherits that
@@ -88,6 +90,20 @@ def tiny_world(
     assert digests(shared) == before, "a test has changed the world that all tests read"
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository's root with a ledger and nothing in it. Read only: making its tables takes a second, copying them none."""
+    from posttrain.settings.evaluation import TrackingSettings
+    from tasks.tracking.ledger import Ledger
+    from tasks.workspace.paths import Paths
+
+    root = tmp_path_factory.mktemp("empty store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Ledger.open(Paths(root), TrackingSettings())
+    return root
+
+
 def tiny_world_in(folder: Path) -> TinyWorld:
     return TinyWorld(data=folder / "data", tokenizer=folder / "tokenizer" / "tokenizer", base=folder / "base")
 
@@ -119,6 +135,15 @@ def make_tiny_world(made: TinyWorld, records: Mapping[str, list]) -> None:
         settings=PretrainSettings(steps=50, batch_tokens=1_024, learning_rate=1e-2),
         seed=0,
     )
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of every later collection of garbage: millions of objects, and none of them is garbage.
+
+    Else a full collection takes a second, and statsmodels' `multipletests` asks for one a call.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.flows.ready import Fork, Ready
 
@@ -24,6 +26,14 @@ judge: {practice: 5}
 ppo: {updates: 3, episodes: 16, mini_batch_size: 8, max_new_tokens: 40, min_finished: 0.1}
 evaluate: {max_new_tokens: 40}
 """
+QUICK_SERVERS = {
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
+    "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "5",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+}
+"""How often a worker asks for runs that are due and says that it lives, and how often the server looks for workers that do not
+and for new schedules: a test would wait 10, 90, 30 and 5 seconds for what is the same with these."""
 READY = Ready()
 
 
@@ -62,6 +72,27 @@ def command(house: Path, *words: str) -> subprocess.Popen[str]:
 def fork(house: Path, *words: str) -> Fork:
     """Start a run with what is loaded already, and the Prefect server of all."""
     return READY.start(house, words, environment=environment() | {"PREFECT_API_URL": READY.address()})
+
+
+def verb(house: Path, *words: str, code: int = 0, told: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Run a verb in a house whose servers its own verbs start, and return what it printed: no server is named to it.
+
+    The verbs that start and end them are a fresh Python, as a user's are; the others go on from libraries that are loaded.
+
+    Args:
+        told: what stands in its environment beside what every run has.
+    """
+    given = environment() | told
+    process: subprocess.Popen[str] | Fork
+    if words[0] in ("up", "down"):
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-m", "flows", *words]
+        process = subprocess.Popen(command, cwd=house, env=given, stdout=pipe, stderr=pipe, text=True)
+    else:
+        process = READY.start(house, words, environment=given)
+    out, err = process.communicate(timeout=1_800)
+    assert process.returncode == code and "Traceback" not in err, out + err
+    return out + err
 
 
 def run(house: Path, *words: str, code: int = 0, fresh: bool = False) -> str:

@@ -194,16 +194,19 @@ def test_a_killed_pipeline_is_marked_in_mlflow_and_in_prefect_by_whatever_comes_
         stderr=subprocess.PIPE,
         text=True,
     )
+    open_runs = [[("RUNNING",)], [("RUNNING",)], [("RUNNING",)] * 2]
     deadline = time.monotonic() + 240
-    while not (paths.root / "at work").exists() and process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
+        # Prefect tells its server of a task in batches, so the task is at work before the server knows
+        if (paths.root / "at work").exists() and states(paths) == open_runs:
+            break
         time.sleep(0.05)
-    time.sleep(3)  # Prefect tells its server of a task in batches
     said = []
     settle(paths, said.append)
     assert said == [] and states(paths)[2] == [("RUNNING",)] * 2, "it lives"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert states(paths) == [[("RUNNING",)], [("RUNNING",)], [("RUNNING",)] * 2]
+    assert states(paths) == open_runs
 
     settle(paths, said.append)
     assert said == [

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def _quiet(monkeypatch):
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def fresh(empty_store, tmp_path):
+    shutil.copytree(empty_store, tmp_path / "repo")
     return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,7 +91,8 @@ def boards(tmp_path, monkeypatch):
     return make
 
 
-def test_jobs_run_in_order_and_are_told_a_line_each(boards, tmp_path):
+def test_jobs_run_in_order_and_are_told_a_line_each(boards, tmp_path, monkeypatch):
+    monkeypatch.setattr(subject, "time", SimpleNamespace(monotonic=lambda: 100.0, sleep=lambda _: None))  # no time passes
     paths = Paths(tmp_path)
     ends = {f"{method} seed 0": ("", report(paths, method), 0) for method in ("sft", "dpo", "reft")}
     board, task, lines = boards(ends)

@@ -1,6 +1,7 @@
 """The champion's score on a real store: what it is asked, how, and why there is none. Its answers are not those of a network."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,9 +25,10 @@ from tests.tasks.promotion.versions import NAME, answered, pipeline
 
 
 @pytest.fixture
-def ledger(tmp_path, monkeypatch):
+def ledger(empty_store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(empty_store, tmp_path / "repo")
     return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 

@@ -99,7 +99,7 @@ def test_a_server_that_dies_in_the_middle_is_asked_only_for_the_rest_by_the_same
     with faulty(lambda body, number: troubles.get(number) or (opinion(body, number) if number < 40 else (503, "gone"))) as server:
         asked = (
             *("pipeline", "method=dpo", "labels.source=judge", "judge.backend=openai", "judge.model=m", "judge.retries=2"),
-            *(f"judge.base_url={server.url}", "judge.template=constitution", "judge.timeout=1", "judge.concurrency=1", *LENIENT),
+            *(f"judge.base_url={server.url}", "judge.template=constitution", "judge.timeout=3", "judge.concurrency=1", *LENIENT),
             "judge.own_questions=0",
         )
         told = run(house, *asked, code=2)

@@ -16,7 +16,7 @@ import pytest
 
 from tasks.services.notes import NAMES, running
 from tasks.workspace.paths import Paths
-from tests.flows.houses import environment, new_house
+from tests.flows.houses import QUICK_SERVERS, environment, new_house, verb
 from tests.flows.postgres import postgres_or_skip, servers_on
 from tests.ports import free_port
 
@@ -42,10 +42,7 @@ class Loop:
         (self.root / "params.yaml").write_text(f"{SETTINGS}\n{settings or f'servers: {{{ports}}}'}\n")
 
     def verb(self, *words, code=0):
-        command = [sys.executable, "-m", "flows", *words]
-        done = subprocess.run(command, cwd=self.root, env=environment(), capture_output=True, text=True, check=False)
-        assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return verb(self.root, *words, code=code, told=QUICK_SERVERS)
 
     def bring_in(self, rows):
         """Import rows as the dataset, as a user does, and return the command's words."""

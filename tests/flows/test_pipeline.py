@@ -153,7 +153,7 @@ def test_ctrl_c_ends_with_130_and_closes_the_run(house: Path) -> None:
     while not list(folder.glob("*.part-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 130, err
     assert "interrupted; finished stages are kept" in err
     assert "Traceback" not in err

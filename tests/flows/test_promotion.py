@@ -31,7 +31,8 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(empty_store: Path, tmp_path: Path) -> Ledger:
+    shutil.copytree(empty_store, tmp_path / "repo")
     return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 

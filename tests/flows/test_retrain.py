@@ -40,13 +40,6 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("empty store")
-    Ledger.open(Paths(root), TrackingSettings())
-    return root
-
-
 @dataclass
 class World:
     """The data as they are now, and what the pipeline would make of them.

@@ -94,7 +94,7 @@ class QuietLedger(FullLedger):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch, capsys):
-    """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr."""
+    """Run stages of some names in a pipeline of their own, as Prefect would; return what stands on stderr. No time passes."""
     monkeypatch.setattr("flows.run.task", lambda **_: lambda function: lambda return_state: Ran(function()))
     monkeypatch.setattr("tasks.workspace.progress.time", SimpleNamespace(monotonic=lambda: 0.0))  # a busy machine takes seconds
 

@@ -71,7 +71,7 @@ def start(method, root, exchange):
     run_process.fn("a job", (f"method={method}", "seed=0"), str(root), exchange, {"OMP_NUM_THREADS": "1"})
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it does not come"

@@ -29,9 +29,10 @@ NO_SERVER = [package for package in subject.NEEDED if importlib.util.find_spec(p
 
 
 @pytest.fixture
-def ledger(tmp_path, monkeypatch):
+def ledger(empty_store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(empty_store, tmp_path / "repo")
     return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 
@@ -114,12 +115,12 @@ def test_a_real_server_answers_the_printed_line_and_is_gone_after_ctrl_c(ledger,
         assert told.startswith(f"version 1 of {NAME} answers at http://127.0.0.1:{port}/v1 (transformers serve"), (
             told + process.stderr.read()
         )
-        answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True).stdout
+        answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=400, check=True).stdout
         assert json.loads(answer)["choices"][0]["message"]["role"] == "assistant"
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=400)
         assert process.returncode == 0 and "Traceback" not in err, err
         assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     finally:

@@ -10,7 +10,7 @@ import pytest
 from flows.prefect_client import client_of
 from tasks.services.notes import NAMES, running
 from tasks.workspace.paths import Paths
-from tests.flows.houses import SMALL, environment, new_house
+from tests.flows.houses import SMALL, environment, new_house, verb
 from tests.flows.postgres import postgres_or_skip, servers_on
 from tests.ports import free_port
 
@@ -36,17 +36,16 @@ class Checkout:
         return subprocess.Popen(command, cwd=self.root, env=environment() | self.named, stdout=pipe, stderr=pipe, text=True)
 
     def verb(self, *words, code=0):
-        return said_by(self.start(*words), code=code)
+        return verb(self.root, *words, code=code, told=self.named)
 
     @property
     def site(self):
         return {name: running(self.paths, name).site for name in ("prefect", "mlflow")}
 
 
-def said_by(process, *, code=0):
+def finish(process):
     out, err = process.communicate(timeout=1_800)
-    assert process.returncode == code and "Traceback" not in err, out + err
-    return out + err
+    assert process.returncode == 0 and "Traceback" not in err, out + err
 
 
 def versions_of(site):
@@ -82,7 +81,7 @@ def _share(tmp_path, database):
         words = ["pipeline", "method=sft", f"tracking.uri={ours.site['mlflow']}"]
         pipelines = [ours.start("pipeline", "method=sft"), theirs.start(*words, "seed=1")]
         for pipeline in pipelines:
-            said_by(pipeline)
+            finish(pipeline)
         assert sorted(versions_of(ours.site["mlflow"])) == [1, 2]
         assert sorted(versions_of(ours.site["mlflow"]).values()) == ["0", "1"]
         assert runs_of(f"{ours.site['prefect']}/api") == ["Completed", "Completed"]

@@ -50,12 +50,12 @@ def start(folder, how, *, lines=1, wait=0.0, **streams):
 
 
 def said(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     return process.returncode, (err or b"").decode(), out
 
 
 def wait_for(file):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -79,14 +79,14 @@ def test_a_reader_that_has_gone(tmp_path, how):
     process.stdout.close()
     err = process.stderr.read().decode()
     process.stderr.close()
-    assert (process.wait(60), err) == (130, f"standard output was closed by its reader; {KEPT}")
+    assert (process.wait(240), err) == (130, f"standard output was closed by its reader; {KEPT}")
     assert (tmp_path / "closed").exists()
 
 
 def test_a_full_standard_error_ends_without_a_word(tmp_path):
     with Path("/dev/full").open("wb") as full:
-        process = start(tmp_path, "thread", wait=60, stderr=full)
-        process.communicate(timeout=30)
+        process = start(tmp_path, "thread", wait=600, stderr=full)
+        process.communicate(timeout=240)
     assert process.returncode == 130
     assert (tmp_path / "closed").exists(), "a thread that cannot write interrupts the main one"
 
@@ -94,7 +94,7 @@ def test_a_full_standard_error_ends_without_a_word(tmp_path):
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_output_that_was_closed_from_the_start_is_refused(tmp_path, number):
     process = start(tmp_path, "plain", preexec_fn=lambda: os.close(number))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 2
     assert not (tmp_path / "printed").exists()
     if number == 1:
@@ -103,7 +103,7 @@ def test_an_output_that_was_closed_from_the_start_is_refused(tmp_path, number):
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])
 def test_signals_end_alike(tmp_path, name):
-    process = start(tmp_path, "flushed", wait=60)
+    process = start(tmp_path, "flushed", wait=600)
     wait_for(tmp_path / "printed")
     process.send_signal(getattr(signal, name))
     assert said(process)[:2] == (130, f"interrupted; {KEPT}")

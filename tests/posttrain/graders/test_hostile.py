@@ -105,7 +105,7 @@ def test_a_hostile_program_is_stopped_and_harms_nothing(name, tmp_path, monkeypa
     grader = build_grader({"type": "program", "limits": {"seconds": 0.3}})
     started = time.perf_counter()
     hostile, after = grader.grade([Sample(f"def solution():\n    {text}\n", {"answers": ["7"]}) for text in (body, "return 7")])
-    assert time.perf_counter() - started < 8
+    assert time.perf_counter() - started < 120, "hours, if it were not stopped: generous, for the machine may be busy"
     assert (hostile.score, hostile.is_right) == (0.0, False) and hostile.reason
     assert flag is None or hostile.errors == (flag,)
     assert after.is_right, "the next program is graded as if nothing had been"
@@ -136,9 +136,9 @@ def test_other_graders_take_hostile_texts_too(completion):
         {"type": "format", "ends_with_answer": True},
     ]
     for spec in specs:
-        started = time.perf_counter()
+        started = time.process_time()
         (found,) = build_grader(spec).grade([Sample(completion, {})])
-        assert time.perf_counter() - started < 3
+        assert time.process_time() - started < 5, "its own work: what else the machine does is not counted"
         assert found.score < 0.01 and not found.is_right
         assert len(str(found.as_row())) < 2_000
 

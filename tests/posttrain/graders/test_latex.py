@@ -1,7 +1,6 @@
 """Mathematics in LaTeX: equal forms are equal, others are not, and nothing computes for ever."""
 
 import threading
-import time
 
 import pytest
 
@@ -39,9 +38,9 @@ def test_pairs(same, answer, given, is_same):
 def test_what_takes_too_long_is_killed_and_the_next_question_answered(same):
     quick = LatexComparison(seconds=0.5)
     quick("1", "1")
-    started = time.perf_counter()
+    before = quick._process
     is_same, trouble = quick("2", "x^{99}+\\sum_{i=1}^{999} i^{i}")
-    assert time.perf_counter() - started < 5
+    assert quick._process.poll() is not None and before.poll() is not None, "nothing goes on computing"
     assert (is_same, trouble) == (False, "the mathematics could not be compared: stopped after 0.5 s")
     quick._seconds = 30  # the first question to a new process may wait for a busy machine
     assert quick("\\sqrt{4}", "2") == (True, "")
@@ -67,7 +66,7 @@ def test_its_process_ends_with_it():
     comparison("1", "1")
     process = comparison._process
     del comparison
-    assert process.wait(timeout=5) is not None
+    assert process.wait(timeout=60) is not None
 
 
 @pytest.mark.parametrize(

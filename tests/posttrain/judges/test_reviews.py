@@ -1,6 +1,7 @@
 """Reviews to practise on: the judge's very form, nobody's stories but their own, reviewers who misread and slip as set."""
 
 import re
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -44,8 +45,14 @@ def believed(story):
     return answer_to(story.replace("lends", "receives"))
 
 
+@cache
+def grader():
+    """Return one grader for all: each that is built starts a process of its own."""
+    return build_grader("answer")
+
+
 def are_believed(story, solutions, *, answer=believed):
-    grades = build_grader("answer").grade([Sample(one, {"id": "1", "answers": (str(answer(story)),)}) for one in solutions])
+    grades = grader().grade([Sample(one, {"id": "1", "answers": (str(answer(story)),)}) for one in solutions])
     return [bool(grade.is_right) for grade in grades]
 
 

@@ -1,5 +1,7 @@
 """A check in MLflow: its run, and what is left where the store refuses in between."""
 
+import shutil
+
 import pytest
 
 from posttrain.settings.evaluation import TrackingSettings
@@ -50,7 +52,8 @@ def test_the_figures_of_a_score():
 
 
 @pytest.fixture
-def ledger(tmp_path):
+def ledger(empty_store, tmp_path):
+    shutil.copytree(empty_store, tmp_path, dirs_exist_ok=True)
     return Ledger.open(Paths(tmp_path), TrackingSettings())
 
 

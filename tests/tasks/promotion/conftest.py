@@ -1,4 +1,4 @@
-"""A ledger on a real store, made once and copied for each test, as in tests/tasks/tracking/test_ledger.py."""
+"""A ledger on a real store, copied for each test from one that is made once."""
 
 import shutil
 from pathlib import Path
@@ -14,13 +14,6 @@ from tasks.workspace.paths import Paths
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("empty store")
-    Ledger.open(Paths(root), TrackingSettings())
-    return root
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_the_password_is_sent_where_there_is_one() -> None:
         assert trouble_at(address, login="ann:s3cret") == ""
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -19,9 +19,9 @@ from tasks.tracking.killed_runs import close_killed
 from tasks.tracking.ledger import Ledger
 from tests.tasks.tracking.comparisons import ID, VERDICT, record
 from tests.tasks.tracking.test_killed_runs import WHY, dead, give_to
-from tests.tasks.tracking.test_ledger import _quiet, ledger, made_once, start
+from tests.tasks.tracking.test_ledger import _quiet, ledger, start
 
-__all__ = ["_quiet", "dead", "ledger", "made_once"]
+__all__ = ["_quiet", "dead", "ledger"]
 
 COMMAND = 'make compare METHODS="sft dpo reft" SEEDS=2'
 

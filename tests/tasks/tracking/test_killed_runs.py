@@ -13,9 +13,9 @@ import pytest
 from tasks.tracking.killed_runs import VERSION_TAG, close_killed, settle_model, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.workspace.presence import Process, folder_of
-from tests.tasks.tracking.test_ledger import KEY, _quiet, ledger, made_once, start
+from tests.tasks.tracking.test_ledger import KEY, _quiet, ledger, start
 
-__all__ = ["_quiet", "ledger", "made_once"]
+__all__ = ["_quiet", "ledger"]
 
 WHY = "the process ended without a word (kill -9, out of memory, or a power cut)"
 

@@ -6,9 +6,9 @@ from posttrain.methods import METHODS
 from posttrain.settings.config import merge
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.parameters import parameters_from_stage, parameters_of_request, parameters_of_stage
-from tests.tasks.tracking.test_ledger import KEY, _quiet, artifact, ledger, made_once, start
+from tests.tasks.tracking.test_ledger import KEY, _quiet, artifact, ledger, start
 
-__all__ = ["_quiet", "ledger", "made_once"]
+__all__ = ["_quiet", "ledger"]
 
 ASKING = {"backend", "model", "template", "samples"}
 """Some of the judge's settings that decide what it says."""

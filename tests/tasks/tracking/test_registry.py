@@ -36,16 +36,9 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("made once")
-    Ledger.open(Paths(root), TrackingSettings())
-    return root
-
-
 @pytest.fixture
-def ledger(made_once: Path, tmp_path: Path) -> Ledger:
-    shutil.copytree(made_once, tmp_path / "repo")
+def ledger(empty_store: Path, tmp_path: Path) -> Ledger:
+    shutil.copytree(empty_store, tmp_path / "repo")
     return Ledger.open(Paths(tmp_path / "repo"), TrackingSettings())
 
 

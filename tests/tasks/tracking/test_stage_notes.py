@@ -6,9 +6,9 @@ import pytest
 
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.stage_notes import stage_sentence
-from tests.tasks.tracking.test_ledger import KEY, _quiet, artifact, ledger, made_once, start
+from tests.tasks.tracking.test_ledger import KEY, _quiet, artifact, ledger, start
 
-__all__ = ["_quiet", "ledger", "made_once"]
+__all__ = ["_quiet", "ledger"]
 
 RIGHT = {"accuracy": 0.5704, "accuracy_low": 0.541, "accuracy_high": 0.5981}
 GAIN = {"accuracy_gain": -0.0321, "accuracy_gain_low": -0.05, "accuracy_gain_high": 0.01}

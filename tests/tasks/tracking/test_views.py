@@ -18,9 +18,9 @@ from tasks.tracking.views import (
 )
 from tests.tasks.tracking.comparisons import ID, VERDICT, record
 from tests.tasks.tracking.test_comparison import begin
-from tests.tasks.tracking.test_ledger import _quiet, ledger, made_once, start
+from tests.tasks.tracking.test_ledger import _quiet, ledger, start
 
-__all__ = ["_quiet", "ledger", "made_once"]
+__all__ = ["_quiet", "ledger"]
 
 METRICS = {
     f"eval/{name}{end}": value + shift

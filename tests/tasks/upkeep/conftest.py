@@ -11,9 +11,9 @@ from posttrain.settings.config import Config
 from tasks.tracking.ledger import Ledger
 from tasks.upkeep.findings import Stores
 from tasks.workspace.presence import Process
-from tests.tasks.promotion.conftest import _quiet, empty_store, ledger
+from tests.tasks.promotion.conftest import _quiet, ledger
 
-__all__ = ["_quiet", "empty_store", "ledger"]
+__all__ = ["_quiet", "ledger"]
 
 
 @pytest.fixture

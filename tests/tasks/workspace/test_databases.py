@@ -54,13 +54,6 @@ class Store:
             ReplyCache(self.paths.store).close()
 
 
-@pytest.fixture(scope="module")
-def mlflow_made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("made once")
-    Ledger.open(Paths(root), TrackingSettings())
-    return root
-
-
 def sqlite(file: Path, *statements: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(file)) as opened:
@@ -70,7 +63,7 @@ def sqlite(file: Path, *statements: str) -> None:
 
 
 @pytest.fixture(params=["mlflow", "prefect", "judge"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_made_once: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Store:
     for name in ("PREFECT_HOME", *prefect_database.SETTINGS, "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     for module in (subject, judge_cache):
@@ -79,7 +72,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     root = tmp_path / "a clone"
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     if request.param == "mlflow":
-        shutil.copytree(mlflow_made_once, root)
+        shutil.copytree(empty_store, root)
     root.mkdir(exist_ok=True)
     monkeypatch.chdir(root)
     paths = Paths(root)
