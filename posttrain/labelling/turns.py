@@ -1,0 +1,94 @@
+"""Who is shown what next: a pure choice from what stands in a batch."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from posttrain.labelling.items import APART, Item
+from posttrain.labelling.standing import Standing
+
+
+def has_room(standing: Standing, item: str, person: str, *, ends: Mapping[str, float], now: float) -> bool:
+    """Return whether a person may still answer an item: fewer than `per_item` others did, or have it before them.
+
+    Args:
+        standing: of the batch.
+        item: its id.
+        person: who asks.
+        ends: of each lease, by turn, in seconds of the clock that `now` is of; one without an end is over.
+        now: the time.
+    """
+    answered = standing.answers[item]
+    held = sum(
+        1
+        for other, turn in standing.held[item].items()
+        if other != person and other not in answered and ends.get(turn, now) > now
+    )
+    return len(answered.keys() - {person}) + held < standing.per_item
+
+
+def going_on(standing: Standing, person: str, *, ends: Mapping[str, float], now: float) -> tuple[str | None, list[str]]:
+    """Return the newest showing that a person may go on with, None for none, and those newer ones that are over for him."""
+    over: list[str] = []
+    acts = standing.acts(person)
+    for turn in reversed(acts.turns):
+        item = standing.turns[turn].item
+        is_his = item not in acts.seen and standing.held[item].get(person) == turn
+        if is_his and has_room(standing, item, person, ends=ends, now=now):
+            return turn, over
+        over.append(turn)
+    return None, over
+
+
+def next_item(standing: Standing, person: str, *, ends: Mapping[str, float], now: float) -> Item | None:
+    """Return the item that a person is shown next, None where nothing is left for him now.
+
+    It is the first in the batch's order that he has not seen and that has room. A repetition of what he answered comes at its
+    own place in that order, but never before `APART` other items, unless nothing else is left.
+    """
+    plain = next(_plain(standing, person, ends=ends, now=now), None)
+    acts = standing.acts(person)
+    for name in repetitions(standing, person):
+        repeated = standing.items[name].repeats
+        if plain is None:
+            return standing.items[name]
+        if len(acts.done) - acts.seen[repeated] > APART and standing.places[name] < plain:
+            return standing.items[name]
+    return None if plain is None else standing.items[standing.order[plain]]
+
+
+def repetitions(standing: Standing, person: str) -> list[str]:
+    """Return the ids of the items that repeat what a person answered and that he has not seen, the oldest answer first."""
+    acts = standing.acts(person)
+    return [name for name in acts.again if name not in acts.seen]
+
+
+def left_for(standing: Standing, person: str) -> int:
+    """Return how many items a person could still be shown, if all that others have before them came back."""
+    seen = standing.acts(person).seen
+    return sum(standing.order[place] not in seen for place in standing.open) + len(repetitions(standing, person))
+
+
+def is_over(standing: Standing, people: Collection[str]) -> bool:
+    """Return whether nothing is left to ask.
+
+    Each item has its answers, or as many people as it wants have seen it, some skipped it, and nobody is left to ask. A
+    repetition is left as long as somebody who may come back has answered what it repeats.
+
+    Args:
+        standing: of the batch.
+        people: those whose personal links still hold.
+    """
+    for place in standing.open:
+        name = standing.order[place]
+        if len(standing.answers[name]) + len(standing.skips[name]) < standing.per_item:
+            return False
+        if any(name not in standing.acts(person).seen for person in people):
+            return False
+    return not any(repetitions(standing, person) for person in people)
+
+
+def _plain(standing: Standing, person: str, *, ends: Mapping[str, float], now: float) -> Iterator[int]:
+    seen = standing.acts(person).seen
+    for place in standing.open:
+        name = standing.order[place]
+        if name not in seen and has_room(standing, name, person, ends=ends, now=now):
+            yield place
