@@ -125,16 +125,16 @@ def draw_items(
     """Return the items of a batch: candidates as they come, with repetitions and checks of known order among them.
 
     Candidates keep their order. Where checks and repetitions stand among them is chance, but that a repetition stands `APART`
-    items after what it repeats, or at the end. A candidate of a rating gives an item for each of its responses. With too few
-    candidates or checks the batch is smaller.
+    items after what it repeats, or at the end. A candidate of a rating gives an item for each of its responses, and there are no
+    checks of ratings. With too few candidates or checks the batch is smaller.
 
     Args:
         candidates: in the order in which they were chosen, the first ones are taken.
         kind: what is asked.
         size: items of the batch, repetitions and checks included. At least 1.
-        repeated: share of the batch that repeats another item for the same person, in [0, 0.5].
+        repeated: share of the batch that repeats another item for the same person, at least 0.
         checks: candidates whose right order is known, from which checks are drawn.
-        known: share of the batch that are checks, in [0, 0.5].
+        known: share of the batch that are checks, at least 0; with `repeated` at most 0.5.
         seed: of what is chance here; equal arguments give equal items.
 
     Raises:
@@ -142,12 +142,12 @@ def draw_items(
     """
     _check_shares(candidates, size=size, repeated=repeated, checks=checks, known=known)
     random = Random(f"{seed}/items")
-    repeats, tests = round(repeated * size), round(known * size)
+    repeats, tests = round(repeated * size), 0 if kind == "rating" else round(known * size)
     asked = [item for number, one in enumerate(candidates) for item in _items_of(one, kind, f"{seed}/asked/{number}")]
     items = asked[: max(1, size - repeats - tests)]
     again = random.sample(items, min(repeats, len(items)))
-    drawn = random.sample(range(len(checks)), min(tests, len(checks)))
-    for number in drawn:
+    # checks and repetitions go among the rest by chance, so that nobody can tell which they are
+    for number in random.sample(range(len(checks)), min(tests, len(checks))):
         for item in _items_of(checks[number], kind, f"{seed}/check/{number}"):
             items.insert(random.randint(0, len(items)), item)
     for item in again:
@@ -184,9 +184,8 @@ def _check_shares(
 ) -> None:
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    for name, share in (("repeated", repeated), ("known", known)):
-        if not 0 <= share <= 0.5:
-            raise ValueError(f"{name} must be in [0, 0.5], got {share:g}")
+    if not (repeated >= 0 and known >= 0 and repeated + known <= 0.5):
+        raise ValueError(f"repeated and known must be at least 0 and together at most 0.5, got {repeated:g} and {known:g}")
     if not candidates:
         raise ValueError("candidates must hold at least one, got none")
     if any(check.known is None for check in checks):

@@ -55,7 +55,10 @@ class Standing:
     Attributes:
         items: by id, in the batch's order.
         per_item: people who answer each item.
-        places: of each item in the batch.
+        order: ids of the items.
+        places: of each item in the order.
+        repeated_by: by item, the ids of those that repeat it.
+        rated_with: by rating, the ids of the ratings of its question, itself among them.
         open: places of items that too few people have answered, in order; repetitions are never among them.
         answers: by item and person.
         skips: by item, who skipped it.
@@ -74,6 +77,11 @@ class Standing:
         for item in items:
             if item.repeats:
                 self.repeated_by.setdefault(item.repeats, []).append(item.id)
+        rated: dict[str, list[str]] = {}
+        for item in items:
+            if item.kind == "rating":
+                rated.setdefault(item.question, []).append(item.id)
+        self.rated_with = {name: together for together in rated.values() for name in together}
         self.open = [self.places[item.id] for item in items if not item.repeats]
         self.answers: dict[str, dict[str, Event]] = {name: {} for name in self.items}
         self.skips: dict[str, set[str]] = {name: set() for name in self.items}

@@ -1,6 +1,6 @@
 """Who is shown what next: a pure choice from what stands in a batch."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from posttrain.labelling.items import APART, Item
 from posttrain.labelling.standing import Standing
@@ -16,13 +16,11 @@ def has_room(standing: Standing, item: str, person: str, *, ends: Mapping[str, f
         ends: of each lease, by turn, in seconds of the clock that `now` is of; one without an end is over.
         now: the time.
     """
-    answered = standing.answers[item]
-    held = sum(
-        1
-        for other, turn in standing.held[item].items()
-        if other != person and other not in answered and ends.get(turn, now) > now
-    )
-    return len(answered.keys() - {person}) + held < standing.per_item
+    answered, held = standing.answers[item], standing.held[item]
+    others = len(answered) - (person in answered)
+    if held and others < standing.per_item:
+        others += sum(other != person and ends.get(turn, now) > now for other, turn in held.items())
+    return others < standing.per_item
 
 
 def going_on(standing: Standing, person: str, *, ends: Mapping[str, float], now: float) -> tuple[str | None, list[str]]:
@@ -42,9 +40,10 @@ def next_item(standing: Standing, person: str, *, ends: Mapping[str, float], now
     """Return the item that a person is shown next, None where nothing is left for him now.
 
     It is the first in the batch's order that he has not seen and that has room. A repetition of what he answered comes at its
-    own place in that order, but never before `APART` other items, unless nothing else is left.
+    own place in that order, but never before `APART` other items, unless nothing else is left. Ratings make labels where one
+    person rates several responses to a question; so one whom others have begun to rate comes last.
     """
-    plain = next(_plain(standing, person, ends=ends, now=now), None)
+    plain = _next_plain(standing, person, ends=ends, now=now)
     acts = standing.acts(person)
     for name in repetitions(standing, person):
         repeated = standing.items[name].repeats
@@ -63,8 +62,9 @@ def repetitions(standing: Standing, person: str) -> list[str]:
 
 def left_for(standing: Standing, person: str) -> int:
     """Return how many items a person could still be shown, if all that others have before them came back."""
-    seen = standing.acts(person).seen
-    return sum(standing.order[place] not in seen for place in standing.open) + len(repetitions(standing, person))
+    items, seen = standing.items, standing.acts(person).seen
+    seen_and_open = sum(len(standing.answers[name]) < standing.per_item and not items[name].repeats for name in seen)
+    return len(standing.open) - seen_and_open + len(repetitions(standing, person))
 
 
 def is_over(standing: Standing, people: Collection[str]) -> bool:
@@ -86,9 +86,24 @@ def is_over(standing: Standing, people: Collection[str]) -> bool:
     return not any(repetitions(standing, person) for person in people)
 
 
-def _plain(standing: Standing, person: str, *, ends: Mapping[str, float], now: float) -> Iterator[int]:
+def _next_plain(standing: Standing, person: str, *, ends: Mapping[str, float], now: float) -> int | None:
+    """Return the place of the next item that repeats none; None where there is none."""
     seen = standing.acts(person).seen
+    of_others: int | None = None
     for place in standing.open:
         name = standing.order[place]
-        if name not in seen and has_room(standing, name, person, ends=ends, now=now):
-            yield place
+        if name in seen or not has_room(standing, name, person, ends=ends, now=now):
+            continue
+        if not _is_rated_by_others(standing, name, person, ends=ends, now=now):
+            return place
+        of_others = place if of_others is None else of_others
+    return of_others
+
+
+def _is_rated_by_others(standing: Standing, item: str, person: str, *, ends: Mapping[str, float], now: float) -> bool:
+    """Return whether as many others as an item wants have begun to rate responses to its question, and this person has not."""
+    begun: set[str] = set()
+    for name in standing.rated_with.get(item, ()):
+        begun |= standing.answers[name].keys()
+        begun |= {other for other, turn in standing.held[name].items() if ends.get(turn, now) > now}
+    return person not in begun and len(begun) >= standing.per_item

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from posttrain.errors import DataError, RequestError, did_you_mean
 from posttrain.labelling.answers import Event
 from posttrain.labelling.items import Item, Kind
-from tasks.labelling.log import read_log, refused
-from tasks.workspace.disk import sync
+from posttrain.labelling.standing import Standing
+from tasks.labelling.log import read_log
+from tasks.workspace.disk import cannot_write, sync
 from tasks.workspace.paths import Paths
 
 FORMAT = 1
@@ -125,11 +126,11 @@ def make_batch(
         instructions=instructions,
         prompt_version=hashlib.sha256(instructions.encode()).hexdigest(),
         seed=seed,
-        settings=dict(settings),
+        settings=json.loads(json.dumps(dict(settings), default=str)),
         made_at=now.isoformat(timespec="seconds"),
         size=len(items),
     )
-    told = {name: value for name, value in asdict(batch).items() if name != "folder"}
+    told = {field: value for field, value in asdict(batch).items() if field != "folder"}
     part = batch.folder.with_name(f".{name}.part")
     try:
         part.mkdir(parents=True)
@@ -141,7 +142,7 @@ def make_batch(
         part.rename(batch.folder)
         sync(batch.folder.parent)
     except OSError as error:
-        raise refused(error, batch.folder) from None
+        raise cannot_write(error, batch.folder) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return batch
@@ -207,6 +208,27 @@ def read_events(batch: Batch) -> list[Event]:
     return read_log(batch.log)
 
 
+def standing_of(batch: Batch) -> Standing:
+    """Return the state of a batch as its files have it; its page may be open meanwhile.
+
+    Raises:
+        DataError: a file of it is damaged.
+    """
+    return folded(batch, read_items(batch), read_events(batch))
+
+
+def folded(batch: Batch, items: Sequence[Item], events: Iterable[Event]) -> Standing:
+    """Return the state of a batch after events of its log.
+
+    Raises:
+        DataError: they do not fit the items, or each other.
+    """
+    try:
+        return Standing(items, per_item=batch.per_item, events=events)
+    except ValueError as error:
+        raise DataError(f"{batch.log} does not fit its batch: {error}. Restore the folder from a backup") from None
+
+
 def _read(folder: Path) -> Batch:
     path = folder / BATCH
     try:
@@ -218,7 +240,7 @@ def _read(folder: Path) -> Batch:
         made = "a newer posttrain" if isinstance(version, int) and version > FORMAT else "another version of posttrain"
         raise DataError(
             f"{path} has the format {version}, and this posttrain reads {FORMAT}: {made} made the batch. "
-            "Finish it with that one (make labels), or make a new batch: make label"
+            "Finish it with that one, or move its folder away"
         )
     wanted = {one.name for one in fields(Batch)} - {"folder"}
     if told.keys() != wanted:

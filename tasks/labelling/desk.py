@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from random import Random
 
-from posttrain.errors import DataError
 from posttrain.labelling.answers import Choice, Event, checked_choice, checked_seconds
 from posttrain.labelling.items import Item, Shown
 from posttrain.labelling.progress import Progress, progress_of
-from posttrain.labelling.standing import Standing
 from posttrain.labelling.turns import going_on, has_room, is_over, next_item
-from tasks.labelling.batches import Batch, read_items, utc_now
+from tasks.labelling.batches import BATCH, Batch, folded, read_items, utc_now
 from tasks.labelling.log import Log, locked
 from tasks.labelling.people import Door, Refused
 
@@ -64,7 +62,7 @@ class Desk:
         self._log = Log(batch.log)
         self._ends: dict[str, float] = {}
         try:
-            self._standing = self._folded()
+            self._standing = folded(batch, self._items, self._log.events)
             self._take_over_leases()
         except BaseException:
             self._log.close()
@@ -173,7 +171,7 @@ class Desk:
 
         The lock keeps the end of the batch, which another process may ask for, from coming between the look and the write.
         """
-        with self._guard, locked(self.batch.folder / "batch.json"):
+        with self._guard, locked(self.batch.folder / BATCH):
             if self.batch.is_closed:
                 raise Refused("finished")
             made: list[Event] = []
@@ -184,7 +182,7 @@ class Desk:
                     self._log.append(made)
             except BaseException:
                 if made and self._log.length == length:
-                    self._standing = self._folded()
+                    self._standing = folded(self.batch, self._items, self._log.events)
                 raise
 
     def _do(self, made: list[Event], person: str, kind: str, **told: object) -> Event:
@@ -233,12 +231,6 @@ class Desk:
             raise TurnOver(f"turn {turn} of {person} is over, and others have answered its item or have it before them")
         took = checked_seconds(seconds)
         return self._do(made, person, "answer", item=shown.item, turn=turn, order=shown.order, choice=checked, seconds=took).id
-
-    def _folded(self) -> Standing:
-        try:
-            return Standing(self._items, per_item=self.batch.per_item, events=self._log.events)
-        except ValueError as error:
-            raise DataError(f"{self.batch.log} does not fit its batch: {error}. Restore the folder from a backup") from None
 
     def _take_over_leases(self) -> None:
         """Let leases of the last process go on for what they had left by the machine's clock, never for longer than new ones."""

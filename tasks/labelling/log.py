@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.labelling.answers import Event
-from tasks.workspace.disk import sync
+from tasks.workspace.disk import cannot_write, sync
 
 TORN = ".torn"
 """Ends the name of the file to which half-written lines are put aside."""
@@ -22,9 +22,17 @@ TORN = ".torn"
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file for a moment, waiting while another does; the system releases it when a process dies."""
-    with path.open("rb") as file:
+    """Hold a lock on a file for a moment, waiting while another does; the system releases it when a process dies.
+
+    Raises:
+        StorageError: the file is not there, or its disk knows no locks.
+    """
+    try:
+        file = path.open("rb")
         fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise cannot_write(error, path) from None
+    with file:
         yield
 
 
@@ -32,21 +40,27 @@ class Log:
     """The log of one batch, open for writing: by one process, and one `Log`, at a time.
 
     Args:
-        path: of the file; it is made where it is not there.
+        path: of the file.
 
     Raises:
         RequestError: another process has it open.
-        DataError: it is damaged.
+        DataError: it is damaged, or not there.
         StorageError: the disk refused.
+
+    Attributes:
+        events: all that are on the disk, in order.
+        length: bytes of them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_torn = False
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _missing(path) from None
         except OSError as error:
-            raise refused(error, path) from None
+            raise cannot_write(error, path) from None
         try:
             self._lock()
             content = path.read_bytes()
@@ -57,7 +71,7 @@ class Log:
             sync(path.parent)
         except OSError as error:
             self.close()
-            raise refused(error, path) from None
+            raise cannot_write(error, path) from None
         except BaseException:
             self.close()
             raise
@@ -83,7 +97,7 @@ class Log:
                 os.fsync(self._descriptor)
                 self._is_torn = False
             if isinstance(error, OSError):
-                raise refused(error, self.path) from None
+                raise _refused(error, self.path) from None
             raise
         self.length += len(content)
         self.events += events
@@ -123,7 +137,7 @@ class Log:
                 os.ftruncate(self._descriptor, self.length)
                 self._is_torn, here = False, os.fstat(self._descriptor)
         except OSError as error:
-            raise refused(error, self.path) from None
+            raise _refused(error, self.path) from None
         if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) or here.st_size != self.length:
             raise StorageError(
                 f"{self.path} was changed by another program while this page wrote into it, so the answer was not kept. "
@@ -131,8 +145,11 @@ class Log:
             )
 
 
-def refused(error: OSError, path: Path) -> StorageError:
-    """Return the error that says why the disk refused, and that nothing that counted is lost."""
+def _missing(path: Path) -> DataError:
+    return DataError(f"{path} is not there, and it holds what people answered. Restore the folder from a backup")
+
+
+def _refused(error: OSError, path: Path) -> StorageError:
     return StorageError(
         f"cannot write {path}: {error.strerror or error}. Nothing of this was counted, and all that was answered before is kept; "
         "free some space or correct the permissions, then answer again"
@@ -148,7 +165,7 @@ def read_log(path: Path) -> list[Event]:
     try:
         return parse_events(path.read_bytes(), path)
     except FileNotFoundError:
-        return []
+        raise _missing(path) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}. Correct its permissions: chmod u+r") from None
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from posttrain.errors import DataError, RequestError, did_you_mean
 from tasks.labelling.batches import PEOPLE, Batch, utc_now
-from tasks.labelling.log import locked, refused
+from tasks.labelling.log import locked
+from tasks.workspace.disk import cannot_write
 
 DAYS = 14
 """That a link holds."""
@@ -207,7 +208,7 @@ def _append(batch: Batch, told: Mapping[str, str]) -> None:
                 os.ftruncate(file.fileno(), length)
                 raise
     except OSError as error:
-        raise refused(error, path) from None
+        raise cannot_write(error, path) from None
 
 
 def _checked(name: str) -> str:

@@ -46,5 +46,5 @@ class Paths:
 
     @property
     def labelling(self) -> Path:
-        """`<dataset>/<batch>/`: what people were asked, and what they answered. Git-ignored, and made by people: never cleaned."""
+        """`<dataset>/<batch>/`: what people were asked and what they answered. Git-ignored; nothing can make it again."""
         return self.root / "labelling"
