@@ -69,7 +69,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
         config,
         dataset=data.name,
         data_md5=data.md5,
-        files_md5=data.files,
+        files_md5=data.md5s,
         git_commit=commit,
         flow_run_id=str(flow_run.id),
         pipeline_id=pipeline_id,

@@ -39,8 +39,9 @@ class Label(Row):
         first_finished: whether `first` ended by itself, rather than at the limit of its length; None where it is not known.
         second_finished: whether `second` did.
         gold: what a noise-free judge says, for audits alone: no training reads it; None where nobody knows.
-        seconds: how long the annotator took; labels of one answer share its time evenly. None where it is not known.
-        selection: how the pair was chosen: `random`, `uncertain` and so on; empty where it is not known.
+        seconds: that the annotator took; those of a ranking are shared out among its labels, so that they add up; None where
+            it is not known.
+        selection: how the pair was chosen: `random`, `uncertain`, …; empty where it is not known.
     """
 
     kind: Literal["label"] = "label"
