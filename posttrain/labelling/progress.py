@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+
+import numpy as np
 
 from posttrain.labelling.answers import Event
 from posttrain.labelling.standing import Standing
@@ -78,7 +79,7 @@ def progress_of(standing: Standing, person: str) -> Progress:
         own_agreement=_share(list(acts.steady.values())),
         agreement_with_others=_share(list(acts.agreed.values())),
         known_right=(sum(acts.right.values()), len(acts.right)),
-        seconds=median(times) if times else None,
+        seconds=float(np.median(times)) if times else None,
     )
 
 
@@ -98,7 +99,7 @@ def batch_progress(standing: Standing, people: Iterable[str] = ()) -> BatchProgr
         size=size,
         skipped=sum(bool(standing.skips[standing.order[place]]) for place in standing.open),
         seconds=sum(times),
-        hours_left=max(0, size - standing.answered) * median(times) / 3600 if times else None,
+        hours_left=max(0, size - standing.answered) * float(np.median(times)) / 3600 if times else None,
     )
 
 

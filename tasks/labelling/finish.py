@@ -15,16 +15,14 @@ from posttrain.feedback.agreement import Agreement, agreement_of, as_json
 from posttrain.feedback.labels import Label
 from posttrain.labelling.answers import labels_of
 from posttrain.labelling.turns import is_over
-from tasks.data.labels_file import add_labels
+from tasks.data.dvc import bring_up_to_date
+from tasks.data.labels_file import add_labels, read_people
 from tasks.labelling.batches import BATCH, CLOSED, FINISHED, Batch, folded, read_events, read_items, utc_now
 from tasks.labelling.log import locked
 from tasks.labelling.people import people_of
 from tasks.workspace.disk import cannot_write, sync, write_whole
-from tasks.workspace.jsonl import read_rows
 from tasks.workspace.locks import exclusive
 from tasks.workspace.paths import Paths
-
-LABELS = "labels.jsonl"
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,15 @@ def finish_batch(paths: Paths, batch: Batch, *, force: bool = False, now: Callab
         now: the machine's clock.
 
     Raises:
-        RequestError: something is left to answer, or there is no label.
+        RequestError: something is left to answer, there is no label, or no such dataset any more.
         DataError: a file of the batch or of the dataset is damaged.
         StorageError: the disk refused.
     """
     with exclusive(paths, f"finish-{batch.dataset}"):
+        # what may be refused is refused before the batch is closed, and labels that only DVC's cache has are fetched
+        bring_up_to_date(paths, batch.dataset)
+        before = {label.id for label in read_people(paths, batch.dataset)}
         labels = _closed(batch, force=force, now=now)
-        file = paths.data / batch.dataset / LABELS
-        before = {str(row["id"]) for row in read_rows(file)} if file.exists() else set()
         version = add_labels(paths, batch.dataset, labels)
         new = sum(label.id not in before for label in labels)
         agreement = agreement_of(labels)
