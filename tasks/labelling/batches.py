@@ -187,7 +187,7 @@ def read_items(batch: Batch) -> list[Item]:
     """
     path = batch.folder / ITEMS
     items: list[Item] = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_text(path).split("\n")[:-1], start=1):  # a text may hold other characters that end a line
         try:
             items.append(Item.model_validate_json(line))
         except ValidationError as error:

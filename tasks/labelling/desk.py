@@ -233,9 +233,17 @@ class Desk:
         return self._do(made, person, "answer", item=shown.item, turn=turn, order=shown.order, choice=checked, seconds=took).id
 
     def _take_over_leases(self) -> None:
-        """Let leases of the last process go on for what they had left by the machine's clock, never for longer than new ones."""
-        now, here = self._now(), self._monotonic()
-        for event in self._log.events:
-            if event.kind == "lease":
-                left = (datetime.fromisoformat(event.until) - now).total_seconds()
-                self._ends[event.turn] = here + min(max(left, 0.0), self._lease_seconds)
+        """Let leases of the last process go on for what they had left by the machine's clock, never for longer than new ones.
+
+        An item has no more of them than people it still wants, the newest: had the clock not been set back since, the older ones
+        would have ended.
+        """
+        now, here, standing = self._now(), self._monotonic(), self._standing
+        wanted: dict[str, int] = {}
+        for event in reversed(self._log.events):
+            if event.kind == "lease" and standing.held[event.item].get(event.person) == event.turn:
+                left = min((datetime.fromisoformat(event.until) - now).total_seconds(), self._lease_seconds)
+                free = wanted.setdefault(event.item, standing.per_item - len(standing.answers[event.item]))
+                if left > 0 and free > 0:
+                    self._ends[event.turn] = here + left
+                    wanted[event.item] -= 1
