@@ -94,13 +94,13 @@ def _closed(batch: Batch, *, force: bool, now: Callable[[], datetime]) -> list[L
             wanted = batch.size * batch.per_item
             raise RequestError(
                 f"batch {batch.name} of {batch.dataset} has {standing.answered:,} of {wanted:,} answers. "
-                "Let people answer the rest, or finish it with what is there: FORCE=1"
+                f"Let people answer the rest, or take what is there: make labels DATA={batch.dataset} FINISH=1 FORCE=1"
             )
         labels = labels_of(items, events, prompt_version=batch.prompt_version)
         if not labels:
             pairs = " (ratings make labels where one person rated two responses to a question)" if batch.kind == "rating" else ""
             raise RequestError(
-                f"batch {batch.name} of {batch.dataset} has {standing.answered:,} answers, which make no label{pairs}. "
+                f"the answers of batch {batch.name} of {batch.dataset} make no label{pairs}; there are {standing.answered:,}. "
                 "Label some first: make label"
             )
         if not batch.is_closed:
