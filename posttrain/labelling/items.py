@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from posttrain.digests import text_digest
 from posttrain.records import Prompt, Row
@@ -54,7 +54,7 @@ class Item(Row):
     selection: str
     repeats: str = ""
     known: tuple[int, ...] | None = None
-    gold: float | None = None
+    gold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:

@@ -150,7 +150,11 @@ class Standing:
             return
         del self.answers[gone.item][event.person]
         self.answered -= 1
-        acts.again = [name for name in acts.again if name not in self.repeated_by.get(gone.item, ())]
+        # nobody repeats what he has not answered
+        again = self.repeated_by.get(gone.item, [])
+        acts.again = [name for name in acts.again if name not in again]
+        for turn in [turn for turn in acts.turns if self.turns[turn].item in again]:
+            self.drop_turn(turn)
         for figures in (acts.agreed, acts.steady, acts.right):
             figures.pop(gone.item, None)
         self._count(gone.item)

@@ -9,6 +9,8 @@ from posttrain.labelling.standing import Standing
 def has_room(standing: Standing, item: str, person: str, *, ends: Mapping[str, float], now: float) -> bool:
     """Return whether a person may still answer an item: fewer than `per_item` others did, or have it before them.
 
+    A repetition has room for those alone who answered what it repeats.
+
     Args:
         standing: of the batch.
         item: its id.
@@ -16,6 +18,9 @@ def has_room(standing: Standing, item: str, person: str, *, ends: Mapping[str, f
         ends: of each lease, by turn, in seconds of the clock that `now` is of; one without an end is over.
         now: the time.
     """
+    repeated = standing.items[item].repeats
+    if repeated and person not in standing.answers[repeated]:
+        return False
     answered, held = standing.answers[item], standing.held[item]
     others = len(answered) - (person in answered)
     if held and others < standing.per_item:

@@ -11,6 +11,7 @@ from random import Random
 from posttrain.labelling.answers import Choice, Event, checked_choice, checked_seconds
 from posttrain.labelling.items import Item, Shown
 from posttrain.labelling.progress import Progress, progress_of
+from posttrain.labelling.standing import Turn
 from posttrain.labelling.turns import going_on, has_room, is_over, next_item
 from tasks.labelling.batches import BATCH, Batch, folded, read_items, utc_now
 from tasks.labelling.log import Log, locked
@@ -110,12 +111,12 @@ class Desk:
             StorageError: the disk refused; nothing was counted, and the same call may be made again.
         """
         with self._changing() as made:
-            return self._end_turn(person, turn, made, choice=choice, seconds=seconds)
+            return self._answer(person, turn, choice, seconds, made)
 
     def answer_and_next(self, person: str, turn: str, choice: Choice, *, seconds: float) -> tuple[str, Shown | None]:
         """Count an answer as `answer` does, and return its event's id and what comes next, as `next` does; in one write."""
         with self._changing() as made:
-            return self._end_turn(person, turn, made, choice=choice, seconds=seconds), self._next(person, made)
+            return self._answer(person, turn, choice, seconds, made), self._next(person, made)
 
     def skip(self, person: str, turn: str) -> str:
         """Note that a person does not answer an item, and return the event's id; he is not shown it again.
@@ -126,12 +127,12 @@ class Desk:
             StorageError: the disk refused; nothing was counted.
         """
         with self._changing() as made:
-            return self._end_turn(person, turn, made)
+            return self._skip(person, turn, made)
 
     def skip_and_next(self, person: str, turn: str) -> tuple[str, Shown | None]:
         """Skip as `skip` does, and return the event's id and what comes next, in one write."""
         with self._changing() as made:
-            return self._end_turn(person, turn, made), self._next(person, made)
+            return self._skip(person, turn, made), self._next(person, made)
 
     def undo(self, person: str) -> Shown | None:
         """Take back a person's last answer or skip and show him that item again; None where he has given none.
@@ -214,23 +215,27 @@ class Desk:
         self._do(made, person, "lease", item=item.id, turn=turn, order=order, until=until)
         return Shown(item, order, turn)
 
-    def _end_turn(self, person: str, turn: str, made: list[Event], *, choice: Choice | None = None, seconds: float = 0.0) -> str:
-        """Take an answer, or a skip where there is no choice."""
+    def _answer(self, person: str, turn: str, choice: Choice, seconds: float, made: list[Event]) -> str:
+        shown, ended = self._turn(person, turn)
+        if ended:
+            return ended
+        checked, took = checked_choice(self._standing.items[shown.item], choice), checked_seconds(seconds)
+        if not has_room(self._standing, shown.item, person, ends=self._ends, now=self._monotonic()):
+            raise TurnOver(f"turn {turn} of {person} is over, and others have answered its item or have it before them")
+        return self._do(made, person, "answer", item=shown.item, turn=turn, order=shown.order, choice=checked, seconds=took).id
+
+    def _skip(self, person: str, turn: str, made: list[Event]) -> str:
+        shown, ended = self._turn(person, turn)
+        return ended or self._do(made, person, "skip", item=shown.item, turn=turn).id
+
+    def _turn(self, person: str, turn: str) -> tuple[Turn, str]:
+        """Return a showing, and the id of what ended it, or its item for this person; "" where it may be ended now."""
         shown = self._standing.turns.get(turn)
         if shown is None or shown.person != person:
             raise TurnOver(f"turn {turn} was not shown to {person}")
-        if shown.outcome:
-            return shown.outcome
         acts = self._standing.acts(person)
-        if shown.item in acts.seen:
-            return acts.done[acts.seen[shown.item]].id
-        if choice is None:
-            return self._do(made, person, "skip", item=shown.item, turn=turn).id
-        checked = checked_choice(self._standing.items[shown.item], choice)
-        if not has_room(self._standing, shown.item, person, ends=self._ends, now=self._monotonic()):
-            raise TurnOver(f"turn {turn} of {person} is over, and others have answered its item or have it before them")
-        took = checked_seconds(seconds)
-        return self._do(made, person, "answer", item=shown.item, turn=turn, order=shown.order, choice=checked, seconds=took).id
+        place = acts.seen.get(shown.item)
+        return shown, shown.outcome or ("" if place is None else acts.done[place].id)
 
     def _take_over_leases(self) -> None:
         """Let leases of the last process go on for what they had left by the machine's clock, never for longer than new ones.

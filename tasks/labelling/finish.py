@@ -6,14 +6,16 @@ completes it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from posttrain.errors import RequestError
 from posttrain.feedback.agreement import Agreement, agreement_of, as_json
 from posttrain.feedback.labels import Label
-from posttrain.labelling.answers import labels_of
+from posttrain.labelling.answers import Event, labels_of
+from posttrain.labelling.items import Item
+from posttrain.labelling.standing import Standing
 from posttrain.labelling.turns import is_over
 from tasks.data.dvc import bring_up_to_date
 from tasks.data.labels_file import add_labels, read_people
@@ -85,17 +87,12 @@ def finish_batch(paths: Paths, batch: Batch, *, force: bool = False, now: Callab
 def _closed(batch: Batch, *, force: bool, now: Callable[[], datetime]) -> list[Label]:
     """Close a batch to further answers, unless something is left or it makes no label, and return its labels."""
     items = read_items(batch)
+    # a first look without the lock: to be refused holds nobody up
+    _check_over(batch, items, read_events(batch), force=force, now=now)
     # an open page takes this lock for each answer, so none comes between the last look at the log and the note
     with locked(batch.folder / BATCH):
         events = read_events(batch)
-        standing = folded(batch, items, events)
-        holding = {person.name for person in people_of(batch) if person.holds(now())}
-        if not (force or batch.is_closed or is_over(standing, holding)):
-            wanted = batch.size * batch.per_item
-            raise RequestError(
-                f"batch {batch.name} of {batch.dataset} has {standing.answered:,} of {wanted:,} answers. "
-                f"Let people answer the rest, or take what is there: make labels DATA={batch.dataset} FINISH=1 FORCE=1"
-            )
+        standing = _check_over(batch, items, events, force=force, now=now)
         labels = labels_of(items, events, prompt_version=batch.prompt_version)
         if not labels:
             pairs = " (ratings make labels where one person rated two responses to a question)" if batch.kind == "rating" else ""
@@ -106,6 +103,19 @@ def _closed(batch: Batch, *, force: bool, now: Callable[[], datetime]) -> list[L
         if not batch.is_closed:
             _write(batch, CLOSED, {"at": now().isoformat(timespec="seconds"), "events": len(events), "force": force})
         return labels
+
+
+def _check_over(
+    batch: Batch, items: Sequence[Item], events: Sequence[Event], *, force: bool, now: Callable[[], datetime]
+) -> Standing:
+    standing = folded(batch, items, events)
+    holding = {person.name for person in people_of(batch) if person.holds(now())}
+    if not (force or batch.is_closed or is_over(standing, holding)):
+        raise RequestError(
+            f"batch {batch.name} of {batch.dataset} has {standing.answered:,} of {batch.size * batch.per_item:,} answers. "
+            f"Let people answer the rest, or take what is there: make labels DATA={batch.dataset} FINISH=1 FORCE=1"
+        )
+    return standing
 
 
 def _write(batch: Batch, name: str, told: dict[str, object]) -> None:

@@ -99,6 +99,20 @@ def test_a_repetition_goes_to_the_same_person_later(tmp_path):
     desk.close()
 
 
+def test_what_is_taken_back_is_not_repeated(tmp_path):
+    batch = batch_in(tmp_path, [item("0"), item("again", repeats="0")])
+    desk = desk_of(batch)
+    _, again = desk.answer_and_next("Ada", desk.next("Ada").turn, 1.0, seconds=1)
+    assert again.item.id == "again"
+    first = desk.undo("Ada")
+    with pytest.raises(TurnOver):
+        desk.answer("Ada", again.turn, 1.0, seconds=1)
+    assert desk.skip_and_next("Ada", first.turn)[1] is None
+    _, other = desk.answer_and_next("Ben", desk.next("Ben").turn, 1.0, seconds=1)
+    assert other.item.id == "again"  # she has it before her no more
+    desk.close()
+
+
 def test_undo_takes_back_the_last_answer_and_shows_it_again(tmp_path):
     batch = batch_in(tmp_path)
     desk = desk_of(batch)
@@ -196,6 +210,8 @@ def test_what_is_no_answer_counts_nothing(tmp_path):
     before = batch.log.read_bytes()
     with pytest.raises(RequestError, match="an answer to a pair must be 1"):
         desk.answer("Ada", shown.turn, 0.7, seconds=1)
+    with pytest.raises(RequestError, match=r"got None. Choose again"):
+        desk.answer("Ada", shown.turn, None, seconds=1)
     with pytest.raises(RequestError, match="seconds must be a finite number"):
         desk.answer_and_next("Ada", shown.turn, 1.0, seconds=float("nan"))
     assert batch.log.read_bytes() == before and desk.next("Ada") == shown
