@@ -106,7 +106,11 @@ def _labels_of_people(labels: Artifact) -> str:
     if "agreement" in found:
         agreement = f"two of them agree on {_share(found, 'agreement')} of the pairs that both labelled"
         agreement += f" (Krippendorff's α {found['alpha']:.2f})" if "alpha" in found else ""
-    took = f"they took {found['annotator_seconds']:,.0f} seconds" if "annotator_seconds" in found else "how long it took is not known"
+    took = (
+        f"they took {found['annotator_seconds']:,.0f} seconds"
+        if "annotator_seconds" in found
+        else "how long it took is not known"
+    )
     gone = found.get("passed_over", 0)
     more = f"; {gone:,.0f} more are of questions that the dataset has no more, and were passed over" if gone else ""
     by = f"{annotators:,.0f} annotator{'s' if annotators > 1 else ''}"

@@ -60,7 +60,7 @@ class Run:
         parent: run id of the pipeline.
         say: prints one line for the user.
         plan: the stages to come; without one, stages are not numbered.
-        people: what people said of responses to the dataset's questions, where the pipeline reads it (`flows.feedback.people_of`).
+        people: what people said of responses to the dataset's questions, where it is read (`flows.feedback.people_of`).
         done: what has run so far, in order.
         line: of the stage that runs now, or ran last.
         limits: what `max_new_tokens=auto` has become, a line a setting (`flows.lengths`).

@@ -136,7 +136,9 @@ class Exchange:
             if unit.folder == "reports":  # they speak of the ledger, which goes as a whole
                 found = [path.name for path in folder.iterdir() if not path.name.startswith(STAGING)]
             else:
-                beside = [f"{name}{end}" for name in unit.put for end in (BESIDE if unit.folder not in ("data", "labelling") else ("",))]
+                beside = [
+                    f"{name}{end}" for name in unit.put for end in (BESIDE if unit.folder not in ("data", "labelling") else ("",))
+                ]
                 if LEDGER in (f"{unit.folder}/{name}" for name in unit.put):
                     beside = list(dict.fromkeys([*beside, Path(ARTIFACTS).name]))  # of the runs that go, though none may come
                 found = [name for name in beside if os.path.lexists(folder / name)]

@@ -1,12 +1,12 @@
 """What people were asked and what they said: batches cut off or damaged, labels that never reached their dataset.
 
-Nothing here is mended: what a person said can be made by nobody else, and a label that is missing may have been taken out by hand.
+What a person said can be made by nobody else, and a label that is missing may have been taken out by hand: neither is mended.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,10 +27,10 @@ def labelling(stores: Stores) -> list[Finding]:
     batches = _batches(paths)
     datasets = sorted({file.parent.name for file in paths.data.glob("*/labels.jsonl")} | {one.parent.name for one in batches})
     found = _half_made(paths)
-    known: dict[str, set[str]] = {}
+    known: dict[str, list[frozenset[str]]] = {}
     for dataset in datasets:
         try:
-            known[dataset] = {part for label in read_people(paths, dataset) for part in (label.id, *label.id.split("/"))}
+            known[dataset] = [frozenset(label.id.split("/")) for label in read_people(paths, dataset)]
         except DataError as error:
             found.append(wrong(str(error)))
     for batch in batches:
@@ -68,29 +68,40 @@ def _remove(paths: Paths) -> str:
     return f"{counted(len(left), 'batch', 'batches')} that had been cut off while being made removed"
 
 
-def _look_at(paths: Paths, batch: Path, known: set[str] | None) -> list[Finding]:
-    """Return what is wrong with one batch; `known`: names in the ids of the dataset's labels, None where they are damaged."""
+def _look_at(paths: Paths, batch: Path, known: Sequence[frozenset[str]] | None) -> list[Finding]:
+    """Return what is wrong with one batch.
+
+    Args:
+        paths: of the repository.
+        batch: its folder.
+        known: of each label of the dataset the parts of its id, among which are ids of events; None where labels are damaged.
+    """
     shown = _shown(paths, batch)
+    restore = "Restore the folder from a backup (make restore)"
     try:
         _read(batch / "batch.json")
-        torn = [name for name in ("items.jsonl", "events.jsonl") if not (batch / name).is_file()]
-        if torn:
-            return [wrong(f"{shown} has no {torn[0]}, so its page cannot be opened. Restore it from a backup (make restore)")]
         finished = _read(batch / "finished.json") if (batch / "finished.json").exists() else None
     except DataError as error:
-        return [wrong(f"{shown}/{error}. Restore it from a backup (make restore); what people answered is in its events.jsonl")]
+        return [wrong(f"{shown}/{error}. {restore}; answers are in its events.jsonl, which nothing has touched")]
+    if gone := [name for name in ("items.jsonl", "events.jsonl") if not (batch / name).is_file()]:
+        return [wrong(f"{shown} has no {gone[0]}, so it can be neither opened nor finished. {restore}")]
     if finished is None:
-        if (batch / "closed.json").exists():
-            return [
-                note(f"{shown} was ended, but its labels are not known to be part of its dataset. Finish it again: nothing is added twice")
-            ]
-        return []
+        told = (
+            f"{shown} was ended, and its labels are no version of {batch.parent.name} yet. Finish it again: nothing counts twice"
+        )
+        return [note(told)] if (batch / "closed.json").exists() else []
     if known is None:
         return []
-    events = {str(event.get("id")) for event in _lines(batch / "events.jsonl")}
-    labels, wanted = labels_file(paths, batch.parent.name), int(finished.get("labels", 0))
-    there = len(events & known)
-    return [] if there else [note(f"{shown} {wanted} {labels}")]
+    events, wanted = _events(batch / "events.jsonl"), int(finished.get("labels", 0))
+    if (there := sum(not events.isdisjoint(parts) for parts in known)) >= wanted:
+        return []
+    file = _shown(paths, labels_file(paths, batch.parent.name))
+    return [
+        note(
+            f"{shown} was finished with {counted(wanted, 'label')}, and {file} has {there:,} of them: some were taken out by "
+            f"hand, or the file is an older version (git log -- {file}.dvc). To put them back, finish the batch again"
+        )
+    ]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -103,14 +114,13 @@ def _read(file: Path) -> dict[str, Any]:
     return told
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a log; half a line at its end was never acknowledged, and is passed over."""
-    with suppress(OSError), file.open("rb") as lines:
-        for line in lines:
-            with suppress(ValueError):
-                told = json.loads(line)
-                if isinstance(told, dict):
-                    yield told
+def _events(file: Path) -> set[str]:
+    """Return the ids in a log; half a line at its end was acknowledged to nobody, and is passed over."""
+    found = set()
+    for line in file.read_bytes().split(b"\n"):
+        with suppress(ValueError, AttributeError):
+            found.add(str(json.loads(line).get("id")))
+    return found
 
 
 def _shown(paths: Paths, path: Path) -> str:
