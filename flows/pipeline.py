@@ -17,7 +17,7 @@ from flows.aftermath import untagged
 from flows.bases import locate_base
 from flows.elsewhere import run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
-from flows.feedback import gather_feedback
+from flows.feedback import gather_feedback, people_of
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
@@ -61,6 +61,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
     data = versioned_data(paths, config.data.name)
     for note in data.notes:
         say(note)
+    people = people_of(config, paths, data)
 
     ledger = settled_ledger(paths, config, say)
     commit = git_commit(root)
@@ -76,7 +77,8 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
         command=command,
         marks=marks(os.environ),
     )
-    run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
+    to_come = plan(config, data.folder, people)
+    run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=to_come, people=people)
     try:
         outcomes = run_stages(run, data)
         return conclude(run, data, outcomes, pipeline_id=pipeline_id, git_commit=commit)
@@ -124,7 +126,7 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
         run.say(line)
     validate(run, data)
     resolve_limits(run)
-    check_roles(run.config, run.data.path)
+    check_roles(run.config, run.data.path, run.people)
     if run.plan:  # a walk over the stages is not a run on this machine
         check_memory(run.config, run.data.path, run.say)
     choose_part(run)

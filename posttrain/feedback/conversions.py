@@ -37,8 +37,8 @@ def question_names(feedback: Iterable[Feedback], known: Iterable[Question]) -> d
 def labels_on(labels: Iterable[Label], questions: Iterable[Question]) -> list[Label]:
     """Return the labels whose prompt one of the questions asks, under that question's id and family; the others are left out.
 
-    A dataset that was imported again may have other questions, or the same ones under other ids: the prompt decides. Where several
-    questions ask it, the one that the label names is taken, else the first.
+    A dataset that was imported again may have other questions, or the same ones under other ids: the prompt decides. Where
+    several questions ask it, the one that the label names is taken, else the first.
 
     Args:
         labels: of people, each of a question that the dataset has, or had.

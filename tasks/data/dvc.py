@@ -283,9 +283,7 @@ def _roles(lock: dict[str, Any]) -> dict[str, str]:
     return {Path(out["path"]).stem: str(out["md5"]) for out in lock.get("outs", [])}
 
 
-def _version(
-    paths: Paths, stage: Stage, lock: dict[str, Any], memory: Memory, notes: tuple[str, ...]
-) -> DatasetVersion:
+def _version(paths: Paths, stage: Stage, lock: dict[str, Any], memory: Memory, notes: tuple[str, ...]) -> DatasetVersion:
     files, folder = dict(sorted(_roles(lock).items())), paths.data / stage.name
     labels = memory.md5(paths, str((folder / LABELS).relative_to(paths.root))) or ""
     md5 = digest_of_files(with_labels(files, labels))

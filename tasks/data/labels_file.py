@@ -76,6 +76,19 @@ def labels_of_version(paths: Paths, data: DatasetVersion) -> GivenLabels | None:
     return GivenLabels(tuple(usable), len(labels) - len(usable), data.labels) if usable else None
 
 
+def passed_over(paths: Paths, dataset: str) -> Iterator[str]:
+    """Yield what to say of labels whose question the dataset has no more; nothing where there are none, or they are damaged."""
+    with suppress(DataError):
+        labels = read_people(paths, dataset)
+        file = labels_file(paths, dataset)
+        gone = len(labels) - len(labels_on(labels, _questions(file.with_name("questions.jsonl"))))
+        if gone:
+            yield (
+                f"{gone:,} of {len(labels):,} labels of people are of questions that data/{dataset} does not ask any more: they "
+                f"stay in data/{dataset}/{LABELS}, and nothing is learnt from them"
+            )
+
+
 def _content(paths: Paths, data: DatasetVersion) -> bytes:
     cached = paths.root / ".dvc" / "cache" / "files" / "md5" / data.labels[:2] / data.labels[2:]
     for file in (labels_file(paths, data.name), cached):

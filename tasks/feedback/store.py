@@ -140,9 +140,7 @@ def _parsed(raw: bytes) -> Label:
     _bad(f"{field}: {reason}, got {_shown(row.get(field))}", "docs/feedback.md says what it may be")
 
 
-def _check_question(
-    label: Label, *, questions: Mapping[str, Question], responses: Mapping[str, Collection[str]] | None
-) -> None:
+def _check_question(label: Label, *, questions: Mapping[str, Question], responses: Mapping[str, Collection[str]] | None) -> None:
     question = questions.get(label.question)
     if question is None:
         _bad(

@@ -70,8 +70,8 @@ def label_given(out: Path, log: Log, *, people: GivenLabels, data: Path, setting
     labels = labels_on(people.labels, required(data, "questions", Question, why="labels are given on"))
     if not labels:
         raise DataError(
-            f"the data gate put aside every question that people labelled ({len(people.labels):,} labels), so there is nothing to "
-            'learn from. Correct those rows (make validate), or let others label: SET="labels.source=simulated"'
+            f"the data gate put aside every question that people labelled ({len(people.labels):,} labels), so nothing is left "
+            'to learn from. Correct those rows (make validate), or let others label: SET="labels.source=simulated"'
         )
     outcome = write_labels(out, labels[: settings.budget or None])
     passed_over = people.passed_over + len(people.labels) - len(labels)
