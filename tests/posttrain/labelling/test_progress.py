@@ -33,9 +33,9 @@ def test_counts_and_times():
 
 
 def test_the_last_answers_say_how_long_one_takes():
-    play = Play(pairs(80))
-    for number in range(80):
-        play.answer("Ada", str(number), seconds=100.0 if number < 30 else 2.0)
+    play = Play(pairs(110))
+    for number in range(110):
+        play.answer("Ada", str(number), seconds=100.0 if number < 60 else 2.0)
     assert progress_of(play.standing, "Ada").seconds == 2.0
     assert batch_progress(play.standing).hours_left == 0.0
     assert batch_progress(Play(pairs(1)).standing).hours_left is None

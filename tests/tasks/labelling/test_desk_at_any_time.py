@@ -249,7 +249,9 @@ def test_a_process_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     acknowledged = [process.stdout.readline().strip() for _ in range(20)]
     os.kill(process.pid, signal.SIGKILL)
-    acknowledged += [line.strip() for line in process.communicate(timeout=60)[0].splitlines(keepends=True) if line.endswith("\n")]
+    with process.stdout:
+        acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
+    process.wait(timeout=60)
     assert process.returncode == -signal.SIGKILL
     desk = desk_of(batch)  # nobody holds the batch any more
     told = [one.id.removeprefix("people/") for one in labels_of(read_items(batch), read_events(batch), prompt_version="")]
