@@ -158,6 +158,22 @@ def test_an_answer_after_the_lease_counts_where_nobody_took_the_item(tmp_path):
     desk.close()
 
 
+def test_two_showings_of_an_item_to_one_person_are_one_answer(tmp_path):
+    batch, clocks = batch_in(tmp_path, [item("0")]), Clocks()
+    desk = desk_of(batch, clocks, lease_seconds=60)
+    first = desk.next("Ada")
+    clocks.pass_by(60)
+    desk.next("Ben")
+    assert desk.next("Ada") is None
+    clocks.pass_by(60)
+    second = desk.next("Ada")
+    assert second.item == first.item and second.turn != first.turn
+    counted = desk.answer("Ada", second.turn, 1.0, seconds=1)
+    assert desk.answer("Ada", first.turn, 0.0, seconds=1) == counted == desk.skip("Ada", first.turn)
+    assert [one.preference for one in labels(batch)] == [1.0]
+    desk.close()
+
+
 def test_who_asks_again_keeps_what_he_has(tmp_path):
     batch, clocks = batch_in(tmp_path, [item("0")]), Clocks()
     desk = desk_of(batch, clocks, lease_seconds=60)
