@@ -104,7 +104,7 @@ def run_data(paths: Paths, words: Sequence[str]) -> None:
     for note in version.notes:
         say(note)
     print(f"{version.name}  {version.md5}  {version.folder}")
-    for role, md5 in version.files.items():
+    for role, md5 in version.md5s.items():
         print(f"  {role:<22} {md5}")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.bases import locate_base
-from flows.feedback import question_share
+from flows.feedback import label_source, people_of, question_share
 from flows.lengths import with_limits
 from flows.plan import plan
 from flows.profiles import require_profile
-from flows.situation import known_situation, of_method, of_store
+from flows.situation import known_situation, of_method, of_people
 from flows.validation import Checked, checked_dataset
 from models.encoding import prompt_ids
 from models.load import load_tokenizer, prompt_text
@@ -30,7 +30,6 @@ from tasks.advice.machine import this_machine
 from tasks.advice.past import comparisons, earlier_costs, earlier_stages
 from tasks.advice.terminal import print_advice
 from tasks.base_model.identity import TINY
-from tasks.feedback.sources.table import SOURCES
 from tasks.workspace.disk import storage_errors, write_whole
 from tasks.workspace.paths import Paths
 
@@ -101,7 +100,7 @@ def situation_of(paths: Paths, config: Config, data: Checked, say: Say) -> Situa
         return [len(ids) for ids in prompt_ids(reader, texts)]
 
     known = replace(
-        known_situation(paths, config, data.folder, say),
+        known_situation(paths, config, data.folder, data.version, say),
         base=outline(
             config.model, config.tiny if config.model.base == TINY else None, vocabulary=len(reader), context=data.context
         ),
@@ -114,13 +113,14 @@ def situation_of(paths: Paths, config: Config, data: Checked, say: Say) -> Situa
         prompt_text=lambda prompt: prompt_text(reader, prompt),
         near_duplicate=config.split.near_duplicate,
     )
-    return of_store(config, data.folder, found)
+    return of_people(paths, config, data.folder, data.version, found)
 
 
 def _cost(paths: Paths, config: Config, method: Method, data: Checked, situation: Situation) -> Cost:
     asked = of_method(config, method)
     labels_by = situation.labels_by(method)
-    is_sampled = method.is_sampled or (bool(labels_by) and SOURCES[labels_by].is_sampled)
+    people = people_of(asked, paths, data.version) if labels_by else None
+    is_sampled = method.is_sampled or (bool(labels_by) and label_source(asked, data.folder, people).is_sampled)
     sampled = round(question_share(asked, data.folder) * situation.questions) if is_sampled else 0
     sampled = min(sampled, asked.sample.max_questions or sampled)
     responses = responses_wanted(asked, method, sampled, is_sampled=is_sampled)
@@ -134,7 +134,7 @@ def _cost(paths: Paths, config: Config, method: Method, data: Checked, situation
         tokens=round(responses * response_length(situation)),
         memory_least=needed.least,
         memory_likely=needed.likely,
-        stages={name: before.get(name) for name in plan(asked, data.folder).names},
+        stages={name: before.get(name) for name in plan(asked, data.folder, people).names},
         earlier=earlier_costs(paths, **where).get(method.name, {}),
     )
 

@@ -56,7 +56,7 @@ def comparison(
     prober = Prober(paths, data, ledger=lambda: ledger)
     jobs = request.jobs(reference=config.compare.reference)
     first = jobs[: len(jobs) // len(request.seeds)]
-    check_possible(paths, config, data.folder, [job.method for job in first], say)
+    check_possible(paths, config, data, [job.method for job in first], say)
     for job in first:
         prober.probe(configuration(job.words, False))
 

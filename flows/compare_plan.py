@@ -42,7 +42,7 @@ def plan_lines(
         say(note)
     prober = Prober(paths, data, ledger=lambda: Ledger.open(paths, config.tracking))
     asked = request.jobs(reference=config.compare.reference)
-    check_possible(paths, config, data.folder, [job.method for job in asked], say)
+    check_possible(paths, config, data, [job.method for job in asked], say)
     if config.compare.runner == "processes":  # the workers of a cluster have their own memory
         for method in dict.fromkeys(job.method for job in asked):
             check_memory(of_method(config, METHODS[method]), data.folder, say)

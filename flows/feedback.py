@@ -9,11 +9,15 @@ from flows.run import Run
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Preference, Question
 from posttrain.settings.config import Config
-from tasks.feedback.sources.table import PAIRED, SOURCES, LabelSource
+from tasks.data.dvc import DatasetVersion
+from tasks.data.labels_file import labels_of_version
+from tasks.feedback.given import GivenLabels
+from tasks.feedback.sources.table import GIVEN, PAIRED, SOURCES, LabelSource
 from tasks.feedback.store import read_store, store_files
 from tasks.workspace.artifacts import Artifact, file_digest
 from tasks.workspace.jsonl import has_rows, required
 from tasks.workspace.keys import NotDeciding
+from tasks.workspace.paths import Paths
 
 FEEDBACK = ("preferences", "ratings", "rankings")
 """Roles of a dataset that labels can be made of."""
@@ -40,24 +44,45 @@ class Feedback:
     reward_model: Artifact | None = None
 
 
-def label_source(config: Config, data: Path) -> str:
-    """Return who labels: `simulated`, `dataset`, `judge` or `people`.
+def people_of(config: Config, paths: Paths, data: DatasetVersion) -> GivenLabels | None:
+    """Return what people said of responses to the dataset's questions, where a pipeline reads it; None where it does not.
+
+    A method that nobody labels for does not read it, nor does one whose labels come from elsewhere by name.
 
     Raises:
-        RequestError: another source is asked for than the method has, or a file without its name.
+        DataError: the labels are damaged.
+    """
+    if not config.row.is_labelled or config.labels.source in ("simulated", "dataset"):
+        return None
+    is_store_named = config.labels.file and (config.row.learns_from.labels_by or config.labels.source != "auto")
+    return None if is_store_named else labels_of_version(paths, data)
+
+
+def label_source(config: Config, data: Path, people: GivenLabels | None) -> LabelSource:
+    """Return who labels.
+
+    Args:
+        config: of the pipeline.
+        data: folder of the dataset.
+        people: what people said of responses to its questions (`people_of`).
+
+    Raises:
+        RequestError: another source is asked for than the method has, or labels of people that are nowhere.
     """
     given, wanted = config.labels.source, config.row.learns_from.labels_by
     if wanted and given not in ("auto", wanted):
         raise RequestError(
             f"method {config.method} learns from a {wanted}, and labels.source={given} is none. For other labels: METHOD=rlhf"
         )
-    if given != "auto":
-        if SOURCES[given].needs_file and not config.labels.file:
-            raise RequestError(
-                f'labels.source={given} needs the store of labels: SET="labels.source={given} labels.file=labels.jsonl"'
-            )
-        return given
-    return wanted or ("dataset" if _brings_labels(data) else "simulated")
+    chosen = given if given != "auto" else wanted or ("people" if people else "dataset" if _brings_labels(data) else "simulated")
+    if chosen != "people" or (given == "people" and config.labels.file):
+        return SOURCES[chosen]
+    if people is None:
+        raise RequestError(
+            f'labels.source=people needs the store of labels: SET="labels.source=people labels.file=labels.jsonl"; or labels of '
+            f"the dataset's questions beside it (data/{config.data.name}/labels.jsonl): make label DATA={config.data.name}"
+        )
+    return GIVEN
 
 
 def _brings_labels(data: Path) -> bool:
@@ -67,15 +92,20 @@ def _brings_labels(data: Path) -> bool:
 def question_share(config: Config, data: Path) -> float:
     """Return the share of the training questions that rewards leave to sampling and labels; the same under every method.
 
-    0 where the dataset brings labels of its own and no judge is asked instead, since nothing is sampled then.
+    0 where the dataset brings labels of its own and no judge is asked instead, since nothing is sampled then. What people say
+    later changes nothing here: PPO asks the same questions under every method before and after, but for those that a reward
+    model has learnt from (docs/decisions/0018-equal-feedback.md).
     """
     is_brought = config.labels.source in ("auto", "dataset") and _brings_labels(data)
     return 0.0 if is_brought and not config.row.learns_from.labels_by else config.sample.question_share
 
 
-def check_feedback(config: Config, data: Path) -> None:
+def check_feedback(config: Config, data: Path, people: GivenLabels | None) -> None:
     """Refuse before training what would fail after it: labels that nobody can give."""
-    source = SOURCES[label_source(config, data)]
+    source = label_source(config, data, people)
+    if source is GIVEN:
+        required(data, "questions", Question, why="labels are given on")
+        return
     if not source.is_sampled:
         if not _brings_labels(data):
             required(data, "preferences", Preference, why="labels.source=dataset takes labels from")
@@ -95,7 +125,7 @@ def gather_feedback(run: Run, start: Artifact, base: Artifact) -> Feedback:
     method = run.config.row
     if not method.is_labelled:
         return Feedback(samples=draw_samples(run, start) if method.is_sampled else None)
-    source = SOURCES[label_source(run.config, run.data.path)]
+    source = label_source(run.config, run.data.path, run.people)
     samples = draw_samples(run, start) if source.is_sampled else None
     labels = make_labels(run, source, samples, start, base)
     return Feedback(
@@ -127,6 +157,7 @@ def make_labels(run: Run, source: LabelSource, samples: Artifact | None, start: 
     offered: dict[str, Any] = {
         "samples": samples,
         "data": run.data,
+        "people": run.people,
         "settings": config.labels.only(*source.settings),
         "findings": NotDeciding(run.paths.findings("judge", config.data.name)),
         "model_uri": NotDeciding(start.uri),
@@ -138,13 +169,14 @@ def make_labels(run: Run, source: LabelSource, samples: Artifact | None, start: 
 
 
 def ask_others(run: Run, labels: Artifact, samples: Artifact | None, start: Artifact) -> Artifact | None:
-    """Let people (`labels.file`), else simulated annotators, say what they think of the pairs that a judge labelled.
+    """Let people, else simulated annotators, say what they think of the pairs that a judge labelled.
 
-    None where there are neither: no file is named, and no training question has an answer to go by.
+    People's labels are those of `labels.file`, else the dataset's. None where there are neither: nobody labelled, and no training
+    question has an answer to go by.
     """
     config = run.config
     questions = required(run.data.path, "questions", Question, why="responses are sampled for")
-    if not config.labels.file and not any(one.answers for one in questions):
+    if not config.labels.file and not run.people and not any(one.answers for one in questions):
         return None
     return run.stage(
         "second_opinion",
@@ -153,6 +185,7 @@ def ask_others(run: Run, labels: Artifact, samples: Artifact | None, start: Arti
         labels=labels,
         samples=samples,
         data=run.data,
+        people=run.people,
         settings=config.labels.only(*PAIRED, "file", "annotators", "flip_rate", "overlap", "ties"),
         model_uri=NotDeciding(start.uri),
         seed=config.seed,

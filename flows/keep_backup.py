@@ -27,6 +27,7 @@ SHOWN = {
     "stages": ("finished stage", "finished stages"),
     "datasets": ("dataset", "datasets"),
     "labels": ("store of labels", "stores of labels"),
+    "batches": ("batch of labelling", "batches of labelling"),
     "schedules": ("schedule", "schedules"),
 }
 """What a backup holds, in the order in which it is told; one of it, and several."""

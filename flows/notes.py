@@ -75,6 +75,8 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
             )
         if feedback.source == "judge":
             lines.append(f"preferences are the opinion of a language model ({config.judge.model}); no person was asked")
+        if feedback.source == "people":
+            lines.append(_labels_of_people(feedback.labels))
     if run.has_run("judge"):
         lines.append(
             f"the judge is the base after {config.judge.practice_steps} steps on simulated reviews (judge.practice_steps); "
@@ -94,6 +96,29 @@ def notes_on_training(run: Run, outcomes: Outcomes) -> list[str]:
         )
         lines += _questions_asked(run)
     return lines
+
+
+def _labels_of_people(labels: Artifact) -> str:
+    """Return how many labels people gave, how far they agree, and what that took of their time."""
+    found = labels.metrics
+    count, annotators = labels.costs["labels"], found["annotators"]
+    agreement = "agreement is not defined, since no pair was labelled by two of them"
+    if "agreement" in found:
+        agreement = f"two of them agree on {_share(found, 'agreement')} of the pairs that both labelled"
+        agreement += f" (Krippendorff's α {found['alpha']:.2f})" if "alpha" in found else ""
+    took = (
+        f"they took {found['annotator_seconds']:,.0f} seconds"
+        if "annotator_seconds" in found
+        else "how long it took is not known"
+    )
+    gone = found.get("passed_over", 0)
+    more = f"; {gone:,.0f} more are of questions that the dataset has no more, and were passed over" if gone else ""
+    by = f"{annotators:,.0f} annotator{'s' if annotators > 1 else ''}"
+    return f"labels of people: {count:,.0f} by {by}; {agreement}; {took}{more}"
+
+
+def _share(found: Mapping[str, float], name: str) -> str:
+    return f"{found[name]:.1%} [{100 * found[f'{name}_low']:.1f}, {100 * found[f'{name}_high']:.1f}]"
 
 
 def _shots_shown(run: Run) -> str:

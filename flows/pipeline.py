@@ -17,7 +17,7 @@ from flows.aftermath import untagged
 from flows.bases import check_quantized, locate_base
 from flows.elsewhere import run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
-from flows.feedback import gather_feedback
+from flows.feedback import gather_feedback, people_of
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
@@ -62,6 +62,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
     data = versioned_data(paths, config.data.name)
     for note in data.notes:
         say(note)
+    people = people_of(config, paths, data)
 
     ledger = settled_ledger(paths, config, say)
     commit = git_commit(root)
@@ -70,14 +71,15 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
         config,
         dataset=data.name,
         data_md5=data.md5,
-        files_md5=data.files,
+        files_md5=data.md5s,
         git_commit=commit,
         flow_run_id=str(flow_run.id),
         pipeline_id=pipeline_id,
         command=command,
         marks=marks(os.environ),
     )
-    run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=plan(config, data.folder))
+    to_come = plan(config, data.folder, people)
+    run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=to_come, people=people)
     try:
         outcomes = run_stages(run, data)
         return conclude(run, data, outcomes, pipeline_id=pipeline_id, git_commit=commit)
@@ -125,7 +127,7 @@ def run_stages(run: Run, data: DatasetVersion) -> Outcomes:
         run.say(line)
     validate(run, data)
     resolve_limits(run)
-    check_roles(run.config, run.data.path)
+    check_roles(run.config, run.data.path, run.people)
     if run.plan:  # a walk over the stages is not a run on this machine
         check_memory(run.config, run.data.path, run.say)
     choose_part(run)

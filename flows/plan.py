@@ -11,7 +11,8 @@ from flows.judging import is_practising, judged_model
 from posttrain.errors import PosttrainError
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
-from tasks.feedback.sources.table import SOURCES, LabelSource
+from tasks.feedback.given import GivenLabels
+from tasks.feedback.sources.table import GIVEN, LabelSource
 from tasks.workspace.jsonl import read_rows
 
 LEARNING = {
@@ -32,19 +33,23 @@ class Plan:
         config: of the pipeline.
         data: folder of the dataset.
         names: of the stages, in order.
+        people: what people said of responses to the dataset's questions; None for nothing.
     """
 
     config: Config
     data: Path
     names: tuple[str, ...]
+    people: GivenLabels | None = None
 
     def doing(self, name: str) -> str:
         """Return what a stage does, in a few words; "" for one that has none."""
-        return _doing(name, self.config, self.data)
+        if name == "label" and _source(self.config, self.data, self.people) is GIVEN and self.people:
+            return f"taking {len(self.people.labels):,} labels of people"
+        return _doing(name, self.config, self.data, self.people)
 
 
-def plan(config: Config, data: Path) -> Plan:
-    """Return the plan of a pipeline, from its settings and from what its dataset holds."""
+def plan(config: Config, data: Path, people: GivenLabels | None = None) -> Plan:
+    """Return the plan of a pipeline, from its settings, from what its dataset holds, and what people said (`people_of`)."""
     method, start = config.row, config.row.starts_from
     parted = ["part"] if config.evaluate.part != "all" else []
     made = method.models[: 2 if start != "base" else 1]
@@ -52,7 +57,7 @@ def plan(config: Config, data: Path) -> Plan:
     names = ["tokenizer", "validate", *parted, *made, *(f"evaluate-{name}" for name in (start, *others))]
     names += tasks_of([start, *others], asked=config.evaluate.tasks)
     if method.is_labelled:
-        names += _feedback(config, data)
+        names += _feedback(config, data, people)
     elif method.is_sampled:
         names.append("sample")
     elif method.learns_from.reward == "judge" and is_practising(config):
@@ -63,24 +68,26 @@ def plan(config: Config, data: Path) -> Plan:
         names.append(f"judge-{judged_model(config)}")
     if method.trainer and not method.is_prompted:
         names += tasks_of([method.name], asked=config.evaluate.tasks)
-    return Plan(config=config, data=data, names=(*names, *(["audit"] if method.is_rewarded else [])))
+    names += ["audit"] if method.is_rewarded else []
+    return Plan(config=config, data=data, names=tuple(names), people=people)
 
 
-def _feedback(config: Config, data: Path) -> list[str]:
+def _feedback(config: Config, data: Path, people: GivenLabels | None) -> list[str]:
     """Return the stages from samples to labels, and to the reward model where the method has one."""
-    source = _source(config, data)
+    source = _source(config, data, people)
     is_judged = source is not None and source.is_ai
     names = ["sample"] if source is None or source.is_sampled else []
     names += ["judge"] if is_judged and is_practising(config) else []
     names.append("label")
-    names += ["second_opinion"] if is_judged and (config.labels.file or _has_answers(data / "questions.jsonl")) else []
+    has_others = bool(config.labels.file or people) or _has_answers(data / "questions.jsonl")
+    names += ["second_opinion"] if is_judged and has_others else []
     names += ["self_preference"] if is_judged and config.judge.own_questions and not config.judge.budget else []
     return [*names, *(["reward_model"] if config.row.learns_from.reward == "reward_model" else [])]
 
 
-def _source(config: Config, data: Path) -> LabelSource | None:
+def _source(config: Config, data: Path, people: GivenLabels | None) -> LabelSource | None:
     with suppress(PosttrainError):  # the stage itself says what is wrong
-        return SOURCES[label_source(config, data)]
+        return label_source(config, data, people)
     return None
 
 
@@ -90,7 +97,7 @@ def _has_answers(questions: Path) -> bool:
     return False
 
 
-def _doing(name: str, config: Config, data: Path) -> str:
+def _doing(name: str, config: Config, data: Path, people: GivenLabels | None) -> str:
     if name.startswith("evaluate-"):
         count, most, part = _rows(data / "held_out.jsonl"), config.evaluate.max_questions, config.evaluate.part
         asked = f"{min(count, most) if most else count:,}" if part == "all" else f"the {part} ones of {count:,}"
@@ -107,7 +114,7 @@ def _doing(name: str, config: Config, data: Path) -> str:
         "sft": f"imitating {_rows(data / 'demonstrations.jsonl'):,} demonstrations",
         "sample": f"drawing {config.sample.per_prompt} responses to {_sampled(config)}",
         "judge": f"practising the judge for {config.judge.practice_steps:,} steps",
-        "label": source.doing if (source := _source(config, data)) else "",
+        "label": source.doing if (source := _source(config, data, people)) else "",
         "second_opinion": "asking others about the judge's pairs",
         "self_preference": "does the judge prefer its own responses",
         "reward_model": "learning a score from the labels",

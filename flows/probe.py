@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flows.feedback import people_of
 from flows.pipeline import run_stages
 from flows.run import Done, Run, keyed
 from posttrain.settings.config import Config
@@ -142,6 +143,7 @@ class Prober:
             find_stage=self._find,
             source=self._source,
             raw_data=self.data.folder,
+            people=people_of(config, self.paths, self.data),
         )
         try:
             run_stages(walk, self.data)

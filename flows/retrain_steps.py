@@ -123,7 +123,7 @@ def made_now(probed: Probed, job: Job, data: DatasetVersion) -> Made:
     return Made(
         method=job.config.method,
         data_md5=data.md5,
-        files=data.files,
+        files=data.md5s,
         stages=tuple(
             Stage(
                 one.name, one.key, one.settings, one.inputs, digest=one.artifact.digest if one.artifact else f"to come: {one.key}"

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 
 from posttrain.settings.config import Config
 from tasks.base_model.identity import device_type
+from tasks.feedback.given import GivenLabels
 from tasks.launch import call_on_processes
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
@@ -60,6 +61,7 @@ class Run:
         parent: run id of the pipeline.
         say: prints one line for the user.
         plan: the stages to come; without one, stages are not numbered.
+        people: what people said of responses to the dataset's questions, where it is read (`flows.feedback.people_of`).
         done: what has run so far, in order.
         line: of the stage that runs now, or ran last.
         limits: what `max_new_tokens=auto` has become, a line a setting (`flows.lengths`).
@@ -72,6 +74,7 @@ class Run:
     parent: str
     say: Say
     plan: "Plan | None" = None
+    people: GivenLabels | None = None
     done: list[Done] = field(default_factory=list)
     line: StageLine = field(default_factory=StageLine)
     limits: list[str] = field(default_factory=list)

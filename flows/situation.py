@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.feedback import label_source
+from flows.feedback import label_source, people_of
 from flows.judging import is_practising
 from flows.memory import memory_asked
 from flows.pipeline import check_settings
@@ -18,11 +18,13 @@ from flows.training import checked_reward
 from posttrain.advice.barriers import impossible
 from posttrain.advice.situation import Asked, Situation
 from posttrain.errors import DataError, PosttrainError
+from posttrain.feedback.agreement import agreement_of
 from posttrain.methods import METHODS, Method
 from posttrain.records import Question
 from posttrain.settings.config import Config
 from tasks.advice.look import counted
-from tasks.feedback.sources.table import SOURCES
+from tasks.data.dvc import DatasetVersion
+from tasks.feedback.sources.table import SOURCES, LabelSource
 from tasks.feedback.store import read_store
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import local_path
@@ -32,7 +34,7 @@ from tasks.workspace.paths import Paths
 Say = Callable[[str], None]
 
 
-def check_possible(paths: Paths, config: Config, folder: Path, methods: Sequence[str], say: Say) -> None:
+def check_possible(paths: Paths, config: Config, data: DatasetVersion, methods: Sequence[str], say: Say) -> None:
     """Refuse methods that cannot run on a dataset, each as `make advise` says it.
 
     Memory is not asked: the workers of a cluster have their own. Rows that cannot be read are left to the data gate.
@@ -40,7 +42,7 @@ def check_possible(paths: Paths, config: Config, folder: Path, methods: Sequence
     Args:
         paths: of the repository.
         config: settings of the comparison.
-        folder: of the dataset.
+        data: the dataset.
         methods: their names.
         say: prints a line.
 
@@ -48,7 +50,8 @@ def check_possible(paths: Paths, config: Config, folder: Path, methods: Sequence
         DataError: naming each method that cannot run, why, and what would make it possible.
     """
     try:
-        found = of_store(config, folder, counted(folder, known_situation(paths, config, folder, say)))
+        known = known_situation(paths, config, data.folder, data, say)
+        found = of_people(paths, config, data.folder, data, counted(data.folder, known))
     except (ValidationError, DataError):
         return
     reasons = [reason for name in dict.fromkeys(methods) if (reason := impossible(METHODS[name], found))]
@@ -56,14 +59,33 @@ def check_possible(paths: Paths, config: Config, folder: Path, methods: Sequence
         raise DataError("\n".join(reasons))
 
 
-def known_situation(paths: Paths, config: Config, folder: Path, say: Say) -> Situation:
-    """Return what the settings say, and who would label; facts of rows, base and machine are not in it yet."""
-    refused, labels_from = _settings_refused(paths, config, folder, say)
+def known_situation(paths: Paths, config: Config, folder: Path, version: DatasetVersion, say: Say) -> Situation:
+    """Return what the settings say, and who would label; facts of rows, base and machine are not in it yet.
+
+    Args:
+        paths: of the repository.
+        config: settings of the run.
+        folder: of the dataset's rows, such as those behind the data gate.
+        version: of the dataset, beside which people's labels lie.
+        say: prints a line.
+    """
+    refused, labels_from = _settings_refused(paths, config, folder, version, say)
     return Situation(dataset=config.data.name, labels_from=labels_from, refused=refused, asked=_asked(paths, config, say))
 
 
-def of_store(config: Config, folder: Path, situation: Situation) -> Situation:
-    """Return the situation with the labels of people's store, where that is what methods learn from."""
+def of_people(paths: Paths, config: Config, folder: Path, version: DatasetVersion, situation: Situation) -> Situation:
+    """Return the situation with the labels of people, of the dataset or of a store, where that is what methods learn from."""
+    anybodys = next(row for row in METHODS.values() if row.is_labelled and not row.learns_from.labels_by)
+    with suppress(PosttrainError):  # told as what makes methods impossible
+        if people := people_of(of_method(config, anybodys), paths, version):
+            found = agreement_of(people.labels)
+            return replace(
+                situation,
+                labels=len(people.labels),
+                annotators=len(found.annotators),
+                shared_pairs=found.shared_pairs,
+                alpha=found.alpha,
+            )
     bought = _store_labels(config, folder)
     return situation if bought is None else replace(situation, labels=bought, annotators=0, shared_pairs=0, alpha=None)
 
@@ -73,7 +95,9 @@ def of_method(config: Config, method: Method) -> Config:
     return config.model_copy(update={"method": method.name})
 
 
-def _settings_refused(paths: Paths, config: Config, folder: Path, say: Say) -> tuple[dict[str, str], dict[str, str]]:
+def _settings_refused(
+    paths: Paths, config: Config, folder: Path, version: DatasetVersion, say: Say
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return by method why its settings are refused, and who would label, from the checks of the pipeline themselves."""
     refused: dict[str, str] = {}
     labels_from: dict[str, str] = {}
@@ -83,15 +107,16 @@ def _settings_refused(paths: Paths, config: Config, folder: Path, say: Say) -> t
             check_settings(asked, paths)
             checked_reward(asked, registered=_registered(paths, config, say))
             if method.is_labelled:
-                labels_from[method.name] = label_source(asked, folder)
-                _check_store(asked, folder, labels_from[method.name])
+                source = label_source(asked, folder, people_of(asked, paths, version))
+                labels_from[method.name] = source.name
+                _check_store(asked, folder, source)
         except PosttrainError as error:
             refused[method.name] = str(error).rstrip(".")
     return refused, labels_from
 
 
-def _check_store(config: Config, folder: Path, source: str) -> None:
-    if config.labels.file and (SOURCES[source].needs_file or SOURCES[source].is_ai) and has_rows(folder / "questions.jsonl"):
+def _check_store(config: Config, folder: Path, source: LabelSource) -> None:
+    if config.labels.file and (source.needs_file or source.is_ai) and has_rows(folder / "questions.jsonl"):
         questions = {one.id: one for one in read_records(folder / "questions.jsonl", Question)}
         read_store(Path(config.labels.file), questions=questions, responses=None)
 

@@ -14,6 +14,7 @@ from posttrain.settings.config import Config
 from posttrain.settings.section import Section
 from tasks.base_model.identity import TINY, base_digest
 from tasks.data.dvc import DatasetVersion
+from tasks.feedback.given import GivenLabels
 from tasks.rewards.interface import RewardSource
 from tasks.rewards.sources.judge import JudgeReward
 from tasks.rewards.sources.model import ModelReward
@@ -90,7 +91,7 @@ def validate(run: Run, data: DatasetVersion) -> Artifact:
     )
 
 
-def check_roles(config: Config, data: Path) -> None:
+def check_roles(config: Config, data: Path, people: GivenLabels | None = None) -> None:
     """Refuse before training what would fail after it: a method without its data, or fewer than two held-out questions."""
     method = config.row
     if len(required(data, "held_out", Question, why="models are evaluated on")) < 2 or config.evaluate.max_questions == 1:
@@ -110,7 +111,7 @@ def check_roles(config: Config, data: Path) -> None:
                 "learn from. Import questions with answers; without them, METHOD=dpo learns from preferences"
             )
     if method.is_labelled:
-        check_feedback(config, data)
+        check_feedback(config, data, people)
 
 
 def make_base(run: Run) -> Artifact:

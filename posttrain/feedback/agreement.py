@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from posttrain.feedback.alpha import alpha_interval, krippendorff_alpha
 from posttrain.feedback.labels import Label, Pair, by_pair, is_equal
 from posttrain.records import Prompt
 from posttrain.statistics.figures import mean
@@ -52,33 +53,6 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float 
     shares = Counter(first), Counter(second)
     expected = sum(shares[0][choice] * shares[1][choice] for choice in shares[0])  # times count², so that it stays exact
     return None if expected == count**2 else (observed * count - expected) / (count**2 - expected)
-
-
-def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
-    """Agreement of any number of annotators beyond chance, nominal, where not everybody judged every unit.
-
-        α = 1 - D_o / D_e = 1 - (n - 1) Σ_{c≠k} o_ck / Σ_{c≠k} n_c n_k,   o_ck = Σ_u (ordered pairs c, k in u) / (m_u - 1)
-
-    Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability" (https://repository.upenn.edu/asc_papers/43), section C.
-    m_u is how many choices unit u has, n_c how often c was chosen in units with at least two, n their sum.
-
-    Args:
-        units: the choices that each unit was given, in any order; a missing one is left out. (units, up to annotators).
-
-    Returns:
-        α, at most 1, below 0 where annotators disagree systematically; None where no unit has two choices, or all are alike.
-    """
-    chosen: Counter[Hashable] = Counter()
-    disagreeing = 0.0
-    for unit in units:
-        if len(unit) < 2:
-            continue
-        here = Counter(unit)
-        chosen.update(here)
-        disagreeing += (len(unit) ** 2 - sum(count**2 for count in here.values())) / (len(unit) - 1)
-    total = chosen.total()
-    expected = total**2 - sum(count**2 for count in chosen.values())
-    return 1 - (total - 1) * disagreeing / expected if expected else None
 
 
 def find_cycle(better: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
@@ -161,6 +135,7 @@ class Agreement:
         agreement: chance that two annotators make one choice of a pair. Mean over the pairs of a prompt, then over prompts.
         kappa: mean of the annotators' κ, two by two (Light 1971, doi:10.1037/h0031643).
         alpha: Krippendorff's.
+        alpha_bounds: its interval, over the choice of prompts.
         kappas: κ of every two annotators who share a pair.
         contradictions: pairs that one annotator labelled both ways, over all annotators.
         cycles: prompts in which the means of all labels go in a circle.
@@ -181,6 +156,7 @@ class Agreement:
     cycles: int
     cycle_examples: tuple[tuple[str, tuple[str, ...]], ...]
     annotators: Mapping[str, Annotator] = field(default_factory=dict)
+    alpha_bounds: Interval | None = None
 
     def figures(self) -> dict[str, float]:
         """Return the figures that a stage reports; those that are undefined are left out."""
@@ -195,6 +171,8 @@ class Agreement:
             "agreement_high": self.agreement.high if self.agreement else None,
             "kappa": self.kappa,
             "alpha": self.alpha,
+            "alpha_low": self.alpha_bounds.low if self.alpha_bounds else None,
+            "alpha_high": self.alpha_bounds.high if self.alpha_bounds else None,
             "contradictions": self.contradictions,
             "cycles": self.cycles,
         }
@@ -238,6 +216,7 @@ def agreement_of(labels: Sequence[Label]) -> Agreement:
         cycles=len(cycles),
         cycle_examples=tuple((question[prompt], texts) for prompt, texts in list(cycles.items())[:SHOWN_CYCLES]),
         annotators=annotators,
+        alpha_bounds=alpha_interval(_by_prompt(choices)),
     )
 
 
@@ -249,6 +228,7 @@ def as_json(agreement: Agreement) -> dict[str, Any]:
         "agreement": _interval(agreement.agreement),
         "kappa": agreement.kappa,
         "alpha": agreement.alpha,
+        "alpha_interval": _interval(agreement.alpha_bounds),
         "contradictions": agreement.contradictions,
         "cycles": agreement.cycles,
         "cycle_examples": [{"question": name, "responses": list(texts)} for name, texts in agreement.cycle_examples],
@@ -284,6 +264,13 @@ def _share(hits: Mapping[Prompt, Sequence[float]]) -> Interval | None:
         return None
     means = [mean(values) for values in hits.values()]
     return clustered_proportion(means) if len(means) > 1 else wilson(means[0], 1)
+
+
+def _by_prompt(choices: Choices) -> list[list[tuple[str, ...]]]:
+    found: dict[Prompt, list[tuple[str, ...]]] = {}
+    for pair, given in choices.items():
+        found.setdefault(pair.prompt, []).append(tuple(given.values()))
+    return list(found.values())
 
 
 def _raw_agreement(choices: Choices) -> Interval | None:

@@ -34,6 +34,27 @@ def question_names(feedback: Iterable[Feedback], known: Iterable[Question]) -> d
     return names
 
 
+def labels_on(labels: Iterable[Label], questions: Iterable[Question]) -> list[Label]:
+    """Return the labels whose prompt one of the questions asks, under that question's id and family; the others are left out.
+
+    A dataset that was imported again may have other questions, or the same ones under other ids: the prompt decides. Where
+    several questions ask it, the one that the label names is taken, else the first.
+
+    Args:
+        labels: of people, each of a question that the dataset has, or had.
+        questions: that it has now.
+    """
+    asking: dict[Prompt, dict[str, Question]] = {}
+    for question in questions:
+        asking.setdefault(question.prompt, {})[question.id] = question
+    found = []
+    for label in labels:
+        if known := asking.get(label.prompt):
+            question = known.get(label.question) or next(iter(known.values()))
+            found.append(label.model_copy(update={"question": question.id, "family": question.family}))
+    return found
+
+
 def label_of_preference(record: Preference, *, questions: Mapping[Prompt, str]) -> Label:
     """Return an imported preference as a label. In which order it was shown is not known: it stands in that of the digests."""
     first, second = in_fixed_order(record.chosen, record.rejected)

@@ -39,6 +39,9 @@ class Label(Row):
         first_finished: whether `first` ended by itself, rather than at the limit of its length; None where it is not known.
         second_finished: whether `second` did.
         gold: what a noise-free judge says, for audits alone: no training reads it; None where nobody knows.
+        seconds: that the annotator took; those of a ranking are shared out among its labels, so that they add up; None where
+            it is not known.
+        selection: how the pair was chosen: `random`, `uncertain`, …; empty where it is not known.
     """
 
     kind: Literal["label"] = "label"
@@ -58,6 +61,8 @@ class Label(Row):
     first_finished: bool | None = None
     second_finished: bool | None = None
     gold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    selection: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ SECRETS = (".posttrain/services/webhook.key",)
 that MLflow's database holds, and MLflow can then neither call nor list them."""
 SETTINGS = "params.yaml"
 """The settings of the day; they are git's, and no restoring touches them."""
-PLACES = ("mlflow/store/", "reports/", "data/", ".posttrain/", ".dvc/cache/")
+PLACES = ("mlflow/store/", "reports/", "data/", "labelling/", ".posttrain/", ".dvc/cache/")
 """Below them files of a backup may lie; elsewhere only stores of labels."""
 LABELS = (".jsonl", ".annotators.json")
 """Endings of a store of labels, which people put anywhere in the repository (docs/feedback.md)."""

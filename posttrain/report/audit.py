@@ -34,6 +34,8 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
     "labels": (
         AuditRow("labels", "labels", "labels", "count"),
         AuditRow("labels", "pairs", "pairs they are of", "count"),
+        AuditRow("labels", "annotators", "annotators", "count"),
+        AuditRow("labels", "annotator_seconds", "seconds that they took", "count"),
         AuditRow("proxy", "labels_agreement_gold", "gold agrees (%)", "share"),
         AuditRow("labels", "accuracy", "gold agrees (%)", "share"),
         AuditRow("labels", "flipped_share", "flipped by the simulation (%)", "share"),

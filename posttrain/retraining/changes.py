@@ -13,6 +13,8 @@ from typing import Any
 
 TOLD = 3
 """Of each kind, so many are named in a sentence; the others are counted."""
+DATA = ("data", "people")
+"""Inputs of stages that are the dataset's: its rows, and what people said of responses to its questions."""
 OWN_NAMES = ("seed", "device")
 """Of the values in a key that belong to no section, those that somebody chose; the others follow from a setting."""
 
@@ -200,7 +202,7 @@ def _inputs(both: Sequence[tuple[Stage, Stage]], stages: Sequence[Stage], *, cha
         for old, new in both
         if new.name in changed and old.settings is not None
         for name, digest in sorted(new.inputs.items())
-        if name != "data" and name in old.inputs and old.inputs[name] != digest and digest not in results
+        if name not in DATA and name in old.inputs and old.inputs[name] != digest and digest not in results
     )
 
 

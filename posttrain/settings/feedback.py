@@ -14,7 +14,8 @@ class SampleSettings(Section):
     """Share of the training questions that responses are sampled for, to be labelled or, if right, imitated. PPO asks the others,
     under every method, so that methods differ in their reward and not in their questions; InstructGPT keeps prompts for each step
     apart (arXiv:2203.02155), as AlpacaFarm does (arXiv:2305.14387). Where a dataset brings labels of its own nothing is sampled
-    for labels, and PPO asks all questions that the reward model did not learn from. 0 leaves all to PPO, for a method that needs
+    for labels, and PPO asks all questions that the reward model did not learn from. Labels that people gave since leave the share
+    as it is. 0 leaves all to PPO, for a method that needs
     no samples."""
     max_questions: WholeNumber = 0
     """Questions that responses are sampled for, at most; 0: all of that share. Drawn by seed; those of a smaller number are among
@@ -33,11 +34,13 @@ class LabelSettings(Section):
 
     source: Literal["auto", "simulated", "dataset", "judge", "people"] = "auto"
     """`simulated`: annotators made here, who know the right answer; `dataset`: the imported preferences, ratings and rankings;
-    `judge`: a model (`judge.*`); `people`: a store of labels that they filled; `auto`: the judge under `rlaif`, else the
-    dataset's feedback where it has some, else simulated."""
+    `judge`: a model (`judge.*`); `people`: what they said of responses to the dataset's questions (`data/<name>/labels.jsonl`),
+    or a store of labels that they filled (`labels.file`); `auto`: the judge under `rlaif`, else people where they labelled the
+    dataset, else the dataset's feedback where it has some, else simulated."""
     file: str = ""
     """Store of labels, JSON lines as docs/feedback.md has them, learnt from where `labels.source=people`. Under a judge it is
-    what people say of the same pairs, which the report holds beside what the judge says; nothing is trained on it then."""
+    what people say of the same pairs, which the report holds beside what the judge says; nothing is trained on it then. Empty:
+    the labels that lie beside the dataset."""
     annotators: Count = 5
     """Simulated annotators; pairs go round."""
     flip_rate: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05

@@ -4,20 +4,20 @@ One process at a time runs DVC (it refuses a second one), and none does when not
 files' digests say so in milliseconds. A file that was edited by hand is never lost: the edit becomes a version of its own.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from tasks.data.dataset_stage import follow_code, write_stage_again
-from tasks.data.dvc_files import WORLD, check_files, damaged, read_lock, read_stages, read_version
+from tasks.data.dvc_files import LABELS, RECORDS, WORLD, check_files, lost, read_stages, read_version, version_file
 from tasks.data.dvc_memory import Memory
-from tasks.data.stages import params_of
+from tasks.data.dvc_stage import Stage, digest_of_files, is_stale
 from tasks.data.swap import INCOMING, incoming, settle
 from tasks.workspace.disk import cannot_write
 from tasks.workspace.locks import exclusive, import_lock
@@ -54,8 +54,10 @@ class DatasetVersion:
         name: of the dataset.
         folder: that holds `<role>.jsonl`.
         md5: one digest of all files, of their md5s in the order of their roles.
-        files: md5 of each role's file.
+        files: md5 of each role's file. Stages that take the dataset are keyed by them.
         notes: what a user should be told, a line each; () as a rule.
+        labels: md5 of what people said of responses to its questions (`labels.jsonl`); "" where nobody did. It is part of `md5`,
+            and of the key of no stage but those that read labels.
     """
 
     name: str
@@ -63,6 +65,17 @@ class DatasetVersion:
     md5: str
     files: dict[str, str]
     notes: tuple[str, ...] = ()
+    labels: str = ""
+
+    @property
+    def md5s(self) -> dict[str, str]:
+        """Return the md5 of each role's file, and that of people's labels where there are some."""
+        return with_labels(self.files, self.labels)
+
+
+def with_labels(files: Mapping[str, str], labels: str) -> dict[str, str]:
+    """Return md5s by name with that of people's labels, "" for none."""
+    return {**files, **({"labels": labels} if labels else {})}
 
 
 def bring_up_to_date(paths: Paths, name: str) -> DatasetVersion:
@@ -79,18 +92,24 @@ def bring_up_to_date(paths: Paths, name: str) -> DatasetVersion:
         StorageError: the disk refused.
     """
     with exclusive(paths, "dvc"):
-        memory = Memory.load(paths)
-        try:
-            notes = _settled(paths, paths.data / name)
-            stage, written = _stage_of(paths, name)
-            notes += [*written, *_versioned_records(paths, stage, memory), *_made(paths, stage, memory)]
-            lock = _locked(paths, stage)
-            memory.left |= {out["path"]: out["md5"] for out in lock.get("outs", [])}
-            version = _version(paths, stage, lock, tuple(notes))
-            memory.versions[version.name] = version.md5
-            return version
-        finally:
-            memory.save()
+        return bring_while_locked(paths, name)
+
+
+def bring_while_locked(paths: Paths, name: str) -> DatasetVersion:
+    """Do what `bring_up_to_date` does, for a caller who holds the lock "dvc" already."""
+    memory = Memory.load(paths)
+    try:
+        notes = _settled(paths, paths.data / name)
+        stage, written = _stage_of(paths, name)
+        notes += [*written, *_versioned_records(paths, stage, memory), *_versioned_labels(paths, stage, memory)]
+        notes += _made(paths, stage, memory)
+        lock = stage.locked(paths)
+        memory.left |= {out["path"]: out["md5"] for out in lock.get("outs", [])}
+        version = _version(paths, stage, lock, memory, tuple(notes))
+        memory.versions[version.name] = version.md5
+        return version
+    finally:
+        memory.save()
 
 
 def datasets_of(paths: Paths) -> list[str]:
@@ -125,29 +144,16 @@ def _settled(paths: Paths, folder: Path) -> list[str]:
     return [note] if note else []
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """A stage as its dvc.yaml has it; paths count from the root."""
-
-    name: str
-    file: Path
-    told: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        return "world" if self.name == WORLD else "split"
-
-
-def _made(paths: Paths, stage: _Stage, memory: Memory) -> tuple[str, ...]:
+def _made(paths: Paths, stage: Stage, memory: Memory) -> tuple[str, ...]:
     """Bring one stage up to date; return the notes."""
     is_cut_short = stage.name in memory.making
     if is_cut_short:
         _set_damaged_lock_aside(paths, stage)
-    lock = _locked(paths, stage)
+    lock = stage.locked(paths)
     outs = [str(out) for out in stage.told["outs"]]
     locked = {out["path"]: out["md5"] for out in lock.get("outs", [])}
     now = {out: memory.md5(paths, out) for out in outs}
-    if is_cut_short or _is_stale(paths, stage, lock, memory):
+    if is_cut_short or is_stale(paths, stage, lock, memory):
         edited = {
             out: md5
             for out, md5 in now.items()
@@ -167,12 +173,12 @@ def _made(paths: Paths, stage: _Stage, memory: Memory) -> tuple[str, ...]:
         except PosttrainError:
             return _remade(paths, stage, memory, edited)
     if edited:
-        run_dvc(paths, "commit", "--force", _target(paths, stage))
+        run_dvc(paths, "commit", "--force", stage.target(paths))
         memory.accepted |= edited
     return tuple(f"{out} was edited by hand; the edit is now version {md5[:8]} of it" for out, md5 in edited.items())
 
 
-def _remade(paths: Paths, stage: _Stage, memory: Memory, edited: dict[str, str]) -> tuple[str, ...]:
+def _remade(paths: Paths, stage: Stage, memory: Memory, edited: dict[str, str]) -> tuple[str, ...]:
     """Run the stage; copies of edited files stay where the stage made something else of them."""
     ensure_repository(paths)
     check_files(paths)
@@ -184,7 +190,7 @@ def _remade(paths: Paths, stage: _Stage, memory: Memory, edited: dict[str, str])
         raise cannot_write(error, paths.root) from None
     memory.making = [*memory.making, stage.name]
     memory.save()
-    run_dvc(paths, "repro", _target(paths, stage))
+    run_dvc(paths, "repro", stage.target(paths))
     memory.making = [name for name in memory.making if name != stage.name]
     notes = []
     for out, copy in copies.items():
@@ -199,34 +205,15 @@ def _remade(paths: Paths, stage: _Stage, memory: Memory, edited: dict[str, str])
     return tuple(notes)
 
 
-def _is_stale(paths: Paths, stage: _Stage, lock: dict[str, Any], memory: Memory) -> bool:
-    """Return whether the stage would give something else now: its command, settings, sources or list of outputs changed."""
-    params = params_of(paths)
-    for section in stage.told.get("params", []):
-        if section not in params:
-            raise RequestError(
-                f"params.yaml has no section {section}, from which DVC sees whether data must be made anew. "
-                f"Add it, with one setting at least: {section}: {{seed: 0}}"
-            )
-        if lock.get("params", {}).get("params.yaml", {}).get(section) != params[section]:
-            return True
-    locked = {dep["path"]: dep.get("md5") for dep in lock.get("deps", [])}
-    is_stale = lock.get("cmd") != stage.told["cmd"] or locked != {dep: memory.md5(paths, dep) for dep in stage.told["deps"]}
-    outs = {out["path"] for out in lock.get("outs", [])}
-    if not is_stale and (missing := sorted(outs - set(stage.told["outs"]))):
-        raise damaged(paths, stage.file, f"its stage {stage.key} gave {missing[0]} too, from the same sources")
-    return is_stale or outs != set(stage.told["outs"])
-
-
-def _stage_of(paths: Paths, name: str) -> tuple[_Stage, list[str]]:
+def _stage_of(paths: Paths, name: str) -> tuple[Stage, list[str]]:
     """Return the dataset's stage, with what to say where its dvc.yaml was lost, or names modules that have moved since."""
     file = paths.root / "dvc.yaml" if name == WORLD else paths.data / name / "dvc.yaml"
     notes = []
     if name != WORLD and not file.exists() and _has_records(file.parent):
-        _fetch_records(paths, file.parent)
+        _fetch(paths, file.with_name(RECORDS))
         write_stage_again(paths, name)
         notes = [f"{file.relative_to(paths.root)} was not there; it is written again, from the kinds of the records"]
-    stage = _Stage(name, file, {})
+    stage = Stage(name, file, {})
     told = read_stages(paths, file).get(stage.key)
     if told is None:
         known = datasets_of(paths)
@@ -237,95 +224,93 @@ def _stage_of(paths: Paths, name: str) -> tuple[_Stage, list[str]]:
     if name != WORLD and (note := follow_code(paths, file, told)):
         notes.append(note)
         told = read_stages(paths, file)[stage.key]
-    return _Stage(name, file, told), notes
+    return Stage(name, file, told), notes
 
 
 def _has_records(folder: Path) -> bool:
-    return (folder / "records.jsonl").exists() or (folder / "records.jsonl.dvc").exists()
+    return (folder / RECORDS).exists() or version_file(folder / RECORDS).exists()
 
 
-def _versioned_records(paths: Paths, stage: _Stage, memory: Memory) -> list[str]:
-    """Bring an imported dataset's records and their `.dvc` file together; return what to say.
-
-    Records that nobody touched since the last run follow a `.dvc` file that git moved; a hand edit becomes the version.
-    """
+def _versioned_records(paths: Paths, stage: Stage, memory: Memory) -> list[str]:
+    """Bring an imported dataset's records and their `.dvc` file together; return what to say."""
     if stage.name == WORLD:
         return []
-    folder = paths.data / stage.name
-    records = str((folder / "records.jsonl").relative_to(paths.root))
-    version = read_version(paths, folder / "records.jsonl.dvc")
-    _fetch_records(paths, folder)
-    now, notes = memory.md5(paths, records), []
+    return _versioned(paths, paths.data / stage.name / RECORDS, memory, changed="was edited by hand; the edit is now")
+
+
+def _versioned_labels(paths: Paths, stage: Stage, memory: Memory) -> list[str]:
+    """Bring the labels of people and their `.dvc` file together, where there are any; return what to say."""
+    file = paths.data / stage.name / LABELS
+    if not file.exists() and not version_file(file).exists():
+        memory.left.pop(str(file.relative_to(paths.root)), None)
+        return []
+    # a kill between the two steps of adding labels looks as an edit does
+    return _versioned(paths, file, memory, changed="was changed, by hand or by adding labels that was cut off; it is now")
+
+
+def _versioned(paths: Paths, file: Path, memory: Memory, *, changed: str) -> list[str]:
+    """Bring a file that DVC tracks by itself and its `.dvc` file together; return what to say.
+
+    A file that nobody touched since the last run follows a `.dvc` file that git moved; a hand edit becomes the version.
+    """
+    shown = str(file.relative_to(paths.root))
+    version = read_version(paths, version_file(file))
+    _fetch(paths, file)
+    now, notes = memory.md5(paths, shown), []
     if now != version:
         ensure_repository(paths)
         check_files(paths)
-        if version is not None and now == memory.left.get(records):
-            _fetch_records(paths, folder, force=True)
+        if version is not None and now == memory.left.get(shown):
+            _fetch(paths, file, force=True)
         else:
-            run_dvc(paths, "add", records)
-            what = "was edited by hand; the edit is now" if version is not None else "had no .dvc file; it is now"
-            notes.append(f"{records} {what} version {str(now)[:8]} of it")
-    memory.left[records] = str(memory.md5(paths, records))
+            run_dvc(paths, "add", shown)
+            what = changed if version is not None else "had no .dvc file; it is now"
+            notes.append(f"{shown} {what} version {str(now)[:8]} of it")
+    memory.left[shown] = str(memory.md5(paths, shown))
     return notes
 
 
-def _set_damaged_lock_aside(paths: Paths, stage: _Stage) -> None:
+def _set_damaged_lock_aside(paths: Paths, stage: Stage) -> None:
     """Make room for a new dvc.lock, where DVC was killed while it wrote the last one."""
     try:
-        _locked(paths, stage)
+        stage.locked(paths)
     except DataError:
         lock = stage.file.with_name("dvc.lock")
         lock.replace(lock.with_name("dvc.lock.damaged"))
-
-
-def _locked(paths: Paths, stage: _Stage) -> dict[str, Any]:
-    return read_lock(paths, stage.file.with_name("dvc.lock"), stage.key)
 
 
 def _roles(lock: dict[str, Any]) -> dict[str, str]:
     return {Path(out["path"]).stem: str(out["md5"]) for out in lock.get("outs", [])}
 
 
-def _version(paths: Paths, stage: _Stage, lock: dict[str, Any], notes: tuple[str, ...]) -> DatasetVersion:
-    files = dict(sorted(_roles(lock).items()))
-    digest = hashlib.md5("".join(f"{role} {md5}\n" for role, md5 in files.items()).encode(), usedforsecurity=False)
-    return DatasetVersion(name=stage.name, folder=paths.data / stage.name, md5=digest.hexdigest(), files=files, notes=notes)
+def _version(paths: Paths, stage: Stage, lock: dict[str, Any], memory: Memory, notes: tuple[str, ...]) -> DatasetVersion:
+    files, folder = dict(sorted(_roles(lock).items())), paths.data / stage.name
+    labels = memory.md5(paths, str((folder / LABELS).relative_to(paths.root))) or ""
+    md5 = digest_of_files(with_labels(files, labels))
+    return DatasetVersion(name=stage.name, folder=folder, md5=md5, files=files, notes=notes, labels=labels)
 
 
-def _target(paths: Paths, stage: _Stage) -> str:
-    return f"{stage.file.relative_to(paths.root)}:{stage.key}"
-
-
-def _fetch_records(paths: Paths, folder: Path, *, force: bool = False) -> None:
-    """Get an imported dataset's records from DVC's cache or remote, where only their .dvc file is there (a fresh clone).
+def _fetch(paths: Paths, file: Path, *, force: bool = False) -> None:
+    """Get a file that DVC tracks by itself from its cache or remote, where only its .dvc file is there (a fresh clone).
 
     Args:
         paths: of the repository.
-        folder: of the dataset.
-        force: also where other records are there; they stay if the right ones cannot be had.
+        file: a dataset's records, or people's labels.
+        force: also where another one is there; it stays if the right one cannot be had.
 
     Raises:
-        DataError: they are nowhere.
+        DataError: it is nowhere.
     """
-    records = folder / "records.jsonl"
-    if records.exists() and not force:
+    if file.exists() and not force:
         return
-    shown = records.relative_to(paths.root)
-    again = f"or import the data again: make import FORMAT=… FILE=… NAME={folder.name}"
-    if not records.with_name("records.jsonl.dvc").exists():
-        raise DataError(
-            f"{shown} is not here, nor {shown}.dvc, which names its version. Restore it (git checkout {shown}.dvc), {again}"
-        )
+    if not version_file(file).exists():
+        raise lost(paths, file)
     ensure_repository(paths)
     check_files(paths)
     try:
-        run_dvc(paths, "pull", *(["--force"] if force else []), str(shown))
+        run_dvc(paths, "pull", *(["--force"] if force else []), str(file.relative_to(paths.root)))
     except PosttrainError as error:
-        raise DataError(
-            f"{shown} is not here in the version that {shown}.dvc names, and neither DVC's cache nor its remote has it. Lost are "
-            "these records; what was split from them is as it was. Run dvc push where the records are and dvc pull here, "
-            f"{again}. DVC said: {' '.join(str(error).split())}"
-        ) from None
+        raise lost(paths, file, said=" ".join(str(error).split())) from None
 
 
 def edited_name(path: Path, md5: str) -> Path:

@@ -10,6 +10,9 @@ from tasks.workspace.paths import Paths
 SCHEMA = "2.0"
 """Of dvc.lock, in DVC 2 and 3."""
 WORLD = "world"
+RECORDS, LABELS = "records.jsonl", "labels.jsonl"
+"""Files of a dataset's folder that DVC tracks by themselves: what was imported, and what people said of responses to its
+questions (docs/feedback.md)."""
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
@@ -70,6 +73,11 @@ def read_lock(paths: Paths, file: Path, key: str) -> dict[str, Any]:
     return stage
 
 
+def version_file(file: Path) -> Path:
+    """Return where DVC names the version of a file that it tracks by itself."""
+    return file.with_name(f"{file.name}.dvc")
+
+
 def read_version(paths: Paths, file: Path) -> str | None:
     """Return the md5 that a `.dvc` file names; None where there is no such file.
 
@@ -95,7 +103,9 @@ def check_files(paths: Paths) -> None:
         read_stages(paths, folder / "dvc.yaml")
         read_lock(paths, folder / "dvc.lock", WORLD if folder == paths.root else "split")
         if folder != paths.root:
-            read_version(paths, folder / "records.jsonl.dvc")
+            read_version(paths, version_file(folder / RECORDS))
+    for file in sorted(paths.data.glob(f"*/{LABELS}.dvc")):
+        read_version(paths, file)
 
 
 def _mapping(paths: Paths, file: Path) -> dict[str, Any] | None:
@@ -143,15 +153,51 @@ def _remedy(paths: Paths, file: Path) -> str:
             f"Lost is the note of which version of {files} lies here; the files themselves are not, and a hand edit is kept "
             f"beside what is made anew. Put it aside and make it again: {aside}"
         )
-    records = file.with_name("records.jsonl")
+    records = file.with_name(RECORDS)
     if file.name == "dvc.yaml":
         return f"No data are lost: it only says how {_shown(paths, records)} is split. Put it aside and make it again: {aside}"
-    if records.exists():
-        return f"Lost is the note of which version {_shown(paths, records)} is; the records are here. Put it aside: {aside}"
+    tracked = file.with_suffix("")
+    what, is_labels = _shown(paths, tracked), tracked.name == LABELS
+    if tracked.exists():
+        here = "the labels are here" if is_labels else "the records are here"
+        return f"Lost is the note of which version {what} is; {here}. Put it aside: {aside}"
     return (
-        f"Lost is the note of which version {_shown(paths, records)} was, and that file is not here either. "
-        f"Restore the note (git checkout {shown}), or import the data again: make import FORMAT=… FILE=… NAME={name}"
+        f"Lost is the note of which version {what} was, and that file is not here either. "
+        f"Restore the note (git checkout {shown}), or {_again(paths, tracked)}"
     )
+
+
+def lost(paths: Paths, file: Path, *, said: str = "") -> DataError:
+    """Return the error that a file which DVC tracks by itself is nowhere, and what to do.
+
+    Args:
+        paths: of the repository.
+        file: a dataset's records, or people's labels.
+        said: what DVC said of it; "" where not even its `.dvc` file is there.
+    """
+    shown = _shown(paths, file)
+    if not said:
+        return DataError(
+            f"{shown} is not here, nor {shown}.dvc, which names its version. Restore it (git checkout {shown}.dvc), "
+            f"or {_again(paths, file)}"
+        )
+    what, stays = (
+        ("labels", "the dataset itself is as it was")
+        if file.name == LABELS
+        else ("records", "what was split from them is as it was")
+    )
+    return DataError(
+        f"{shown} is not here in the version that {shown}.dvc names, and neither DVC's cache nor its remote has it. Lost are "
+        f"these {what}; {stays}. Run dvc push where the {what} are and dvc pull here, or {_again(paths, file)}. DVC said: {said}"
+    )
+
+
+def _again(paths: Paths, file: Path) -> str:
+    """Return how else to come by a file."""
+    if file.name == LABELS:
+        note = _shown(paths, version_file(file))
+        return f"restore it from a backup (make restore), or go on without people's labels: mv {note} {note}.lost"
+    return f"import the data again: make import FORMAT=… FILE=… NAME={file.parent.name}"
 
 
 def _shown(paths: Paths, file: Path) -> str:

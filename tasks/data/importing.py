@@ -18,6 +18,7 @@ from posttrain.settings.data import DataSettings
 from tasks.data.bad_rows import BadRows, sentences
 from tasks.data.dataset_stage import split_code
 from tasks.data.incoming import importing, put_in_place
+from tasks.data.labels_file import passed_over
 from tasks.data.rows import file_items, hub_items
 from tasks.data.stages import as_line
 from tasks.data.swap import prepared
@@ -28,6 +29,7 @@ RESERVED_NAMES = {
     "world": "the default world's",
     "expectations": "where expectation suites lie",
     "judges": "where the judge's prompts lie",
+    "labelling": "where the instructions of annotators lie",
 }
 
 
@@ -61,6 +63,8 @@ def import_file(
     skip_bad: bool = False,
 ) -> ImportReport:
     """Read `file` as `format` and put it into `data/<name>/` under DVC's care, in place of an earlier dataset of that name.
+
+    What people said of responses to the earlier one's questions (`labels.jsonl`) stays.
 
     Rows are streamed. The dataset is made whole, split and versioned beside the earlier one, then they are exchanged
     (`tasks/data/swap.py`): at every moment, also after a kill, one of them is there as a whole.
@@ -116,6 +120,7 @@ def import_file(
             *bad.told(),
             *sentences(notes),
             *left_out,
+            *passed_over(paths, name),
         ),
     )
 

@@ -4,7 +4,7 @@ Beside it may lie `<store>.annotators.json`, a list of names: then everybody els
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -45,16 +45,42 @@ def read_store(file: Path, *, questions: Mapping[str, Question], responses: Mapp
     """
     annotators = _annotators(_annotators_file(file))
     try:
-        lines = file.read_bytes().split(b"\n")
+        content = file.read_bytes()
     except OSError as error:
         raise RequestError(
             f"cannot read {file}: {error.strerror}. labels.file names a store of labels (docs/feedback.md)"
         ) from None
+
+    def check(label: Label) -> None:
+        _check_question(label, questions=questions, responses=responses)
+        _check_itself(label)
+        _check_annotator(label, annotators)
+
+    labels = _labels_in(content, shown=str(file), check=check)
+    if not labels:
+        raise DataError(f"{file} holds no label. Label some pairs first, or choose another source (labels.source)")
+    return labels
+
+
+def labels_in(content: bytes, *, shown: str) -> list[Label]:
+    """Return the labels of a store's bytes, whatever questions they are of; every line must be usable but for that.
+
+    Args:
+        content: of the file.
+        shown: its name in messages.
+
+    Raises:
+        DataError: lines cannot be used; the first few are told with their numbers.
+    """
+    return _labels_in(content, shown=shown, check=_check_itself)
+
+
+def _labels_in(content: bytes, *, shown: str, check: Callable[[Label], None]) -> list[Label]:
     labels: list[Label] = []
     line_of: dict[str, int] = {}
     bad: list[str] = []
     count = 0
-    for number, raw in enumerate(lines, 1):
+    for number, raw in enumerate(content.split(b"\n"), 1):
         if not raw.strip():
             continue
         count += 1
@@ -63,17 +89,15 @@ def read_store(file: Path, *, questions: Mapping[str, Question], responses: Mapp
             if label.id in line_of:
                 _bad(f"id {_shown(label.id)} was there before, in line {line_of[label.id]}", "Give each label an id of its own")
             line_of[label.id] = number
-            _check(label, questions=questions, responses=responses, annotators=annotators)
+            check(label)
             labels.append(label)
         except _BadLineError as error:
             bad.append(f"  line {number}: {error}")
     if bad:
         rest = [f"  and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
         raise DataError(
-            "\n".join([f"{file}: {len(bad):,} of {count:,} labels cannot be used, so none was taken:", *bad[:SHOWN], *rest])
+            "\n".join([f"{shown}: {len(bad):,} of {count:,} labels cannot be used, so none was taken:", *bad[:SHOWN], *rest])
         )
-    if not labels:
-        raise DataError(f"{file} holds no label. Label some pairs first, or choose another source (labels.source)")
     return labels
 
 
@@ -116,13 +140,7 @@ def _parsed(raw: bytes) -> Label:
     _bad(f"{field}: {reason}, got {_shown(row.get(field))}", "docs/feedback.md says what it may be")
 
 
-def _check(
-    label: Label,
-    *,
-    questions: Mapping[str, Question],
-    responses: Mapping[str, Collection[str]] | None,
-    annotators: Collection[str] | None,
-) -> None:
+def _check_question(label: Label, *, questions: Mapping[str, Question], responses: Mapping[str, Collection[str]] | None) -> None:
     question = questions.get(label.question)
     if question is None:
         _bad(
@@ -131,9 +149,7 @@ def _check(
         )
     if label.prompt != question.prompt:
         _bad(f"the prompt is not that of question {label.question}", "Correct the question's id or the prompt, or drop the line")
-    if label.first == label.second:
-        _bad("first and second are the same text, so neither can be better", "Drop the line")
-    if responses is not None:
+    if responses is not None and label.first != label.second:
         for side in ("first", "second"):
             text = getattr(label, side)
             if text not in responses.get(label.question, ()):
@@ -142,17 +158,25 @@ def _check(
                     f"got {_shown(text)}",
                     "Drop the line, or run with the settings and the seed under which it was labelled",
                 )
+
+
+def _check_itself(label: Label) -> None:
+    if label.first == label.second:
+        _bad("first and second are the same text, so neither can be better", "Drop the line")
     if not label.annotator.strip():
         _bad("annotator is empty", "Say who chose: a name or a number will do")
-    if annotators is not None and label.annotator not in annotators:
-        _bad(
-            f"annotator {_shown(label.annotator)} is not on the list{did_you_mean(label.annotator, annotators)}",
-            "Correct the name, or add it to the .annotators.json beside the store",
-        )
     if label.at and not _is_utc(label.at):
         _bad(
             f"at must be a time in UTC as ISO 8601 has it, got {_shown(label.at)}",
             "Write it like 2026-03-31T09:15:00Z, or leave it out",
+        )
+
+
+def _check_annotator(label: Label, annotators: Collection[str] | None) -> None:
+    if annotators is not None and label.annotator not in annotators:
+        _bad(
+            f"annotator {_shown(label.annotator)} is not on the list{did_you_mean(label.annotator, annotators)}",
+            "Correct the name, or add it to the .annotators.json beside the store",
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.keeping.manifest import ARTIFACTS, SECRETS, SETTINGS, is_inside, named_versions
+from tasks.data.dvc_files import LABELS, RECORDS
 from tasks.keeping.databases import reading
 from tasks.keeping.exchange import STAGING
 from tasks.tracking.model_files import has_digest
@@ -95,6 +96,8 @@ def collect(paths: Paths, *, ledgers: Sequence[Path], prefects: Sequence[Path], 
     _add_stages(paths, found, is_all=is_all)
     _add_datasets(paths, found, is_all=is_all)
     _add_labels(paths, found, sorted(filter(None, stores)))
+    found.add_tree(paths, paths.labelling)
+    found.contents["batches"] = sum(1 for _ in paths.labelling.glob("[!.]*/[!.]*/batch.json"))
     for name in OURS:
         found.add_tree(paths, paths.store / name)
     found.files |= {path: paths.root / path for path in SECRETS if (paths.root / path).is_file()}
@@ -253,7 +256,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _add_datasets(paths: Paths, found: Collected, *, is_all: bool) -> None:
-    """Take the datasets that people brought or edited; the others are made again from the settings."""
+    """Take the datasets that people brought, edited or labelled; the others are made again from the settings."""
     accepted: Sequence[str] = ()
     memory = paths.store / "dvc.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -261,7 +264,7 @@ def _add_datasets(paths: Paths, found: Collected, *, is_all: bool) -> None:
     count = 0
     for folder in sorted(path for path in paths.data.glob("*") if path.is_dir()):
         is_edited = any(path.startswith(f"data/{folder.name}/") for path in accepted) or any(folder.glob("*.edited-*"))
-        if is_edited or any((folder / name).exists() for name in ("records.jsonl", "records.jsonl.dvc")):
+        if is_edited or any((folder / name).exists() for file in (RECORDS, LABELS) for name in (file, f"{file}.dvc")):
             found.add_tree(paths, folder)
             count += 1
     if memory.is_file():

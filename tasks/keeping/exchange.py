@@ -30,7 +30,7 @@ DRAFT, PLAN, DONE, CLEANING = "restore.draft", "restore.json", "restore.done", "
 UNFINISHED = ".restore.*.new"
 """Notes that were being written."""
 STAGING = ".restore-"
-FOLDERS = ("mlflow/store", "reports", "data", ".posttrain", ".dvc/cache", "")
+FOLDERS = ("mlflow/store", "reports", "data", "labelling", ".posttrain", ".dvc/cache", "")
 """Folders in which names are exchanged, from the root; the last is the root itself, for stores of labels."""
 Say = Callable[[str], None]
 
@@ -65,13 +65,16 @@ def scratch(paths: Paths) -> Path:
 def place_of(path: str) -> tuple[str, str, bool]:
     """Return the folder in which a file's restoring changes a name, that name, and whether it is only added.
 
-    `reports/compare/x/index.html` changes `compare` in `reports`; a stage or an object of DVC's cache is added.
+    `reports/compare/x/index.html` changes `compare` in `reports`; a stage or an object of DVC's cache is added. Of `labelling`
+    single batches are exchanged, so that those which the backup does not have stay.
     """
     folder = next((place.rstrip("/") for place in PLACES if path.startswith(place)), "")
     rest = path.removeprefix(f"{folder}/") if folder else path
     parts = rest.split("/")
     if folder == ".posttrain" and parts[0] == "stages":
         return folder, "/".join(parts[:3]), True
+    if folder == "labelling":
+        return folder, "/".join(parts[:2]), False
     if folder == ".dvc/cache":
         return folder, rest, True
     if folder == ".posttrain" and parts[0] in ("prefect", "judge", "services"):
@@ -133,7 +136,9 @@ class Exchange:
             if unit.folder == "reports":  # they speak of the ledger, which goes as a whole
                 found = [path.name for path in folder.iterdir() if not path.name.startswith(STAGING)]
             else:
-                beside = [f"{name}{end}" for name in unit.put for end in (BESIDE if unit.folder != "data" else ("",))]
+                beside = [
+                    f"{name}{end}" for name in unit.put for end in (BESIDE if unit.folder not in ("data", "labelling") else ("",))
+                ]
                 if LEDGER in (f"{unit.folder}/{name}" for name in unit.put):
                     beside = list(dict.fromkeys([*beside, Path(ARTIFACTS).name]))  # of the runs that go, though none may come
                 found = [name for name in beside if os.path.lexists(folder / name)]

@@ -44,6 +44,7 @@ FIGURES = (
     Figure(("audit",), "end_proxy_gain", "proxy gained {} deviations"),
     Figure(("label",), "labels", "{} labels", "count"),
     Figure(("label",), "agreement", "two annotators agree on {} of shared pairs", "share"),
+    Figure(("label",), "annotator_seconds", "{} seconds of annotators", "count"),
     Figure(("label",), "flipped_share", "{} flipped by the simulation", "share"),
     Figure(("sample",), "responses", "{} responses drawn", "count"),
     Figure(("sample",), "response_tokens", "{} tokens each"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from posttrain.errors import DataError
 from tasks.data.dvc import settle_imports
-from tasks.data.dvc_files import WORLD, read_lock, read_stages, read_version
+from tasks.data.dvc_files import LABELS, RECORDS, WORLD, read_lock, read_stages, read_version, version_file
 from tasks.data.dvc_memory import Memory
 from tasks.data.swap import INCOMING
 from tasks.upkeep.findings import Finding, Stores, counted, named, note, well, wrong
@@ -58,8 +58,10 @@ def _look_at(paths: Paths, folder: Path, memory: Memory) -> list[Finding]:
     if stage is None or not lock:
         return []  # it was never made; the next command that needs it makes it
     noted = {str(out["path"]): str(out["md5"]) for out in lock.get("outs", [])}
-    if not is_world and (version := read_version(paths, folder / "records.jsonl.dvc")):
-        noted[str((folder / "records.jsonl").relative_to(paths.root))] = version
+    tracked = [paths.data / name / LABELS, *([] if is_world else [folder / RECORDS])]
+    for file in tracked:
+        if version := read_version(paths, version_file(file)):
+            noted[str(file.relative_to(paths.root))] = version
     changed: list[str] = []
     gone: list[str] = []
     lost: list[str] = []
@@ -87,7 +89,14 @@ def _gone(name: str, gone: list[str], lost: list[str], stage: dict[str, Any]) ->
     found = []
     if gone:
         found.append(note(f"{named(gone)} not here; DVC's cache has it. make data DATA={name} brings it back"))
-    if records := [path for path in lost if path not in stage["outs"]]:
+    if labels := [path for path in lost if path.endswith(f"/{LABELS}")]:
+        found.append(
+            wrong(
+                f"{named(labels)} not here, nor in DVC's cache: what people said of responses. Fetch it from where it was pushed "
+                "(.venv/bin/dvc pull), or restore it from a backup (make restore)"
+            )
+        )
+    if records := [path for path in lost if path not in (*stage["outs"], *labels)]:
         found.append(
             wrong(
                 f"{named(records)} not here, nor in DVC's cache. Fetch it from where it was pushed (.venv/bin/dvc pull), restore "

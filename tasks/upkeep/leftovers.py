@@ -44,8 +44,9 @@ def leftovers(stores: Stores) -> list[Finding]:
 
 
 def _half_written(paths: Paths) -> Iterator[Path]:
-    for store in (paths.store, paths.reports, paths.ledger):
-        for place in _below(store, DEEPEST):
+    stores = {paths.store: DEEPEST, paths.reports: DEEPEST, paths.ledger: DEEPEST, paths.data: 2, paths.labelling: 3}
+    for store, depth in stores.items():
+        for place in _below(store, depth):
             if _is_left(place):
                 yield place
 

@@ -48,3 +48,8 @@ class Paths:
     def reports(self) -> Path:
         """What pipelines printed, for people and machines. Git-ignored."""
         return self.root / "reports"
+
+    @property
+    def labelling(self) -> Path:
+        """`<dataset>/<batch>/`: what people were asked and what they answered. Git-ignored; nothing can make it again."""
+        return self.root / "labelling"

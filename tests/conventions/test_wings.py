@@ -30,6 +30,7 @@ WINGS = {
         "retraining": set(),
         "schedules": set(),
         "keeping": set(),
+        "labelling": {"feedback", "statistics"},
     },
     "tasks": {
         "workspace": set(),
@@ -54,6 +55,7 @@ WINGS = {
         "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
         "keeping": {"services", "tracking", "workspace"},
         "asking": {"workspace"},
+        "labelling": {"data", "workspace"},
         "exporting": {"base_model", "evaluation", "promotion", "tracking", "workspace"},
     },
 }

@@ -184,7 +184,7 @@ def test_a_comparison_refuses_in_the_words_of_advice_what_its_walk_would_refuse(
     config = merge({}, ["data.name=mine", *how])
     said = impossible(METHODS[method], situation_of(paths, config, data, print))
     with pytest.raises(DataError) as told:
-        check_possible(paths, config, data.folder, ["few_shot"] * (name == "chat") + [method], print)
+        check_possible(paths, config, data.version, ["few_shot"] * (name == "chat") + [method], print)
     assert str(told.value) == said and said.startswith(f"{METHODS[method].title} cannot run on mine: ")
     with pytest.raises(PosttrainError):
         Prober(paths, data.version, ledger=lambda: None).probe(of_method(config, METHODS[method]))
@@ -193,11 +193,11 @@ def test_a_comparison_refuses_in_the_words_of_advice_what_its_walk_would_refuse(
 def test_a_comparison_refuses_before_it_trains_what_a_stage_would_refuse(paths, write):
     data, config = write("chat"), merge({}, ["data.name=mine"])
     with pytest.raises(DataError, match=r"^ReFT cannot run on mine: ppo.reward=answer checks answers"):
-        check_possible(paths, config, data.folder, ["sft", "reft"], print)
-    check_possible(paths, config, data.folder, ["sft", "few_shot"], print)
-    check_possible(paths, config, write("world-like").folder, [*METHODS], print)
+        check_possible(paths, config, data.version, ["sft", "reft"], print)
+    check_possible(paths, config, data.version, ["sft", "few_shot"], print)
+    check_possible(paths, config, write("world-like").version, [*METHODS], print)
     (data.folder / "questions.jsonl").write_text("no record\n")  # for the data gate to tell
-    check_possible(paths, config, data.folder, ["reft"], print)
+    check_possible(paths, config, data.version, ["reft"], print)
 
 
 def test_facts_of_a_dataset(paths, write):

@@ -1,11 +1,13 @@
-"""Labels of people, from the store that they filled."""
+"""Labels of people: from a store that they filled, or those that lie beside the dataset (`data/<name>/labels.jsonl`)."""
 
 from pathlib import Path
 
-from posttrain.errors import RequestError
+from posttrain.errors import DataError, RequestError
+from posttrain.feedback.conversions import labels_on
 from posttrain.records import Question
 from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.agreement import write_labels
+from tasks.feedback.given import GivenLabels
 from tasks.feedback.store import read_store
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import read_rows, required
@@ -48,6 +50,32 @@ def label(out: Path, log: Log, *, samples: Path | None, data: Path, settings: La
             for each in labels[: settings.budget or None]
         ],
     )
+
+
+def label_given(out: Path, log: Log, *, people: GivenLabels, data: Path, settings: LabelSettings) -> Outcome:
+    """Take the labels of people that lie beside the dataset, as many as the budget buys.
+
+    Labels of questions that the dataset has no more are passed over; the metric `passed_over` counts them.
+
+    Args:
+        out: where the labels go.
+        log: not used: this stage has no curve.
+        people: what they said.
+        data: dataset, behind the data gate.
+        settings: with the budget.
+
+    Raises:
+        DataError: the gate put aside every question that they labelled.
+    """
+    labels = labels_on(people.labels, required(data, "questions", Question, why="labels are given on"))
+    if not labels:
+        raise DataError(
+            f"the data gate put aside every question that people labelled ({len(people.labels):,} labels), so nothing is left "
+            'to learn from. Correct those rows (make validate), or let others label: SET="labels.source=simulated"'
+        )
+    outcome = write_labels(out, labels[: settings.budget or None])
+    passed_over = people.passed_over + len(people.labels) - len(labels)
+    return Outcome(metrics={**outcome.metrics, "passed_over": passed_over}, costs=outcome.costs)
 
 
 def _responses(samples: Path) -> dict[str, dict[str, bool]]:

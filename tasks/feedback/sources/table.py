@@ -19,6 +19,7 @@ class LabelSource:
         is_ai: a model judges, whose opinions are held beside somebody else's, and which may prefer its own responses.
         needs_answers: it knows which response is better from the questions' answers.
         needs_file: it reads the store of labels that `labels.file` names.
+        function: of the stage, in that file.
     """
 
     name: str
@@ -29,6 +30,7 @@ class LabelSource:
     is_ai: bool = False
     needs_answers: bool = False
     needs_file: bool = False
+    function: str = "label"
 
     @property
     def who(self) -> str:
@@ -38,7 +40,7 @@ class LabelSource:
     @property
     def compute(self) -> str:
         """The stage's code, as module:function."""
-        return f"tasks.feedback.sources.{self.name}:label"
+        return f"tasks.feedback.sources.{self.name}:{self.function}"
 
 
 PAIRED = ("pairs", "pairs_per_prompt", "budget")
@@ -77,3 +79,14 @@ SOURCES: Mapping[str, LabelSource] = {
     )
 }
 """By `labels.source`; `auto` is one of them."""
+
+GIVEN = LabelSource(
+    name="people",
+    doing="taking the labels of people",
+    takes=("people", "data", "settings"),
+    settings=("budget",),
+    is_sampled=False,
+    function="label_given",
+)
+"""People again, whose labels lie beside the dataset with the responses that they were shown, and so take neither samples nor a
+file that `labels.file` names."""

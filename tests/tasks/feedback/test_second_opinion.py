@@ -51,7 +51,7 @@ def judged(tmp_path, world_records):
     return labels
 
 
-def given(tmp_path, tiny_world, *, name="out", seed=0, **settings):
+def given(tmp_path, tiny_world, *, name="out", seed=0, people=None, **settings):
     out = tmp_path / name
     out.mkdir()
     outcome = give(
@@ -60,6 +60,7 @@ def given(tmp_path, tiny_world, *, name="out", seed=0, **settings):
         labels=tmp_path / "labels",
         samples=tmp_path / "samples",
         data=tiny_world.data,
+        people=people,
         settings=LabelSettings(**settings),
         model_uri="stage:sft/abc",
         seed=seed,
