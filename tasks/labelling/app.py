@@ -28,11 +28,23 @@ GONE = 410
 FULL = 507
 """The disk took nothing: HTTP's "insufficient storage"."""
 DOORS: Mapping[str, tuple[int, str, str]] = {
-    "no_token": (403, "This page needs your personal link", "Open the link that you were sent, the whole of it, with all that follows the # sign."),
-    "wrong": (403, "This link is not known", "Copy the whole link that you were sent, with all that follows the # sign, or ask whoever sent it for a new one."),
+    "no_token": (
+        403,
+        "This page needs your personal link",
+        "Open the link that you were sent, the whole of it, with all that follows the # sign.",
+    ),
+    "wrong": (
+        403,
+        "This link is not known",
+        "Copy the whole link that you were sent, with all that follows the # sign, or ask whoever sent it for a new one.",
+    ),
     "revoked": (GONE, "This link was withdrawn", "Ask whoever sent it for a new one. What you have answered is kept."),
     "expired": (GONE, "This link has expired", "Ask whoever sent it for a new one. What you have answered is kept."),
-    "finished": (GONE, "This batch is finished, thank you", "Nothing is left to label here. For the next batch you will be sent a new link."),
+    "finished": (
+        GONE,
+        "This batch is finished, thank you",
+        "Nothing is left to label here. For the next batch you will be sent a new link.",
+    ),
 }
 """Why nobody gets in: status, title and what to do."""
 
@@ -97,11 +109,11 @@ class Pages:
 
         Raises:
             Refused: nobody who may.
-            _Forged: the token is missing or not his.
+            _ForgedError: the token is missing or not his.
         """
         who = self.annotator(request)
         if not hmac.compare_digest(request.headers.get(CSRF, "").encode(), csrf_of(who.token).encode()):
-            raise _Forged
+            raise _ForgedError
         return who.name
 
     def session(self, token: str, request: Request) -> Response:
@@ -132,8 +144,8 @@ class Pages:
         # the order shown is known only until the answer is in
         before = self.desk.next(person) if self.verdicts else None
         choice = tuple(given.choice) if isinstance(given.choice, list) else given.choice
-        self.desk.answer(person, given.turn, choice, seconds=given.seconds)
-        return self.following(person, "Saved.", verdict=self._judged(before, given))
+        _, after = self.desk.answer_and_next(person, given.turn, choice, seconds=given.seconds)
+        return self.following(person, "Saved.", after, verdict=self._judged(before, given))
 
     def _judged(self, shown: Shown | None, given: Answered) -> fragments.Judged | None:
         """Return what the judge says of the item that was just answered, where it is to be shown."""
@@ -144,8 +156,7 @@ class Pages:
 
     def skip(self, person: str, turn: str) -> Response:
         """Note that somebody cannot tell, and return the next item."""
-        self.desk.skip(person, turn)
-        return self.following(person, "Skipped.")
+        return self.following(person, "Skipped.", self.desk.skip_and_next(person, turn)[1])
 
     def undo(self, person: str, turn: str) -> Response:
         """Take the last answer or skip back, and return that item.
@@ -154,36 +165,29 @@ class Pages:
         """
         shown = self.desk.next(person)
         if turn != (shown.turn if shown else ""):
-            return self.following(person, "This is the item to answer now.")
+            return self.following(person, "This is the item to answer now.", shown)
         back = self.desk.undo(person)
-        return self.following(person, "Taken back: answer it again." if back else "There is nothing to take back.", shown=back)
+        return self.following(person, "Taken back: answer it again." if back else "There is nothing to take back.", back or shown)
 
-    def following(
-        self, person: str, said: str, *, shown: Shown | None = None, verdict: fragments.Judged | None = None
-    ) -> JSONResponse:
+    def following(self, person: str, said: str, shown: Shown | None, *, verdict: fragments.Judged | None = None) -> JSONResponse:
         """Return the item to show now, and where its person and the batch stand.
 
         Args:
             person: whose page it is.
             said: what happened, for the status line.
-            shown: the item; None: the desk says which.
+            shown: the item; None: nothing is left for this person now.
             verdict: of the judge on the item before, where it is shown.
         """
-        shown = shown or self.desk.next(person)
         progress = self.desk.progress(person)
-        html = fragments.item_fragment(
-            self.desk.batch.kind, shown, progress, is_over=self.desk.is_over(), verdict=verdict
-        )
+        html = fragments.item_fragment(self.desk.batch.kind, shown, progress, is_over=self.desk.is_over(), verdict=verdict)
         return JSONResponse({"html": html, "said": f"{said} {progress.done} done, {progress.left_for_him} left."})
 
 
-class _Forged(Exception):
+class _ForgedError(Exception):
     """A request without its page's token."""
 
 
-def label_app(
-    desk: Desk, *, port: int, hosts: Sequence[str] = (), verdicts: Mapping[str, float] | None = None
-) -> App:
+def label_app(desk: Desk, *, port: int, hosts: Sequence[str] = (), verdicts: Mapping[str, float] | None = None) -> App:
     """Return the labelling page's app.
 
     Args:
@@ -244,14 +248,15 @@ def _refusals(app: FastAPI, pages: Pages) -> None:
         status, title, remedy = DOORS[error.reason]
         return told(request, status, title, remedy)
 
-    @app.exception_handler(_Forged)
-    def forged(request: Request, error: _Forged) -> Response:
+    @app.exception_handler(_ForgedError)
+    def forged(request: Request, error: _ForgedError) -> Response:
         return JSONResponse({"error": "This page is not the newest of yours. Load it again."}, 403)
 
     @app.exception_handler(TurnOver)
     def over(request: Request, error: TurnOver) -> Response:
         person = pages.annotator(request).name
-        reply = pages.following(person, "The item before was not saved: it has gone to somebody else, who answered it.")
+        said = "The item before was not saved: others have answered it, or have it before them."
+        reply = pages.following(person, said, pages.desk.next(person))
         reply.status_code = 409
         return reply
 

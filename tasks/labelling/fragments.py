@@ -115,7 +115,8 @@ def _templates() -> Environment:
 
 def _rendered(template: str, **given: Any) -> str:
     # half a character cannot be sent: what is no text of a prompt or an answer went through `line`
-    return _templates().get_template(template).render(**given)
+    text: str = _templates().get_template(template).render(**given)
+    return text
 
 
 def item_fragment(kind: Kind, shown: Shown | None, progress: Progress, *, is_over: bool, verdict: Judged | None = None) -> str:

@@ -19,12 +19,13 @@ _HIDDEN = re.compile(
     "\ud800-\udfff]"  # halves of a character, which no page can hold
 )
 _REGIONS = re.compile(
-    r"^[ \t]*(?P<fence>```|~~~)[^\n]*\n.*?(?:^[ \t]*(?P=fence)[ \t]*$|\Z)"
+    r"^[ \t]*(?P<fence>```|~~~)[^\n]*\n.*?(?:^[ \t]*(?P=fence)[ \t]*(?:\n|\Z)|\Z)"
     r"|(?P<display>\$\$[^$]{1,3000}?\$\$|\\\[.{1,3000}?\\\])"
     r"|(?P<inline>\\\(.{1,300}?\\\)|\$(?=[^\s$])[^$\n]{1,300}?(?<=\S)\$(?!\d))"
     r"|(?P<code>`[^`\n]+`)",
     re.MULTILINE | re.DOTALL,
 )
+_LINE = re.compile(r"\S(?:[^\n]*\S)?")
 _FORMULA = re.compile(r"[\\^_={}+<>]|^.\w?.$")
 """What tells a formula between two dollar signs from two prices."""
 _TURNED = ("R", "AL")
@@ -93,8 +94,9 @@ def _runs(text: str, start: int, end: int, marked: Sequence[Span]) -> Markup:
         first, last = max(first, start), min(last, end)
         if first >= last:
             continue
-        parts += [_visible(text[at:first]), Markup("<mark>{}</mark>").format(_visible(text[first:last]))]
-        at = last
+        for line in _LINE.finditer(text, first, last):  # neither the ends of lines nor the space that they begin with
+            parts += [_visible(text[at : line.start()]), Markup("<mark>{}</mark>").format(_visible(line[0]))]
+            at = line.end()
     return Markup("").join([*parts, _visible(text[at:end])])
 
 

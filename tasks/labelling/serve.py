@@ -111,5 +111,7 @@ def _listening(host: str, port: int) -> socket.socket:
             ) from None
         if error.errno == errno.EACCES:
             raise RequestError(f"port {port} is not for everybody: take one from 1024 on: make label PORT=8010") from None
-        raise RequestError(f"labelling.host={host}: no program can listen there ({error.strerror}). Give an address of this machine") from None
+        raise RequestError(
+            f"labelling.host={host}: no program can listen there ({error.strerror}). Give an address of this machine"
+        ) from None
     return listener

@@ -249,7 +249,9 @@
     document.addEventListener("keydown", onKey);
     document.addEventListener("click", (event) => {
       const button = event.target.closest("button[type=button]");
-      if (button) press(button);
+      if (!button) return;
+      if (event.detail > 0) button.blur(); // by a pointer: what is pressed on the keyboard next is not for this button
+      press(button);
     });
     window.addEventListener("online", sendNow);
     mark(kept("marks") !== false);
