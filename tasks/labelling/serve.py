@@ -106,11 +106,11 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise RequestError(
-                f"port {port} of {host} is taken: another program listens there, perhaps a labelling page that was not closed. "
-                f"End it, or take another port: make label PORT={port + 1}"
+                f"port {port} must be free for the labelling page, but another program listens there, perhaps a page that is "
+                f"still open. End that, or take another port: make label PORT={port + 1}"
             ) from None
         if error.errno == errno.EACCES:
-            raise RequestError(f"port {port} is not for everybody: take one from 1024 on: make label PORT=8010") from None
+            raise RequestError(f"port {port} is for the system alone. Take one from 1024 on: make label PORT=8010") from None
         raise RequestError(
             f"labelling.host={host}: no program can listen there ({error.strerror}). Give an address of this machine"
         ) from None
