@@ -48,7 +48,9 @@ def test_a_port_that_is_taken_is_refused_and_the_batch_let_go(tmp_path):
 
 
 def test_an_address_of_another_machine_is_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"^labelling\.host=192\.0\.2\.1: no program can listen there \(.+\)\. Give an address"):
+    with pytest.raises(
+        RequestError, match=r"^labelling\.host=192\.0\.2\.1: no program can listen there \(.+\)\. Give an address"
+    ):
         serve_page(Desk(batch_of(tmp_path, pairs(1))), port=free_port(), host="192.0.2.1")
 
 
