@@ -3,14 +3,14 @@
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager, suppress
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 from posttrain.labelling.items import Item, Response
 from tasks.labelling.batches import make_batch
+from tasks.labelling.desk import Desk
+from tasks.labelling.serve import serve_page
 from tasks.workspace.paths import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,14 +90,17 @@ class Server:
         return self.process.returncode, told
 
 
-def wait_until(holds, *, longest=60.0):
-    deadline = time.monotonic() + longest
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
-
-
-def answers(site):
-    with suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(site, timeout=10).close()
-    return True
+@contextmanager
+def serving(batch, port):
+    """Serve a batch in a thread of this process until the block ends, and yield its address."""
+    began, over = threading.Event(), threading.Event()
+    given = {"port": port, "begun": began.set, "ended": over.is_set}
+    thread = threading.Thread(target=serve_page, args=(Desk(batch),), kwargs=given)
+    thread.start()
+    try:
+        assert began.wait(60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        over.set()
+        thread.join(60)
+    assert not thread.is_alive()

@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,7 +16,7 @@ from tasks.labelling.people import add_person
 from tasks.labelling.serve import serve_page
 from tasks.workspace.paths import Paths
 from tests.ports import free_port
-from tests.tasks.label_batches import batch_of, pairs, server
+from tests.tasks.label_batches import batch_of, pairs, server, serving
 
 
 def fetch(site, path="/", *, cookie="", body=None, csrf=""):
@@ -55,20 +54,12 @@ def test_an_address_of_another_machine_is_refused(tmp_path):
 
 
 def test_it_ends_where_it_is_told_to(tmp_path):
-    began, over = threading.Event(), threading.Event()
     batch = batch_of(tmp_path, pairs(1))
-    port = free_port()
-    given = {"port": port, "begun": began.set, "ended": over.is_set}
-    thread = threading.Thread(target=serve_page, args=(Desk(batch),), kwargs=given)
-    thread.start()
-    try:
-        assert began.wait(60)
-        assert fetch(f"http://127.0.0.1:{port}")[0] == 403
-    finally:
-        over.set()
-        thread.join(60)
-    assert not thread.is_alive()
-    Desk(batch).close()
+    with serving(batch, free_port()) as site:
+        assert fetch(site)[0] == 403
+    with pytest.raises(urllib.error.URLError):
+        fetch(site)
+    Desk(batch).close()  # it has let the batch go
 
 
 def test_ctrl_c_closes_it_and_nothing_secret_was_printed(tmp_path):
