@@ -24,6 +24,8 @@ from tasks.labelling.shield import shielded
 from tasks.services.guard import App
 
 CSRF = "X-CSRF-Token"
+WHOLE = "/"
+"""Path of the page; every other one but its style and script is asked by the page itself, and answered with JSON."""
 GONE = 410
 FULL = 507
 """The disk took nothing: HTTP's "insufficient storage"."""
@@ -144,7 +146,10 @@ class Pages:
         # the order shown is known only until the answer is in
         before = self.desk.next(person) if self.verdicts else None
         choice = tuple(given.choice) if isinstance(given.choice, list) else given.choice
-        _, after = self.desk.answer_and_next(person, given.turn, choice, seconds=given.seconds)
+        try:
+            _, after = self.desk.answer_and_next(person, given.turn, choice, seconds=given.seconds)
+        except TurnOver:
+            return self._over(person)
         return self.following(person, "Saved.", after, verdict=self._judged(before, given))
 
     def _judged(self, shown: Shown | None, given: Answered) -> fragments.Judged | None:
@@ -156,7 +161,18 @@ class Pages:
 
     def skip(self, person: str, turn: str) -> Response:
         """Note that somebody cannot tell, and return the next item."""
-        return self.following(person, "Skipped.", self.desk.skip_and_next(person, turn)[1])
+        try:
+            _, after = self.desk.skip_and_next(person, turn)
+        except TurnOver:
+            return self._over(person)
+        return self.following(person, "Skipped.", after)
+
+    def _over(self, person: str) -> Response:
+        """Return the item to show instead of one that is no longer this person's."""
+        said = "The item before was not saved: others have answered it, or have it before them."
+        reply = self.following(person, said, self.desk.next(person))
+        reply.status_code = 409
+        return reply
 
     def undo(self, person: str, turn: str) -> Response:
         """Take the last answer or skip back, and return that item.
@@ -202,7 +218,7 @@ def label_app(desk: Desk, *, port: int, hosts: Sequence[str] = (), verdicts: Map
     sender = Depends(pages.sender)
     style, script = fragments.style(), fragments.script()
 
-    @app.get("/")
+    @app.get(WHOLE)
     def whole(who: Annotated[Annotator, Depends(pages.annotator)]) -> Response:
         return pages.whole(who)
 
@@ -230,16 +246,16 @@ def label_app(desk: Desk, *, port: int, hosts: Sequence[str] = (), verdicts: Map
     def undo(given: Turn, person: str = sender) -> Response:
         return pages.undo(person, given.turn)
 
-    _refusals(app, pages)
+    _refusals(app)
     return shielded(app, port=port, hosts=hosts)
 
 
-def _refusals(app: FastAPI, pages: Pages) -> None:
+def _refusals(app: FastAPI) -> None:
     """Let each error be answered in a sentence: as a page where a browser shows it, else as JSON."""
 
     def told(request: Request, status: int, title: str, *lines: str) -> Response:
         page = fragments.door(title, lines)
-        if request.method == "GET":
+        if request.url.path == WHOLE:
             return HTMLResponse(page, status)
         return JSONResponse({"error": f"{title}: {' '.join(lines)}", "page": page}, status)
 
@@ -252,14 +268,6 @@ def _refusals(app: FastAPI, pages: Pages) -> None:
     def forged(request: Request, error: _ForgedError) -> Response:
         return JSONResponse({"error": "This page is not the newest of yours. Load it again."}, 403)
 
-    @app.exception_handler(TurnOver)
-    def over(request: Request, error: TurnOver) -> Response:
-        person = pages.annotator(request).name
-        said = "The item before was not saved: others have answered it, or have it before them."
-        reply = pages.following(person, said, pages.desk.next(person))
-        reply.status_code = 409
-        return reply
-
     @app.exception_handler(RequestValidationError)
     def unreadable(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
@@ -267,10 +275,12 @@ def _refusals(app: FastAPI, pages: Pages) -> None:
 
     @app.exception_handler(StorageError)
     def full(request: Request, error: StorageError) -> Response:
-        if request.method == "GET":
+        if request.url.path == WHOLE:
             return told(request, FULL, "The server cannot write now", str(error), "Load this page again once it can.")
         return JSONResponse({"error": f"{error}."}, FULL)
 
     @app.exception_handler(PosttrainError)
     def wrong(request: Request, error: PosttrainError) -> Response:
+        if request.url.path == WHOLE:
+            return told(request, 500, "The server cannot read its files", str(error), "Tell whoever sent you the link.")
         return JSONResponse({"error": f"{error}."}, 422)

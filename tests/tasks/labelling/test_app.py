@@ -10,7 +10,7 @@ from posttrain.errors import StorageError
 from posttrain.labelling.items import Response
 from posttrain.records import Message
 from tasks.labelling.app import DOORS, label_app
-from tasks.labelling.batches import CLOSED, read_events, utc_now
+from tasks.labelling.batches import CLOSED, PEOPLE, read_events, utc_now
 from tasks.labelling.desk import Desk
 from tasks.labelling.people import add_person, revoke_person
 from tasks.labelling.shield import HEADERS, LARGEST_BODY
@@ -436,3 +436,10 @@ def test_a_page_that_cannot_lease_says_so(app, desk, monkeypatch):
     monkeypatch.setattr(desk._log, "append", full)
     page = ben.client.get("/")
     assert page.status_code == 507 and "The server cannot write now" in page.text and "No space left" in page.text
+
+
+def test_files_that_are_damaged_are_told(ada, desk):
+    (desk.batch.folder / PEOPLE).unlink()
+    page = ada.client.get("/")
+    assert page.status_code == 500 and "The server cannot read its files" in page.text
+    assert "Restore it from a backup" in ada.answer(1).json()["error"]
