@@ -230,7 +230,7 @@ def test_texts_stay_texts(desk_of):
     assert "&lt;script&gt;" in ada.html and "evil.example)" in ada.html and 'href="https' not in ada.html
     assert "\u202e" not in ada.html and ">U+202E</bdi>gpj.exe" in ada.html
     assert "Instructions to the model" in ada.html and "{{ 1 }}" in ada.html
-    assert "<em>(empty)</em>" in ada.html and "it had reached the limit of its length" in ada.html
+    assert "<em>(empty)</em>" in ada.html and ada.html.count("it had reached the limit of its length") == 1
 
 
 def test_differences_are_marked_in_the_order_shown(desk_of):
@@ -262,14 +262,14 @@ def test_agreement_is_shown_once_there_is_any(desk_of):
 def test_the_judge_is_shown_after_the_answer_where_it_is_wanted(desk_of):
     desk = desk_of([item("x", "a", "b"), item("y", "c", "d"), item("z", "e", "f")])
     ada = Person(label_app(desk, port=PORT, verdicts={"x": 0.83, "y": 0.5}), desk.batch, "Ada").enter()
-    for name in "xyz":
+    assert "judge" not in ada.html
+    for _ in range(3):
         shown = desk.next("Ada")
-        assert "judge" not in ada.html if name == "x" else True
         ada.answer(1)
-        best = 1 + [response.text for response in shown.responses].index("a") if name == "x" else 0
-        if name == "x":
+        if shown.item.id == "x":
+            best = 1 + [response.text for response in shown.responses].index("a")
             assert f"the judge prefers answer {best} (probability 0.83), you said answer 1." in ada.html
-        elif name == "y":
+        elif shown.item.id == "y":
             assert "the judge finds both equal, you said answer 1." in ada.html
         else:
             assert "judge" not in ada.html
