@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.keeping.manifest import ARTIFACTS, SECRETS, SETTINGS, is_inside, named_versions
-from tasks.data.dvc_files import LABELS, RECORDS
 from tasks.keeping.databases import reading
 from tasks.keeping.exchange import STAGING
 from tasks.tracking.model_files import has_digest
@@ -264,7 +263,9 @@ def _add_datasets(paths: Paths, found: Collected, *, is_all: bool) -> None:
     count = 0
     for folder in sorted(path for path in paths.data.glob("*") if path.is_dir()):
         is_edited = any(path.startswith(f"data/{folder.name}/") for path in accepted) or any(folder.glob("*.edited-*"))
-        if is_edited or any((folder / name).exists() for file in (RECORDS, LABELS) for name in (file, f"{file}.dvc")):
+        if is_edited or any(
+            (folder / name).exists() for file in ("records.jsonl", "labels.jsonl") for name in (file, f"{file}.dvc")
+        ):
             found.add_tree(paths, folder)
             count += 1
     if memory.is_file():
