@@ -96,7 +96,8 @@ def collect(paths: Paths, *, ledgers: Sequence[Path], prefects: Sequence[Path], 
     _add_datasets(paths, found, is_all=is_all)
     _add_labels(paths, found, sorted(filter(None, stores)))
     found.add_tree(paths, paths.labelling)
-    found.contents["batches"] = sum(1 for _ in paths.labelling.glob("[!.]*/[!.]*/batch.json"))
+    if batches := len(list(paths.labelling.glob("[!.]*/[!.]*/batch.json"))):
+        found.contents["batches"] = batches
     for name in OURS:
         found.add_tree(paths, paths.store / name)
     found.files |= {path: paths.root / path for path in SECRETS if (paths.root / path).is_file()}
