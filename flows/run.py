@@ -213,7 +213,7 @@ class Run:
                 logs = self.paths.logs / f"{name}-{key[:8]}"
                 return call_on_processes(compute, out, log, arguments, stage=name, processes=processes, logs=logs)
             with remembering(self.paths.checkpoints / name / key, self._say):
-                return _called(compute, out, log, arguments)
+                return called(compute, out, log, arguments)
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
@@ -259,13 +259,13 @@ def made_alone(paths: Paths, name: str, compute: str, /, *, say: Say, begins: st
     def computing(out: Path, log: Log) -> Outcome:
         if begins:
             say(begins)
-        return _called(compute, out, log, inputs.arguments)
+        return called(compute, out, log, inputs.arguments)
 
     artifact, _ = make(paths, name, key, computing, settings=inputs.settings, inputs=inputs.digests, say=say)
     return artifact
 
 
-def _called(compute: str, out: Path, log: Log, arguments: Mapping[str, Any]) -> Outcome:
+def called(compute: str, out: Path, log: Log, arguments: Mapping[str, Any]) -> Outcome:
     """Import the function of a stage, and return what it gives."""
     module, _, function = compute.partition(":")
     outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)
