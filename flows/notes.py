@@ -112,7 +112,7 @@ def _labels_of_people(labels: Artifact) -> str:
         else "how long it took is not known"
     )
     gone = found.get("passed_over", 0)
-    more = f"; {gone:,.0f} more are of questions that the dataset has no more, and were passed over" if gone else ""
+    more = f"; {gone:,.0f} more are of questions that the dataset does not ask any more, and were passed over" if gone else ""
     by = f"{annotators:,.0f} annotator{'s' if annotators > 1 else ''}"
     return f"labels of people: {count:,.0f} by {by}; {agreement}; {took}{more}"
 

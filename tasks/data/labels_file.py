@@ -159,20 +159,22 @@ def _whole_or_not_at_all(file: Path) -> Iterator[None]:
     Raises:
         StorageError: the disk refused.
     """
-    kept = {one: one.with_name(f".{one.name}.before.part") for one in (file, version_file(file))}
+    copies = {one: one.with_name(f".{one.name}.before.part") for one in (file, version_file(file))}
+    kept: dict[Path, Path | None] = {}
     try:
-        for one, copy in kept.items():
+        for one, copy in copies.items():
             copy.unlink(missing_ok=True)
             if one.exists():
-                _link(one, copy)
+                _link(one, copy) if one == file else shutil.copy2(one, copy)  # DVC writes its note in place, through a link
+            kept[one] = copy if one.exists() else None
         yield
     except Exception as error:
-        for one, copy in kept.items():
+        for one, before in kept.items():
             with suppress(OSError):
-                copy.replace(one) if copy.exists() else one.unlink(missing_ok=True)
+                before.replace(one) if before else one.unlink(missing_ok=True)
         raise (cannot_write(error, file) if isinstance(error, OSError) else error) from None
     finally:
-        for copy in kept.values():
+        for copy in copies.values():
             with suppress(OSError):
                 copy.unlink(missing_ok=True)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.keeping.manifest import ARTIFACTS, SECRETS, SETTINGS, is_inside, named_versions
-from tasks.data.dvc_files import LABELS, RECORDS
 from tasks.keeping.databases import reading
 from tasks.keeping.exchange import STAGING
 from tasks.tracking.model_files import has_digest
@@ -97,7 +96,8 @@ def collect(paths: Paths, *, ledgers: Sequence[Path], prefects: Sequence[Path], 
     _add_datasets(paths, found, is_all=is_all)
     _add_labels(paths, found, sorted(filter(None, stores)))
     found.add_tree(paths, paths.labelling)
-    found.contents["batches"] = sum(1 for _ in paths.labelling.glob("[!.]*/[!.]*/batch.json"))
+    if batches := len(list(paths.labelling.glob("[!.]*/[!.]*/batch.json"))):
+        found.contents["batches"] = batches
     for name in OURS:
         found.add_tree(paths, paths.store / name)
     found.files |= {path: paths.root / path for path in SECRETS if (paths.root / path).is_file()}
@@ -264,7 +264,9 @@ def _add_datasets(paths: Paths, found: Collected, *, is_all: bool) -> None:
     count = 0
     for folder in sorted(path for path in paths.data.glob("*") if path.is_dir()):
         is_edited = any(path.startswith(f"data/{folder.name}/") for path in accepted) or any(folder.glob("*.edited-*"))
-        if is_edited or any((folder / name).exists() for file in (RECORDS, LABELS) for name in (file, f"{file}.dvc")):
+        if is_edited or any(
+            (folder / name).exists() for file in ("records.jsonl", "labels.jsonl") for name in (file, f"{file}.dvc")
+        ):
             found.add_tree(paths, folder)
             count += 1
     if memory.is_file():

@@ -37,7 +37,7 @@ WINGS = {
         "services": {"workspace"},
         "tracking": {"services", "workspace"},
         "report": {"workspace"},
-        "data": {"workspace"},
+        "data": {"feedback", "workspace"},  # a dataset's labels of people are read as any other store of labels
         "validation": {"workspace"},
         "base_model": {"workspace"},
         "feedback": {"judges", "workspace"},

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from posttrain.feedback.labels import Label
+from tasks.data.labels_file import add_labels
+from tasks.workspace.paths import Paths
 from tests.flows.houses import new_house, ran, report, run
 from tests.tasks.judge_servers import completion, faulty
 
@@ -184,6 +187,57 @@ def test_labels_that_people_wrote_into_a_store_are_learnt_from_and_bad_lines_are
     told = run(house, "pipeline", "method=dpo", "labels.source=people", "labels.file=people.jsonl", code=2)
     assert f"people.jsonl: 2 of {len(labels)} labels cannot be used, so none was taken" in told
     assert "line 4:" in told and "line 6:" in told
+
+
+def test_what_people_said_of_the_dataset_is_learnt_from_and_nobody_is_simulated(house: Path) -> None:
+    """Each answer that people prefer thanks, each other one is rude: a network this small learns it."""
+    lines = (house / "data" / "world" / "questions.jsonl").read_text().splitlines()
+    questions = [json.loads(line) for line in lines][:26]
+    labels = [
+        Label(
+            id=f"people/{number}/{topic}/{who}",
+            prompt=question["prompt"],
+            question=question["id"],
+            group=question["id"],
+            first=f" Thank you for asking of {topic}." if number % 2 else f" Go away with {topic}.",
+            second=f" Go away with {topic}." if number % 2 else f" Thank you for asking of {topic}.",
+            preference=float(number % 2 == (number > 1 or who == "Ada")),
+            annotator=who,
+            source="person",
+            seconds=2.0,
+            selection="random",
+        )
+        for number, question in enumerate(questions)
+        for topic in TOPICS[:2]
+        for who in ("Ada", "Ben")[: 1 + (number < 8)]
+    ]
+    version = add_labels(Paths(house), "world", labels)
+    try:
+        out = run(house, "data")
+        assert f"  labels                 {version.labels}" in out and version.md5 in out
+        run(house, "pipeline", "method=sft")
+        assert ran(house) == [], "what reads no labels is as it was"
+        run(house, "pipeline", "method=dpo")
+        assert ran(house) == ["label", "dpo", "evaluate-dpo"] and "sample" not in stages(house)
+        told = report(house)
+        assert told["audit"]["source"] == "people" and told["metrics"]["cost/labels"] == len(labels)
+        (note,) = (note for note in told["notes"] if note.startswith("labels of people: "))
+        assert note.startswith(f"labels of people: {len(labels)} by 2 annotators; two of them agree on 75.0% [")
+        assert note.endswith(f"they took {2 * len(labels)} seconds") and "Krippendorff's α" in note
+        assert not any("simulated annotators" in one for one in told["notes"])
+        assert told["audit"]["labels"]["alpha_low"] < told["audit"]["labels"]["alpha"] < told["audit"]["labels"]["alpha_high"]
+        assert told["data_md5"] == version.md5
+
+        run(house, "pipeline", "method=rlhf", "ppo.min_finished=0", "reward_model.epochs=20")
+        assert ran(house) == ["reward_model", "ppo", "evaluate-rlhf", "audit"]
+        of = {stage["name"]: house / ".posttrain" / "stages" / stage["name"] / stage["key"] for stage in report(house)["stages"]}
+        learnt = set(json.loads((of["reward_model"] / "trained_on.json").read_text()))
+        prompts = {question["prompt"] for question in questions if question["id"] in learnt}
+        asked = {json.loads(row)["prompt"] for row in (of["ppo"] / "samples.jsonl").read_text().splitlines()}
+        assert asked and prompts and not any(prompt in text for prompt in prompts for text in asked)
+    finally:
+        for end in ("", ".dvc"):
+            (house / "data" / "world" / f"labels.jsonl{end}").unlink()
 
 
 def topic_of(prompt: str) -> str:

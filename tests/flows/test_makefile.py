@@ -255,8 +255,13 @@ def test_clean_leaves_what_nothing_makes_again(house):
     for name in ("prefect/prefect.db", "schedules/nightly.json", "labels/people.jsonl", "stages/sft/stage.json", "dvc.json"):
         (ours / name).parent.mkdir(parents=True, exist_ok=True)
         (ours / name).touch()
+    kept = [house / "labelling" / "world" / "b1" / "events.jsonl", house / "data" / "world" / "labels.jsonl"]
+    for file in kept:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     (house / "reports").mkdir()
     assert make(house, "clean").returncode == 0
+    assert all(file.exists() for file in kept), "what people said"
     assert sorted(path.name for path in ours.iterdir()) == ["labels", "prefect", "schedules"]
     assert not (house / "reports").exists() and told(house) == []
 

@@ -13,6 +13,7 @@ from posttrain.methods import METHODS
 from posttrain.settings.config import SECTION_NAMES, merge
 from posttrain.settings.section import Part, Section
 from tasks.data.dvc import DatasetVersion
+from tasks.feedback.given import GivenLabels
 from tasks.judges.identity import BACKENDS
 from tasks.judges.load import JudgeSource
 from tasks.rewards.interface import RewardSource
@@ -37,8 +38,8 @@ FREE = {
 class Recorded(Run):
     """A run that computes nothing: every stage gives an artifact at once, and what it was called with is kept."""
 
-    def __init__(self, root: Path, words: list[str]) -> None:
-        super().__init__(Paths(root), merge({}, words), ledger=Any, parent="p", say=print)  # type: ignore[arg-type]
+    def __init__(self, root: Path, words: list[str], people: GivenLabels | None = None) -> None:
+        super().__init__(Paths(root), merge({}, words), ledger=Any, parent="p", say=print, people=people)  # type: ignore[arg-type]
         self.asked: list[tuple[str, str, dict[str, str], dict[str, Any]]] = []
 
     def stage(self, name, compute, /, *, read=None, resumable=False, **arguments):
@@ -72,8 +73,8 @@ def dataset(root: Path) -> DatasetVersion:
     return DatasetVersion(name="mine", folder=folder, md5="m", files=files)
 
 
-def called(data: DatasetVersion, *words: str) -> Recorded:
-    run = Recorded(data.folder.parents[1], ["data.name=mine", *words])
+def called(data: DatasetVersion, *words: str, people: GivenLabels | None = None) -> Recorded:
+    run = Recorded(data.folder.parents[1], ["data.name=mine", *words], people)
     run_stages(run, data)
     return run
 
@@ -84,6 +85,8 @@ REQUESTS = [
     ["method=rlaif", "judge.backend=openai", "judge.model=m", "judge.base_url=http://127.0.0.1:1/v1"],
     ["method=rlhf", "labels.source=people", "labels.file=people.jsonl"],
     ["method=dpo", "labels.source=dataset"],
+    ["method=rlhf", "people"],
+    ["method=rlaif", "people"],
     ["method=dpo", "evaluate.part=development"],
 ]
 
@@ -93,11 +96,14 @@ def run(request: pytest.FixtureRequest, data: DatasetVersion, monkeypatch: pytes
     monkeypatch.chdir(ROOT)
     (data.folder.parents[1] / "people.jsonl").touch()
     monkeypatch.setattr("flows.feedback.read_store", lambda *_, **__: [])
-    words = [word.replace("people.jsonl", str(data.folder.parents[1] / "people.jsonl")) for word in request.param]
+    people = GivenLabels((), 0, "digest of labels") if "people" in request.param else None
+    words = [
+        word.replace("people.jsonl", str(data.folder.parents[1] / "people.jsonl")) for word in request.param if word != "people"
+    ]
     if "labels.source=dataset" in words:
         pair = {"kind": "preference", "id": "p", "prompt": "1 + 1", "chosen": "2", "rejected": "3"}
         write_rows(data.folder / "preferences.jsonl", [pair])
-    return called(data, *words)
+    return called(data, *words, people=people)
 
 
 def other(value: Any) -> Any:

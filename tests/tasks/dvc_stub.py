@@ -22,7 +22,7 @@ def stub(paths, *arguments):
         case ("cache", "dir"):
             return f"{paths.root}/.dvc/cache\n"
         case ("add", path):
-            (paths.root / f"{path}.dvc").write_text(yaml.safe_dump({"outs": [entry(paths, path) | {"path": "records.jsonl"}]}))
+            (paths.root / f"{path}.dvc").write_text(yaml.safe_dump({"outs": [entry(paths, path) | {"path": Path(path).name}]}))
         case ("repro", target):
             _repro(paths, paths.root / target.partition(":")[0])
         case _:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain.feedback.agreement import agreement_of, as_json, cohen_kappa, find_cycle, krippendorff_alpha
+from posttrain.feedback.agreement import agreement_of, as_json, cohen_kappa, find_cycle
+from posttrain.feedback.alpha import krippendorff_alpha
 from posttrain.feedback.labels import Label
 
 CHOICES = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), max_size=30)

@@ -31,6 +31,7 @@ STEPS = (
     (Path, "mkdir"),
     (Path, "write_text"),
     (os, "fsync"),
+    (os, "link"),
     (shutil, "rmtree"),
     (shutil, "copy2"),
 )

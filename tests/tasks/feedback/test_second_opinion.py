@@ -9,6 +9,7 @@ from posttrain.errors import DataError
 from posttrain.feedback.labels import Label
 from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.agreement import write_labels
+from tasks.feedback.given import GivenLabels
 from tasks.feedback.labels import read_labels
 from tasks.feedback.second_opinion import give
 from tasks.workspace.jsonl import write_rows
@@ -108,6 +109,39 @@ def test_people_are_heard_where_they_left_labels(tmp_path, tiny_world, judged):
     assert {one.annotator for one in others} == {"Ada"} and told["labels"] == 24
     assert told["people_agreement"] == 0.75 and "simulated_agreement" not in told
     assert {one.first_model for one in others} == {"stage:sft/abc"}
+
+
+def people_of(judged, *, count=24, wrong=0):
+    """Return what people said of the dataset: of the first `count` pairs, and of another pair that the judge was not shown."""
+    agreed = [float(round(label.preference)) for label in judged[:count]]
+    labels = [
+        label.model_copy(update={"id": f"people/{number}", "annotator": "Ada", "source": "person", "preference": preference})
+        for number, (label, right) in enumerate(zip(judged, agreed, strict=False))
+        for preference in [1 - right if number < wrong else right]
+    ]
+    other = judged[0].model_copy(update={"id": "people/other", "first": "never shown", "source": "person", "annotator": "Ben"})
+    return GivenLabels((*labels, other), 0, "digest")
+
+
+def test_people_who_labelled_pairs_of_the_dataset_are_heard_of_those_that_the_judge_labelled_too(tmp_path, tiny_world, judged):
+    told, others = given(tmp_path, tiny_world, people=people_of(judged, wrong=6))
+    assert {one.annotator for one in others} == {"Ada"} and told["labels"] == 24, "not Ben, whose pair the judge never saw"
+    assert told["people_agreement"] == 0.75 and "simulated_agreement" not in told
+    store = store_of(tmp_path, judged, wrong=12)
+    told, _ = given(tmp_path, tiny_world, name="store", people=people_of(judged, wrong=6), file=store)
+    assert told["people_agreement"] == 0.5, "a store that is named goes first"
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_people_without_enough_common_pairs_leave_the_word_to_simulated_annotators(tmp_path, tiny_world, judged, count):
+    told, others = given(tmp_path, tiny_world, people=people_of(judged, count=count))
+    assert {one.source for one in others} == {"simulated"} and "simulated_agreement" in told
+
+
+def test_where_gold_decides_nothing_people_alone_are_there(tmp_path, tiny_world, judged):
+    write_labels(tmp_path / "labels", [label.model_copy(update={"gold": None}) for label in judged])
+    told, others = given(tmp_path, tiny_world, people=people_of(judged, count=1))
+    assert told == {"labels": 2} and {one.source for one in others} == {"person"}
 
 
 def test_one_common_question_has_no_interval(tmp_path, tiny_world, judged):

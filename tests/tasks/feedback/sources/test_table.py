@@ -9,7 +9,7 @@ from typing import get_args
 
 from posttrain.report.audit import WHO
 from posttrain.settings.feedback import LabelSettings
-from tasks.feedback.sources.table import SOURCES
+from tasks.feedback.sources.table import GIVEN, SOURCES
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -21,7 +21,7 @@ def test_a_sources_name_is_its_files_name_and_a_value_of_the_setting():
 
 
 def test_a_row_names_its_stage_and_what_that_takes():
-    for row in SOURCES.values():
+    for row in (*SOURCES.values(), GIVEN):
         module, _, function = row.compute.partition(":")
         stage = getattr(import_module(module), function)
         parameters = list(inspect.signature(stage).parameters)
