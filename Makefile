@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import label validate settings ask chat export serve grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import label validate settings ask chat ab export serve labels grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -82,11 +82,17 @@ ask: $(READY)
 chat: $(READY)
 	@$(FLOWS) chat $(call given,MODEL TEMPERATURE DATA SET)
 
+ab: $(READY)
+	@$(FLOWS) ab $(call given,MODELS NAME TEMPERATURE DATA SET)
+
 export: $(READY)
 	@$(FLOWS) export $(call given,VERSION FORMAT TYPE TO FORCE DATA SET)
 
 serve: $(READY)
 	@$(FLOWS) serve $(call given,VERSION PORT DATA SET)
+
+labels: $(READY)
+	@$(FLOWS) labels $(call given,DATA OUT FINISH BATCH EXPORT IMPORT FILE FORCE SET)
 
 grade: $(READY)
 	@$(FLOWS) grade $(call given,GRADER FILE OUT FORCE)

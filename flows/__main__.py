@@ -296,11 +296,19 @@ def run_keeping(verb: str, paths: Paths, words: Sequence[str]) -> None:
 
 
 def run_using(verb: str, paths: Paths, words: Sequence[str]) -> None:
-    """Ask a model, talk with it, export it or serve it: `verb` says which (flows/use_verbs.py)."""
+    """Ask a model, talk with it, compare two, export or serve one: `verb` says which (flows/use_verbs.py)."""
     from flows.keep_verbs import Start
     from flows.use_verbs import run_using as run_verb
 
     run_verb(verb, paths, words, Start(partial(configuration, paths), partial(_prepare, paths), say))
+
+
+def run_labels(paths: Paths, words: Sequence[str]) -> None:
+    """Show people's labels, finish a batch, or exchange labels with other tools (flows/labels.py)."""
+    from flows.keep_verbs import Start
+    from flows.labels import run_labels as run_verb
+
+    run_verb(paths, words, Start(partial(configuration, paths), partial(_prepare, paths), say))
 
 
 VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
@@ -314,8 +322,10 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "settings": run_settings,
     "ask": partial(run_using, "ask"),
     "chat": partial(run_using, "chat"),
+    "ab": partial(run_using, "ab"),
     "export": partial(run_using, "export"),
     "serve": partial(run_using, "serve"),
+    "labels": run_labels,
     "grade": run_grade,
     "monitor": run_monitor,
     "retrain": run_retrain,

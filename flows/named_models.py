@@ -137,6 +137,17 @@ def version_named(paths: Paths, config: Config, asked: str, say: Say) -> tuple[s
         return name, number, check_loads(ledger, name, number, say=say)
 
 
+def version_uri(paths: Paths, config: Config, asked: str) -> str:
+    """Return the URI of the version that a number or an alias stands for, by its number.
+
+    Raises:
+        RequestError: there is no such version.
+    """
+    with registry(paths, config) as (ledger, name):
+        name, number = name_and_version(ledger, _uri(name, asked))
+    return f"{URI}{name}/{number}"
+
+
 def _uri(name: str, asked: str) -> str:
     if asked.startswith(URI):
         return asked

@@ -45,7 +45,7 @@ def ask_request(given: Mapping[str, str], settings: Sequence[str], *, verb: str 
     names = [*given.get("models", given.get("model", "")).replace(",", " ").split(), *given.get("version", "").split()]
     request = AskRequest(
         names=list(dict.fromkeys(names)),
-        temperature=_temperature(given.get("temperature", "")),
+        temperature=temperature_of(given.get("temperature", "")),
         is_limit_given=any(word.partition("=")[0].strip() == LIMIT for word in settings),
         prompt=given.get("prompt", ""),
         file=given.get("file", ""),
@@ -66,7 +66,12 @@ def ask_request(given: Mapping[str, str], settings: Sequence[str], *, verb: str 
     return request
 
 
-def _temperature(text: str) -> float:
+def temperature_of(text: str) -> float:
+    """Return the number that TEMPERATURE says, 0 where it says nothing.
+
+    Raises:
+        RequestError: it is none, or below 0.
+    """
     try:
         value = float(text or 0)
     except ValueError:

@@ -10,6 +10,7 @@ from tasks.workspace.paths import Paths
 OWN = {
     "ask": ("prompt", "models", "version", "temperature", "file", "format", "map"),
     "chat": ("model", "temperature"),
+    "ab": ("models", "name", "temperature"),
     "export": ("version", "format", "type", "to", "force"),
     "serve": ("version", "port"),
 }
@@ -28,6 +29,12 @@ def run_using(verb: str, paths: Paths, words: Sequence[str], start: Start) -> No
         from flows import ask
 
         (ask.ask if verb == "ask" else ask.chat)(paths, config, asking, start.say)
+    elif verb == "ab":
+        from flows.ab import ab, ab_request
+
+        comparing = ab_request(given, settings)
+        start.prepare(config)
+        ab(paths, config, comparing, start.say)
     elif verb == "export":
         exporting = export_request(paths, given)
         start.prepare(config)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.words import (
+    AB,
     ASK,
     BACKUP,
     CHAT,
@@ -23,6 +24,7 @@ from flows.words import (
     GRADE,
     IMPORT,
     LABEL,
+    LABELS,
     METHOD,
     METHODS_WORD,
     MONITOR,
@@ -90,8 +92,15 @@ VERBS = {
         ),
         Verb("ask", "print what models answer to a prompt, side by side", ASK, takes_settings=True),
         Verb("chat", "talk with a model; it keeps the turns", CHAT, takes_settings=True),
+        Verb("ab", "type prompts, see two models' answers without their names, pick the better one", AB, takes_settings=True),
         Verb("export", "write a version as a Hugging Face directory or GGUF, and test its answers", EXPORT, takes_settings=True),
         Verb("serve", "serve a version on this machine, OpenAI-compatible, until Ctrl-C", SERVE, takes_settings=True),
+        Verb(
+            "labels",
+            "show how people's labels stand; finish a batch; exchange labels with other tools",
+            LABELS,
+            takes_settings=True,
+        ),
         Verb("grade", "grade a file of completions without a model", GRADE),
         Verb(
             "monitor", "say whether new prompts have drifted, and the champion still answers well", MONITOR, takes_settings=True

@@ -102,8 +102,30 @@ ASK = (
     DATA,
     SET,
 )
+LABELS = (
+    DATA,
+    Word("OUT", "labels-state.json", "a file for the state as JSON"),
+    Word("FINISH", "1", "make the labels of a batch a part of the dataset, a new version; the newest that is not finished"),
+    Word(
+        "BATCH",
+        "20261129-180501-ab12",
+        "of FINISH: which one; with EXPORT: its pairs are written, to be labelled in the other tool",
+    ),
+    Word("EXPORT", "label-studio", "write the labels to FILE: jsonl, label-studio, mlflow or argilla", is_choice=True),
+    Word("IMPORT", "label-studio", "add the labels of FILE: jsonl, label-studio, mlflow or argilla", is_choice=True),
+    Word("FILE", "labels.json", "of EXPORT or IMPORT"),
+    Word("FORCE", "1", "replace a file that is there; with FINISH, take what is there of a batch that wants more answers"),
+    SET,
+)
 CHAT = (
     Word("MODEL", "champion", "one model, as make ask takes it; where it is left out, the champion or that of the last run"),
+    TEMPERATURE,
+    DATA,
+    SET,
+)
+AB = (
+    Word("MODELS", '"challenger champion"', "two models, as make ask takes them; challenger and champion where it is left out"),
+    Word("NAME", "Ada", "who picks; the name of the system's user where it is left out"),
     TEMPERATURE,
     DATA,
     SET,

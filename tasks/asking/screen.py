@@ -17,6 +17,7 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What a character looks like of which a part of its bytes has come."""
 Hear = Callable[[str], None]
 Ask = Callable[[Hear], Answer]
+Note = Callable[[Answer], str]
 
 
 class Spoken:
@@ -41,29 +42,30 @@ class Spoken:
             self.printed = text
 
 
-def show_side_by_side(asked: Sequence[tuple[str, Ask]]) -> list[Answer]:
+def show_side_by_side(asked: Sequence[tuple[str, Ask]], *, note: Note = Answer.figures) -> list[Answer]:
     """Let each model answer in turn, and show the answers as the output allows; return them.
 
     Args:
         asked: what stands over an answer, and what makes it and is heard meanwhile.
+        note: what stands below an answer, "" for nothing.
     """
     console = Console(file=sys.stdout)
     if sys.stdout.isatty() and 1 < len(asked) <= console.width // NARROWEST:
-        return _in_columns(console, asked)
-    return [_below(title, ask, is_watched=sys.stdout.isatty()) for title, ask in asked]
+        return _in_columns(console, asked, note)
+    return [_below(title, ask, note, is_watched=sys.stdout.isatty()) for title, ask in asked]
 
 
-def _below(title: str, ask: Ask, *, is_watched: bool) -> Answer:
+def _below(title: str, ask: Ask, note: Note, *, is_watched: bool) -> Answer:
     """Print an answer under its title, as it comes where somebody watches, else at once."""
     print(printable(f"--- {title}"), flush=True)
     spoken = Spoken()
     answer = ask(spoken.hear if is_watched else lambda text: None)
     spoken.end(answer.text)
-    print(f"({answer.figures()})\n", flush=True)
+    print(f"({told})\n" if (told := note(answer)) else "", flush=True)
     return answer
 
 
-def _in_columns(console: Console, asked: Sequence[tuple[str, Ask]]) -> list[Answer]:
+def _in_columns(console: Console, asked: Sequence[tuple[str, Ask]], note: Note) -> list[Answer]:
     titles = [title for title, _ in asked]
     texts, notes = [""] * len(asked), [""] * len(asked)
     answers = []
@@ -76,7 +78,7 @@ def _in_columns(console: Console, asked: Sequence[tuple[str, Ask]]) -> list[Answ
                 live.update(_table(titles, texts, notes))
 
             answers.append(ask(hear))
-            texts[place], notes[place] = answers[-1].text, answers[-1].figures()
+            texts[place], notes[place] = answers[-1].text, note(answers[-1])
             live.update(_table(titles, texts, notes))
     console.print(_table(titles, texts, notes))
     return answers

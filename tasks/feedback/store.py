@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ LONGEST = 60
 """Characters of a value that an error repeats."""
 
 
-class _BadLineError(Exception):
+class BadLineError(Exception):
     """What is wrong with one line, and what to do."""
 
 
@@ -43,7 +43,7 @@ def read_store(file: Path, *, questions: Mapping[str, Question], responses: Mapp
         DataError: lines cannot be used (the first few are told with their numbers), or there is none; or the list of annotators
             is none.
     """
-    annotators = _annotators(_annotators_file(file))
+    annotators = annotators_of(file)
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -52,9 +52,7 @@ def read_store(file: Path, *, questions: Mapping[str, Question], responses: Mapp
         ) from None
 
     def check(label: Label) -> None:
-        _check_question(label, questions=questions, responses=responses)
-        _check_itself(label)
-        _check_annotator(label, annotators)
+        check_label(label, questions=questions, responses=responses, annotators=annotators)
 
     labels = _labels_in(content, shown=str(file), check=check)
     if not labels:
@@ -91,7 +89,7 @@ def _labels_in(content: bytes, *, shown: str, check: Callable[[Label], None]) ->
             line_of[label.id] = number
             check(label)
             labels.append(label)
-        except _BadLineError as error:
+        except BadLineError as error:
             bad.append(f"  line {number}: {error}")
     if bad:
         rest = [f"  and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
@@ -102,7 +100,7 @@ def _labels_in(content: bytes, *, shown: str, check: Callable[[Label], None]) ->
 
 
 def _bad(problem: str, remedy: str) -> NoReturn:
-    raise _BadLineError(f"{problem}{'' if problem.endswith('?') else '.'} {remedy}")
+    raise BadLineError(f"{problem}{'' if problem.endswith('?') else '.'} {remedy}")
 
 
 def _shown(value: object) -> str:
@@ -120,6 +118,15 @@ def _parsed(raw: bytes) -> Label:
         _bad(f"broken JSON ({reason})", "Each line is one whole JSON object; drop a line that was cut off while it was written")
     if not isinstance(row, dict):
         _bad(f"a label is a JSON object, got {_shown(row)}", "docs/feedback.md shows its form")
+    return label_of(row)
+
+
+def label_of(row: Mapping[str, Any]) -> Label:
+    """Return the label of its fields, as JSON has them.
+
+    Raises:
+        BadLineError: one is missing, unknown or out of range.
+    """
     try:
         return Label.model_validate_json(json.dumps(row), strict=True)
     except ValidationError as error:
@@ -138,6 +145,23 @@ def _parsed(raw: bytes) -> Label:
         )
     reason = problem["msg"][:1].lower() + problem["msg"][1:]
     _bad(f"{field}: {reason}, got {_shown(row.get(field))}", "docs/feedback.md says what it may be")
+
+
+def check_label(
+    label: Label,
+    *,
+    questions: Mapping[str, Question],
+    responses: Mapping[str, Collection[str]] | None,
+    annotators: Collection[str] | None,
+) -> None:
+    """Refuse a label of other questions, responses or people than these; where None stands for them, any will do.
+
+    Raises:
+        BadLineError: it is one, or contradicts itself.
+    """
+    _check_question(label, questions=questions, responses=responses)
+    _check_itself(label)
+    _check_annotator(label, annotators)
 
 
 def _check_question(label: Label, *, questions: Mapping[str, Question], responses: Mapping[str, Collection[str]] | None) -> None:
@@ -185,6 +209,15 @@ def _is_utc(text: str) -> bool:
         return datetime.fromisoformat(text).utcoffset() == timedelta(0)
     except ValueError:
         return False
+
+
+def annotators_of(file: Path) -> list[str] | None:
+    """Return who may write a store; None where it is not said.
+
+    Raises:
+        DataError: the list beside it is none.
+    """
+    return _annotators(_annotators_file(file))
 
 
 def _annotators_file(file: Path) -> Path:
