@@ -206,6 +206,12 @@ def test_leases_go_on_after_a_restart_for_what_they_had_left(tmp_path):
     clocks.pass_by(60)
     assert desk.next("Ada").item.id == "0" and desk.next("Cyd") is None
     desk.close()
+    clocks.time -= timedelta(days=30)
+    desk = desk_of(batch, clocks, lease_seconds=60)
+    assert desk.next("Cyd") is None
+    clocks.pass_by(60)
+    assert desk.next("Cyd").item.id == "0"
+    desk.close()
 
 
 def test_a_turn_of_somebody_else_is_refused(tmp_path):
