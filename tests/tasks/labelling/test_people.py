@@ -77,7 +77,7 @@ def test_half_a_line_is_nobody_and_the_next_link_takes_its_place(batch):
     ada = add_person(batch, "Ada")
     file = batch.folder / "people.jsonl"
     whole = file.read_bytes()
-    file.write_bytes(whole + b'{"name": "Be')
+    file.write_bytes(whole + b'{"name": "Be' + b"n" * 500)  # longer than what takes its place
     assert [person.name for person in people_of(batch)] == ["Ada"]
     ben = add_person(batch, "Ben")
     assert file.read_bytes().startswith(whole) and file.read_bytes().count(b"\n") == 2
