@@ -201,7 +201,7 @@ def test_what_people_said_of_the_dataset_is_learnt_from_and_nobody_is_simulated(
             group=question["id"],
             first=f" Thank you for asking of {topic}." if number % 2 else f" Go away with {topic}.",
             second=f" Go away with {topic}." if number % 2 else f" Thank you for asking of {topic}.",
-            preference=float(number % 2 == (number > 1 or who == "Ada")),
+            preference=float(number % 2 == (number > 2 or who == "Ada")),
             annotator=who,
             source="person",
             seconds=2.0,
@@ -222,13 +222,20 @@ def test_what_people_said_of_the_dataset_is_learnt_from_and_nobody_is_simulated(
         told = report(house)
         assert told["audit"]["source"] == "people" and told["metrics"]["cost/labels"] == len(labels)
         (note,) = (note for note in told["notes"] if note.startswith("labels of people: "))
-        assert note.startswith(f"labels of people: {len(labels)} by 2 annotators; two of them agree on 75.0% [")
+        assert note.startswith(f"labels of people: {len(labels)} by 2 annotators; two of them agree on 62.5% [")
         assert note.endswith(f"they took {2 * len(labels)} seconds") and "Krippendorff's α" in note
         assert not any("simulated annotators" in one for one in told["notes"])
         assert told["audit"]["labels"]["alpha_low"] < told["audit"]["labels"]["alpha"] < told["audit"]["labels"]["alpha_high"]
         assert told["data_md5"] == version.md5
 
-        run(house, "pipeline", "method=rlhf", "ppo.min_finished=0", "reward_model.epochs=20")
+        run(
+            house,
+            "pipeline",
+            "method=rlhf",
+            "ppo.min_finished=0",
+            "reward_model.epochs=20",
+            "reward_model.max_length_correlation=1",
+        )
         assert ran(house) == ["reward_model", "ppo", "evaluate-rlhf", "audit"]
         of = {stage["name"]: house / ".posttrain" / "stages" / stage["name"] / stage["key"] for stage in report(house)["stages"]}
         learnt = set(json.loads((of["reward_model"] / "trained_on.json").read_text()))
