@@ -20,6 +20,7 @@ from posttrain.settings.few_shot import FewShotSettings
 from posttrain.settings.grpo import GRPOSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.kto import KTOSettings
+from posttrain.settings.labelling import LabellingSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from posttrain.settings.monitor import MonitorSettings
@@ -62,6 +63,7 @@ class Config(Section):
     sample: SampleSettings = SampleSettings()
     self_training: SelfTrainingSettings = SelfTrainingSettings()
     labels: LabelSettings = LabelSettings()
+    labelling: LabellingSettings = LabellingSettings()
     judge: JudgeSettings = JudgeSettings()
     reward_model: RewardModelSettings = RewardModelSettings()
     rlhf: RLHFSettings = RLHFSettings()
