@@ -20,7 +20,7 @@ class LabellingSettings(Section):
     """Responses of a ranking. InstructGPT (arXiv:2203.02155) ranked 4 to 9; at most `sample.per_prompt`."""
     selection: Literal["random", "uncertain", "disagreement", "spread"] = "random"
     """Which samples are shown: `random`; `uncertain`, where the reward model of the last labels is least sure
-    (arXiv:cmp-lg/9407020); `disagreement`, where the judge is furthest from what people said, or from that reward model; `spread`,
+    (arXiv:cmp-lg/9407020); `disagreement`, where the judge is furthest from what people or that reward model say; `spread`,
     where the members of that reward model differ most (`reward_model.ensemble`; arXiv:1706.03741, section 2.2.4). A rule may be
     worse than chance: `python -m benchmarks.active_labels` measures it."""
     random_share: Share = 0.2
