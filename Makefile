@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import validate settings ask chat export serve grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import label validate settings ask chat export serve grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -66,6 +66,9 @@ data: $(READY)
 
 import: $(READY)
 	@$(FLOWS) import $(call given,FORMAT FILE NAME MAP HELD_OUT SKIP_BAD)
+
+label: $(READY)
+	@$(FLOWS) label $(call given,DATA METHOD BATCH PER_ITEM PEOPLE PORT NEW LINKS REVOKE FINISH SET)
 
 validate: $(READY)
 	@$(FLOWS) validate $(call given,DATA SET)

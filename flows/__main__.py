@@ -134,6 +134,14 @@ def run_import(paths: Paths, words: Sequence[str]) -> None:
     print(next_step(version))
 
 
+def run_label(paths: Paths, words: Sequence[str]) -> None:
+    """Let people label a batch of samples on a page, and make a new version of the dataset of it (flows/label_verb.py)."""
+    from flows.label_verb import run_label as run_verb
+    from flows.start import Start
+
+    run_verb(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
+
+
 def run_validate(paths: Paths, words: Sequence[str]) -> None:
     """Check a dataset and print what was found, without training anything."""
     config = configuration(paths, words)
@@ -301,6 +309,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "advise": run_advise,
     "data": run_data,
     "import": run_import,
+    "label": run_label,
     "validate": run_validate,
     "settings": run_settings,
     "ask": partial(run_using, "ask"),

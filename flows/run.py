@@ -204,7 +204,7 @@ class Run:
         def computing(out: Path, log: Log) -> Outcome:
             live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
             with remembering(self.paths.checkpoints / name / key, self._say):
-                return _called(compute, out, log, arguments)
+                return called(compute, out, log, arguments)
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
@@ -250,13 +250,13 @@ def made_alone(paths: Paths, name: str, compute: str, /, *, say: Say, begins: st
     def computing(out: Path, log: Log) -> Outcome:
         if begins:
             say(begins)
-        return _called(compute, out, log, inputs.arguments)
+        return called(compute, out, log, inputs.arguments)
 
     artifact, _ = make(paths, name, key, computing, settings=inputs.settings, inputs=inputs.digests, say=say)
     return artifact
 
 
-def _called(compute: str, out: Path, log: Log, arguments: Mapping[str, Any]) -> Outcome:
+def called(compute: str, out: Path, log: Log, arguments: Mapping[str, Any]) -> Outcome:
     """Import the function of a stage, and return what it gives."""
     module, _, function = compute.partition(":")
     outcome: Outcome = getattr(import_module(module), function)(out, log, **arguments)

@@ -22,6 +22,7 @@ from flows.words import (
     EXPORT,
     GRADE,
     IMPORT,
+    LABEL,
     METHOD,
     METHODS_WORD,
     MONITOR,
@@ -82,6 +83,7 @@ VERBS = {
         ),
         Verb("data", "bring a dataset up to date", (DATA, SET), takes_settings=True),
         Verb("import", "make a dataset of a file", IMPORT),
+        Verb("label", "let people compare samples on a page; their labels make a new version", LABEL, takes_settings=True),
         Verb("validate", "check a dataset without training", (DATA, SET), takes_settings=True),
         Verb(
             "settings", "list what a method reads, its values, and where they come from", (METHOD, DATA, SET), takes_settings=True

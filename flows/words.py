@@ -124,6 +124,19 @@ SERVE = (
     DATA,
     SET,
 )
+LABEL = (
+    DATA,
+    Word("METHOD", "dpo", "whose model is asked for the samples: that which this method starts from", is_choice=True),
+    Word("BATCH", "200", "how many items a new batch has; 200 where it is left out"),
+    Word("PER_ITEM", "2", "how many people label each item of a new batch; 1 where it is left out"),
+    Word("PEOPLE", '"ada ben"', "who labels, each by a personal link; you alone where a new batch names nobody"),
+    Word("PORT", "8011", "the port of the page, 8010 where it is left out"),
+    Word("NEW", "1", "make another batch, although one is not finished"),
+    Word("LINKS", "1", "only make and print links for PEOPLE; the page may be served by another command meanwhile"),
+    Word("REVOKE", "ada", "only end the link of somebody; the labels that he gave stay"),
+    Word("FINISH", "1", "only end the batch now, with the labels that are there"),
+    SET,
+)
 SCHEDULE = (
     METHOD,
     DATA,

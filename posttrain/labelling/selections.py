@@ -46,7 +46,7 @@ class Selection:
         does: what it shows, in words.
         score: how much a candidate is wanted, None where what it takes is not known; None for a rule that draws at random.
         needs: what must be there: `REWARD_MODEL`, `ENSEMBLE`, `JUDGE`.
-        kinds: of labelling that it can choose for.
+        kinds: of labelling that it can choose for; of a rating it is given the responses to one question together.
         source: where the rule is from.
     """
 
@@ -92,14 +92,14 @@ def spread(opinions: Opinions) -> float | None:
 
     Christiano et al. 2017 (arXiv:1706.03741, section 2.2.4): ask where "the predictions have the highest variance across ensemble
     members"; it calls that a crude approximation, which in some of its tasks was worse than random choice (section 3.3). Of more
-    than two responses it is the mean over their pairs; of a single one the variance of its score.
+    than two responses it is the mean over their pairs.
 
     Returns:
-        s, at least 0; None for fewer than two members.
+        s in [0, 1/4]; None for fewer than two members, or fewer than two responses.
     """
-    if len(opinions.rewards) < 2:
+    predicted = [_chances(scores) for scores in opinions.rewards]
+    if len(predicted) < 2 or not predicted[0]:
         return None
-    predicted = [_chances(scores) or list(scores) for scores in opinions.rewards]
     return mean([_variance(column) for column in zip(*predicted, strict=True)])
 
 
@@ -142,7 +142,6 @@ SELECTIONS: Mapping[str, Selection] = {
             "where the reward model of the last labels is least sure",
             score=uncertainty,
             needs=(REWARD_MODEL,),
-            kinds=("pair", "ranking"),
             source="arXiv:cmp-lg/9407020",
         ),
         Selection(
@@ -178,8 +177,8 @@ def selection_for(name: str, kind: str) -> Selection:
     if kind not in row.kinds:
         fitting = ", ".join(one.name for one in SELECTIONS.values() if kind in one.kinds)
         raise RequestError(
-            f"labelling.selection={name} compares responses of a {' or a '.join(row.kinds)}, and labelling.kind={kind} is none. "
-            f"What can choose for it: {fitting}"
+            f"labelling.selection={name} can choose a {' or a '.join(row.kinds)}, and labelling.kind is {kind}. "
+            f"What can choose a {kind}: {fitting}"
         )
     return row
 

@@ -13,11 +13,12 @@ class LabellingSettings(Section):
     (docs/labelling.md). A batch keeps those of the moment when it was made. None of it enters a stage's key."""
 
     kind: Literal["pair", "ranking", "rating"] = "pair"
-    """What an annotator says: `pair`, which of two responses is better; `ranking`, the order of `responses` of them, of which
+    """What an annotator says: `pair`, which of two responses is better; `ranking`, the order of several, of which
     K (K - 1) / 2 labels are made (InstructGPT, arXiv:2203.02155, section 3.4); `rating`, how good one response is, from 1 to 5:
     two ratings of a question by one annotator are a label where they differ."""
     responses: Annotated[int, Field(ge=3, le=9)] = 4
-    """Responses of a ranking. InstructGPT (arXiv:2203.02155) ranked 4 to 9; at most `sample.per_prompt`."""
+    """Responses to a question that are ranked, or rated one after the other; fewer where samples are alike. InstructGPT
+    (arXiv:2203.02155) ranked 4 to 9."""
     selection: Literal["random", "uncertain", "disagreement", "spread"] = "random"
     """Which samples are shown: `random`; `uncertain`, where the reward model of the last labels is least sure
     (arXiv:cmp-lg/9407020); `disagreement`, where the judge is furthest from what people or that reward model say; `spread`,
@@ -30,7 +31,10 @@ class LabellingSettings(Section):
     """Share of a batch that an annotator is shown a second time, later and in the other order: how far he agrees with himself."""
     known_share: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     """Share of a batch whose right order the answers of the dataset tell; nobody sees which these are. It shows who reads and who
-    clicks. Fewer where fewer are known; 0 for a dataset without answers."""
+    clicks. Of pairs alone; fewer where fewer are known, none for a dataset without answers."""
+    show_judge: bool = False
+    """Shows what the judge (`judge.*`) says of a pair, after the annotator's own answer and never before: an opinion that is seen
+    first becomes one's own. It is for practice; agreement between people and judge is worth less afterwards."""
     per_item: Annotated[int, Field(ge=1, le=9)] = 1
     """Annotators of each item. From 2 on it is known how far they agree, at twice the work: arXiv:2203.02155 had one annotator
     for most of its labels."""

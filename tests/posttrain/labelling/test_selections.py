@@ -54,11 +54,10 @@ def test_spread_by_hand():
     # p = 3/4 and 1/4: each 1/4 from their mean, 1/16
     assert spread(Opinions(rewards=((LN3, 0.0), (0.0, LN3)))) == pytest.approx(1 / 16)
     assert spread(Opinions(rewards=((LN3, 0.0), (LN3 + 5, 5.0)))) == pytest.approx(0.0), "a shift of scores is no difference"
-    # one response: scores 1 and 3 are each 1 from their mean
-    assert spread(Opinions(rewards=((1.0,), (3.0,)))) == pytest.approx(1.0)
     # three responses: the pairs (1, 2), (1, 3) have p = 3/4 and 1/4, the pair (2, 3) has 1/2 twice: (1/16 + 1/16 + 0) / 3
     assert spread(Opinions(rewards=((LN3, 0.0, 0.0), (0.0, LN3, LN3)))) == pytest.approx(1 / 24)
-    assert spread(Opinions(rewards=((LN3, 0.0),))) is None and spread(Opinions()) is None
+    assert spread(Opinions(rewards=((LN3, 0.0),))) is None and spread(Opinions(rewards=((1.0,), (3.0,)))) is None
+    assert spread(Opinions()) is None
 
 
 def test_disagreement_by_hand():
@@ -147,8 +146,8 @@ def test_opinions_of_other_candidates_are_refused():
 def test_a_rule_that_cannot_choose_for_a_kind_is_refused():
     assert selection_for("spread", "rating").name == "spread"
     with pytest.raises(RequestError) as refused:
-        selection_for("uncertain", "rating")
+        selection_for("disagreement", "ranking")
     assert str(refused.value) == (
-        "labelling.selection=uncertain compares responses of a pair or a ranking, and labelling.kind=rating is none. What can "
-        "choose for it: random, spread"
+        "labelling.selection=disagreement can choose a pair, and labelling.kind is ranking. What can choose a ranking: random, "
+        "uncertain, spread"
     )

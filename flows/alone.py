@@ -1,0 +1,82 @@
+"""Stages of a command that is no pipeline: the keys and results of a pipeline, without a run in the ledger and without Prefect.
+
+A pipeline that comes to such a stage finds it made, and records it among its own.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.plan import Plan
+from flows.run import Done, Run, Say, called, keyed
+from posttrain.settings.config import Config
+from tasks.workspace.artifacts import Artifact, Log, Outcome, find, make
+from tasks.workspace.device_rows import remembering
+from tasks.workspace.paths import Paths
+
+
+@dataclass
+class Alone(Run):
+    """Runs stages in order and remembers what they gave; made by `alone`."""
+
+    def stage(
+        self,
+        name: str,
+        compute: str,
+        /,
+        *,
+        read: Mapping[str, str] | None = None,
+        resumable: bool = False,
+        **arguments: Any,
+    ) -> Artifact:
+        """Return the artifact of a stage, as `Run.stage` does; nothing of it is written into the ledger.
+
+        Raises:
+            TypeError: an argument is of a kind that no key can hold, or the stage keeps checkpoints, which only a pipeline's do.
+        """
+        if resumable:
+            raise TypeError(f"stage {name} keeps checkpoints, and only a pipeline resumes from them")
+        inputs, key = keyed(name, compute, read=read, arguments=arguments)
+        if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
+            return before.artifact
+
+        checkpoints = self.paths.checkpoints / name / key
+
+        def computing(out: Path, log: Log) -> Outcome:
+            with remembering(checkpoints, self._say):  # rows of a device that is short of memory
+                return called(compute, out, log, inputs.arguments)
+
+        is_there = find(self.paths, name, key)[0] is not None
+        kept: dict[str, Any] = {"settings": inputs.settings, "inputs": inputs.digests}
+        with self._telling(name, settings=inputs.settings, is_there=is_there) as line:
+            artifact, was_there = make(self.paths, name, key, computing, **kept, say=self._say)
+            line.end("reused" if was_there else "")
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        self.done.append(Done(name=name, artifact=artifact, cached=was_there, run_id=""))
+        return artifact
+
+    def keep_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Keep nothing: there is no run to keep it on."""
+
+
+class _NoLedger:
+    """Stands for the ledger of stages that have none."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise TypeError(f"these stages have no run in the ledger, and {name} was asked of it")
+
+
+def alone(paths: Paths, config: Config, say: Say, *, data: Path, names: tuple[str, ...]) -> Alone:
+    """Return what runs the stages of a command.
+
+    Args:
+        paths: of the repository.
+        config: every setting.
+        say: prints one line for the user.
+        data: folder of the dataset.
+        names: of the stages to come, in order.
+    """
+    plan = Plan(config=config, data=data, names=names)
+    return Alone(paths=paths, config=config, ledger=_NoLedger(), parent="", say=say, plan=plan)  # type: ignore[arg-type]
