@@ -163,7 +163,7 @@ def draw_batch(paths: Paths, prepared: Prepared, data: DatasetVersion, earlier: 
     chosen = [replace(one.candidate, selection=one.selection) for one in choose(candidates, opinions, how)]
     taken = {texts_of(one.question, (each.text for each in one.responses)) for one in chosen}
     rest = replace(pool, asked={*pool.asked, *said, *taken})
-    checks = draw_checks(rest, run.config.labels) if settings.kind == "pair" and settings.known_share else []
+    checks = draw_checks(rest, run.config.labels, most=settings.batch) if settings.kind == "pair" and settings.known_share else []
     items = draw_items(
         chosen,
         kind=settings.kind,
@@ -237,7 +237,7 @@ def instructions_of(paths: Paths, kind: str) -> str:
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if not text.strip():
         raise RequestError(
-            f"annotators of a {kind} read {file.relative_to(paths.root)} before they begin, and it is not there. Write it, or get "
-            f"it back: git checkout {file.relative_to(paths.root)}"
+            f"annotators of a {kind} read {file.relative_to(paths.root)} before they begin, and it is not there. Write it, or "
+            f"get it back: git checkout {file.relative_to(paths.root)}"
         )
     return text

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from random import Random
@@ -9,6 +10,7 @@ from random import Random
 from posttrain.errors import DataError, StorageError
 from posttrain.feedback.labels import Label, by_pair
 from posttrain.feedback.shown_pairs import Pair
+from posttrain.graders import Grader, Sample, build_grader
 from posttrain.labelling.items import Candidate, Item, Kind, Response
 from posttrain.labelling.selections import Opinions
 from posttrain.records import Question
@@ -68,7 +70,8 @@ def draw_candidates(pool: Pool, *, kind: Kind, responses: int, settings: LabelSe
     Raises:
         DataError: nothing is left to ask, or no question has two different responses.
     """
-    found = _pairs(pool, settings) if kind == "pair" else _groups(pool, responses)
+    drawn = draw_pairs(pool.samples, settings, model_uri=pool.model_uri, seed=pool.seed) if kind == "pair" else []
+    found = [_of_pair(pair) for pair in drawn] if kind == "pair" else _groups(pool, responses)
     left = [one for one in found if pool.leaves(one, kind)]
     if found and not left:
         raise DataError(
@@ -83,21 +86,34 @@ def draw_candidates(pool: Pool, *, kind: Kind, responses: int, settings: LabelSe
     return left
 
 
-def draw_checks(pool: Pool, settings: LabelSettings) -> list[Candidate]:
-    """Return pairs of which the answers of the dataset tell which response is better; none where there are no answers.
+def draw_checks(pool: Pool, settings: LabelSettings, *, most: int) -> list[Candidate]:
+    """Return pairs of a right response and a wrong one, as the answers of the dataset tell; none where there are no answers.
 
-    They are drawn from all pairs, so that there are some besides those that are asked anyway.
+    They are drawn from all pairs, so that there are some besides those that are asked anyway. That one of two wrong responses
+    ended by itself makes it no better for a person, whatever gold says: such a pair is no check.
+
+    Args:
+        pool: the samples, and what is left out.
+        settings: of the pairs.
+        most: how many are wanted; fewer where there are fewer.
     """
+    grader = build_grader("answer")
     every = settings.model_copy(update={"pairs": "random", "pairs_per_prompt": ALL_PAIRS})
     try:
-        found = _pairs(pool, every)
+        pairs = draw_pairs(pool.samples, every, model_uri=pool.model_uri, seed=pool.seed)
     except DataError:
         return []
-    return [replace(one, selection=KNOWN) for one in found if one.known is not None and pool.leaves(one, "pair")]
+    checks = (_of_check(pair, grader) for pair in pairs if pair.gold in (0.0, 1.0))
+    left = (one for one in checks if one is not None and pool.leaves(one, "pair"))
+    return list(islice(left, most))
 
 
-def _pairs(pool: Pool, settings: LabelSettings) -> list[Candidate]:
-    return [_of_pair(pair) for pair in draw_pairs(pool.samples, settings, model_uri=pool.model_uri, seed=pool.seed)]
+def _of_check(pair: Pair, grader: Grader) -> Candidate | None:
+    record = {"id": pair.question.id, "answers": pair.question.answers}
+    first, second = (grade.is_right for grade in grader.grade([Sample(pair.first, record), Sample(pair.second, record)]))
+    if first == second:
+        return None
+    return replace(_of_pair(pair), selection=KNOWN, known=(0, 1) if first else (1, 0))
 
 
 def _of_pair(pair: Pair) -> Candidate:
@@ -110,7 +126,6 @@ def _of_pair(pair: Pair) -> Candidate:
             Response(text=pair.second, model=pair.second_model, finished=pair.second_finished),
         ),
         selection="",
-        known={1.0: (0, 1), 0.0: (1, 0)}.get(pair.gold) if pair.gold is not None else None,
         gold=pair.gold,
     )
 

@@ -55,7 +55,7 @@ WINGS = {
         "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
         "keeping": {"services", "tracking", "workspace"},
         "asking": {"workspace"},
-        "labelling": {"data", "workspace"},
+        "labelling": {"data", "feedback", "workspace"},
         "exporting": {"base_model", "evaluation", "promotion", "tracking", "workspace"},
     },
 }
