@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from random import Random
 
-from posttrain.errors import DataError, StorageError
+from posttrain.errors import DataError, RequestError, StorageError
 from posttrain.feedback.labels import Label, by_pair
 from posttrain.feedback.shown_pairs import Pair
 from posttrain.graders import Grader, Sample, build_grader
@@ -209,14 +209,14 @@ def reward_scores(folder: Path, candidates: Sequence[Candidate], *, batch_size: 
     from models.load import device, load_tokenizer, prompt_text
     from models.reward import load_reward_model, score_texts
 
+    if not (folder / "config.json").is_file():
+        raise StorageError(f"the reward model in {folder} is not there any more. {REMEDY}")
     try:
         members = load_reward_model(str(folder), on=device())
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reader = load_tokenizer(folder)
+    except (OSError, ValueError, KeyError, RuntimeError, RequestError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise StorageError(
-            f"the reward model in {folder} cannot be loaded: {reason}. Train it again, or select at random"
-        ) from None
-    reader = load_tokenizer(folder)
+        raise StorageError(f"the reward model in {folder} cannot be loaded: {reason}. {REMEDY}") from None
     prompts = {one.prompt: prompt_text(reader, one.prompt) for one in candidates}
     texts = list(dict.fromkeys(prompts[one.prompt] + each.text for one in candidates for each in one.responses))
     tables = []

@@ -216,7 +216,7 @@ def test_links_are_made_and_ended_by_another_command_while_the_page_is_open(hous
     def visit(desk):
         (first,) = LINK.findall(capsys.readouterr().out)
         house.label("labelling.link_days=3", people=("cem",), is_links_only=True)
-        ((name, port, token),) = LINK.findall(capsys.readouterr().out)
+        ((_, port, token),) = LINK.findall(capsys.readouterr().out)
         found.update(name=desk.who(token), port=int(port))
         house.label(revoke=("cem",))
         for opened, reason in ((token, "revoked"), (first[2], "")):
@@ -237,7 +237,7 @@ def test_links_are_made_and_ended_by_another_command_while_the_page_is_open(hous
 
 def test_links_and_revoke_without_a_batch(house):
     for words in ({"people": ("cem",), "is_links_only": True}, {"revoke": ("cem",)}, {"is_ended": True}):
-        with pytest.raises(RequestError, match="no batch of mine is waiting for labels. Make one: make label DATA=mine"):
+        with pytest.raises(RequestError, match=r"no batch of mine is waiting for labels\. Make one: make label DATA=mine"):
             house.label(**words)
 
 
