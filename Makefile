@@ -68,7 +68,7 @@ import: $(READY)
 	@$(FLOWS) import $(call given,FORMAT FILE NAME MAP HELD_OUT SKIP_BAD)
 
 label: $(READY)
-	@$(FLOWS) label $(call given,DATA METHOD BATCH PER_ITEM PEOPLE PORT NEW LINKS REVOKE FINISH SET)
+	@$(FLOWS) label $(call given,DATA METHOD BATCH PER_ITEM PEOPLE PORT NEW LINKS REVOKE SET)
 
 validate: $(READY)
 	@$(FLOWS) validate $(call given,DATA SET)

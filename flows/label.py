@@ -14,21 +14,19 @@ from urllib.parse import urlsplit
 from flows.label_items import Earlier, draw_batch, instructions_of, prepare
 from flows.label_request import LabelRequest
 from posttrain.errors import RequestError
-from posttrain.feedback.labels import Label
 from posttrain.printable import printable
 from posttrain.settings.config import Config, flat
 from tasks.data.dvc import bring_up_to_date
+from tasks.data.dvc_files import LABELS
+from tasks.data.labels_file import read_people
 from tasks.labelling.batches import Batch, batches_of, make_batch, open_batch, read_events, read_items
 from tasks.labelling.candidates import Texts, texts_of
 from tasks.labelling.finish import Finished, finish_batch
 from tasks.labelling.people import Link, add_person, people_of, revoke_person
 from tasks.services.processes import is_free
-from tasks.workspace.jsonl import has_rows, read_records
 from tasks.workspace.paths import Paths
 
 Say = Callable[[str], None]
-LABELS = "labels.jsonl"
-"""In a dataset's folder: what people said."""
 PAGE, VERDICTS = "page.json", "verdicts.json"
 """In a batch's folder: the port of its page when it was last served; what a judge says of its items, where people see that."""
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -54,16 +52,20 @@ def label(paths: Paths, config: Config, request: LabelRequest, say: Say) -> None
         batch = open_batch(paths, config.data.name)
         _print_links(_links(batch, request.people, config), site_of(config, port_of(batch, request, config)))
         return
-    if request.is_ended:
-        end(paths, open_batch(paths, config.data.name), is_forced=True)
-        return
     waiting = [] if request.is_new else [one for one in batches_of(paths, config.data.name) if not one.is_finished]
     batch = _opened(waiting[-1], request, say) if waiting else _new(paths, config, request, say)
-    if batch.is_closed or _served(batch, config, request, say):
+    if not batch.is_closed:
+        _serve(batch, config, request, say)
+    if batch.is_finished:
+        print(f"batch {batch.name} was ended by another command, which said what came of it")
+    elif batch.is_closed or is_over(batch):
         end(paths, batch)
     else:
-        left = f"make label DATA={batch.dataset}"
-        print(f"the batch is not over; what was answered is kept. Go on: {left}; end it with what is there: {left} FINISH=1")
+        name = batch.dataset
+        print(
+            f"the batch is not over, and what was answered is kept. Go on: make label DATA={name}. End it with what is there: "
+            f"make labels DATA={name} FINISH=1 FORCE=1"
+        )
 
 
 # --- the batch --------------------------------------------------------------------------------------------------------
@@ -132,9 +134,7 @@ def earlier_of(paths: Paths, dataset: str) -> Earlier:
             if known is None or item.id in known:
                 texts = texts_of(item.question, (each.text for each in item.responses))
                 (waiting if known is None else answered).add(texts)
-    file = paths.data / dataset / LABELS
-    labels = list(read_records(file, Label)) if has_rows(file) else []
-    return Earlier(batches=len(batches), waiting=waiting, answered=answered, labels=labels)
+    return Earlier(batches=len(batches), waiting=waiting, answered=answered, labels=read_people(paths, dataset))
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -178,16 +178,16 @@ def _revoke(batch: Batch, names: Sequence[str]) -> None:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def _served(batch: Batch, config: Config, request: LabelRequest, say: Say) -> bool:
-    """Serve the page, and return whether the batch is over."""
+def _serve(batch: Batch, config: Config, request: LabelRequest, say: Say) -> None:
+    """Serve the page until Ctrl-C or until the batch has ended; not at all where it is over already."""
     from tasks.labelling.desk import Desk
     from tasks.labelling.serve import serve_page
 
     settings, port = config.labelling, port_of(batch, request, config)
     desk = Desk(batch, lease_seconds=settings.lease_seconds)
     try:
-        if desk.is_over():  # it ended before its labels were a version
-            return True
+        if desk.is_over():  # the process died before its labels were a version
+            return
         site = site_of(config, port)
         wanted = _wanted(batch, request, say)
 
@@ -197,11 +197,21 @@ def _served(batch: Batch, config: Config, request: LabelRequest, say: Say) -> bo
             print(printable(f"{about(batch)} Ctrl-C ends the page, not the batch."), flush=True)
             _print_links(_links(batch, wanted, config), site)
 
-        if settings.host not in LOOPBACK and not config.labelling.site.startswith("https://"):
+        if settings.host not in LOOPBACK and not settings.site.startswith("https://"):
             say(f"warning: the page listens on {settings.host} without encryption: what is sent can be read on the way")
-        over = Over(desk.is_over)
-        name = urlsplit(site).netloc
-        serve_page(desk, port=port, host=settings.host, hosts=[name], verdicts=_verdicts(batch), begun=begun, ended=over)
+        over, names = Over(desk.is_over), [urlsplit(site).netloc]
+        ended = lambda: batch.is_closed or over()  # noqa: E731 - make labels FINISH=1 closes it
+        serve_page(desk, port=port, host=settings.host, hosts=names, verdicts=_verdicts(batch), begun=begun, ended=ended)
+    finally:
+        desk.close()
+
+
+def is_over(batch: Batch) -> bool:
+    """Return whether nothing of a batch is left to answer."""
+    from tasks.labelling.desk import Desk
+
+    desk = Desk(batch)
+    try:
         return desk.is_over()
     finally:
         desk.close()
@@ -281,14 +291,14 @@ def _check_port(port: int, host: str) -> None:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-def end(paths: Paths, batch: Batch, *, is_forced: bool = False) -> None:
+def end(paths: Paths, batch: Batch) -> None:
     """Make a version of the dataset of a batch's labels, and print what came out.
 
     Raises:
-        RequestError: the batch is not over, or its page is open in another process.
+        RequestError: the batch is not over, or it makes no label.
         StorageError: the disk refused; the same command completes it.
     """
-    for line in ended_lines(batch, finish_batch(paths, batch, force=is_forced)):
+    for line in ended_lines(batch, finish_batch(paths, batch)):
         print(printable(line))
 
 

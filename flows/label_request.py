@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from posttrain.errors import RequestError
 
-OWN = ("batch", "per_item", "people", "port", "new", "links", "revoke", "finish")
+OWN = ("batch", "per_item", "people", "port", "new", "links", "revoke")
 """Words that are no settings, though some of them say what a setting says."""
 AS_SETTINGS = {"batch": "labelling.batch", "per_item": "labelling.per_item", "port": "labelling.port"}
 OF_NEW = ("BATCH", "PER_ITEM")
@@ -14,7 +14,6 @@ OF_NEW = ("BATCH", "PER_ITEM")
 YES = {
     "new": "make another batch although one is not finished",
     "links": "only make links for PEOPLE",
-    "finish": "end the batch with the labels that are there",
 }
 LONGEST_NAME = 60
 NAME = re.compile(r"\w[\w.@+-]*", re.UNICODE)
@@ -29,7 +28,6 @@ class LabelRequest:
         revoke: names of those whose link ends.
         is_new: a new batch is wanted although one is not finished.
         is_links_only: links are made, and no page is served.
-        is_ended: the batch ends now, whatever is left of it.
         of_new: words that only a new batch takes, as they were given; told where a batch goes on.
         port: that was asked for; None for that of the batch, or of the settings.
     """
@@ -38,14 +36,8 @@ class LabelRequest:
     revoke: tuple[str, ...] = ()
     is_new: bool = False
     is_links_only: bool = False
-    is_ended: bool = False
     of_new: tuple[str, ...] = ()
     port: int | None = None
-
-    @property
-    def is_served(self) -> bool:
-        """Return whether a page is to be served."""
-        return not (self.is_links_only or self.is_ended or self.revoke)
 
 
 def given_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -73,17 +65,16 @@ def label_request(given: Mapping[str, str], *, port: int) -> LabelRequest:
         revoke=_names(given, "revoke"),
         is_new=given.get("new") == "1",
         is_links_only=given.get("links") == "1",
-        is_ended=given.get("finish") == "1",
         of_new=tuple(f"{name}={given[name.lower()]}" for name in OF_NEW if given.get(name.lower())),
         port=port if given.get("port") else None,
     )
-    asked = [name for name in ("new", "links", "finish") if given.get(name) == "1"] + ["revoke"] * bool(request.revoke)
+    asked = [name for name in ("new", "links") if given.get(name) == "1"] + ["revoke"] * bool(request.revoke)
     if len(asked) > 1:
         raise RequestError(f"{' and '.join(name.upper() for name in asked)} are asked for, and each is a command of its own")
     if request.is_links_only and not request.people:
         raise RequestError('LINKS=1 needs PEOPLE, who get the links: make label PEOPLE="ada ben" LINKS=1')
-    if request.people and (request.is_ended or request.revoke):
-        raise RequestError(f"PEOPLE get links, and {asked[0].upper()} makes none: give one of the two")
+    if request.people and request.revoke:
+        raise RequestError("PEOPLE get links, and REVOKE ends some: give one of the two")
     return request
 
 

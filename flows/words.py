@@ -134,7 +134,6 @@ LABEL = (
     Word("NEW", "1", "make another batch, although one is not finished"),
     Word("LINKS", "1", "only make and print links for PEOPLE; the page may be served by another command meanwhile"),
     Word("REVOKE", "ada", "only end the link of somebody; the labels that he gave stay"),
-    Word("FINISH", "1", "only end the batch now, with the labels that are there"),
     SET,
 )
 SCHEDULE = (

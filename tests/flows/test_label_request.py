@@ -18,7 +18,7 @@ def test_words_that_say_what_settings_say():
     labelling = config.labelling
     assert (config.data.name, config.row.starts_from, config.seed) == ("mine", "base", 3)
     assert (labelling.batch, labelling.per_item, labelling.port, labelling.kind) == (50, 2, 8020, "ranking")
-    assert request == LabelRequest(of_new=("BATCH=50", "PER_ITEM=2"), port=8020) and request.is_served
+    assert request == LabelRequest(of_new=("BATCH=50", "PER_ITEM=2"), port=8020)
 
 
 def test_nothing_said():
@@ -40,12 +40,11 @@ def test_names_of_other_alphabets():
     [
         (("PEOPLE=cem", "LINKS=1"), LabelRequest(people=("cem",), is_links_only=True)),
         (("REVOKE=ada ben",), LabelRequest(revoke=("ada", "ben"))),
-        (("FINISH=1",), LabelRequest(is_ended=True)),
     ],
 )
 def test_what_serves_no_page(words, request_):
     found, _ = asked(*words)
-    assert found == request_ and not found.is_served
+    assert found == request_
 
 
 @pytest.mark.parametrize(
@@ -53,10 +52,9 @@ def test_what_serves_no_page(words, request_):
     [
         (("NEW=yes",), "NEW must be 1 (make another batch although one is not finished) or 0, got yes"),
         (("LINKS=1",), 'LINKS=1 needs PEOPLE, who get the links: make label PEOPLE="ada ben" LINKS=1'),
-        (("NEW=1", "FINISH=1"), "NEW and FINISH are asked for, and each is a command of its own"),
+        (("NEW=1", "LINKS=1", "PEOPLE=ben"), "NEW and LINKS are asked for, and each is a command of its own"),
         (("REVOKE=ada", "LINKS=1", "PEOPLE=ben"), "LINKS and REVOKE are asked for, and each is a command of its own"),
-        (("REVOKE=ada", "PEOPLE=ben"), "PEOPLE get links, and REVOKE makes none: give one of the two"),
-        (("FINISH=1", "PEOPLE=ben"), "PEOPLE get links, and FINISH makes none: give one of the two"),
+        (("REVOKE=ada", "PEOPLE=ben"), "PEOPLE get links, and REVOKE ends some: give one of the two"),
         (("PEOPLE=,",), "PEOPLE must hold a name, got ','"),
         (("PEOPLE=a/b",), "PEOPLE must be names of letters, digits and ._@+-, 60 at most of each, got 'a/b'"),
         (("REVOKE=-x",), "REVOKE must be names of letters, digits and ._@+-, 60 at most of each, got '-x'"),

@@ -92,11 +92,12 @@ class House:
     def serve(self, desk, *, port, host, hosts, verdicts, begun, ended):
         self.pages.append({"port": port, "host": host, "hosts": list(hosts), "verdicts": verdicts})
         begun()
+        self.is_ended = ended
         self.visit(desk)
         desk.close()
 
-    def finish(self, paths, batch, *, force=False):
-        self.ended.append((batch.name, force))
+    def finish(self, paths, batch):
+        self.ended.append(batch.name)
         (batch.folder / "finished.json").write_text("{}")
         labels = [label_of(number, "ada", 1.0) for number in range(3)]
         return Finished(labels=3, new=3, md5=MD5, agreement=agreement_of(labels))
@@ -131,8 +132,8 @@ def test_a_new_batch_is_made_its_links_are_printed_once_and_open_the_desk(house,
     assert not any(token in file.read_text() for file in batch.folder.iterdir() for token in tokens), "only digests are kept"
     assert house.said == ["a note of the data"]
     assert out.endswith(
-        "the batch is not over; what was answered is kept. Go on: make label DATA=mine; end it with what is there: "
-        "make label DATA=mine FINISH=1\n"
+        "the batch is not over, and what was answered is kept. Go on: make label DATA=mine. End it with what is there: "
+        "make labels DATA=mine FINISH=1 FORCE=1\n"
     )
 
 
@@ -147,14 +148,14 @@ def test_an_unfinished_batch_is_opened_again_and_nobody_gets_a_second_link(house
         f"note: BATCH=50 and PER_ITEM=2 would be of a new batch, and batch {batch.name} goes on. Make another: NEW=1",
         'note: ada has a link that holds. A new one instead: make label DATA=mine PEOPLE="ada" LINKS=1',
     ]
-    assert house.ended == [(batch.name, False)]
+    assert house.ended == [batch.name]
 
 
 def test_a_batch_that_is_over_becomes_a_version(house, capsys):
     house.visit = lambda desk: answer_all(desk, "ada")
     house.label(people=("ada",))
     (batch,) = batches_of(house.paths, "mine")
-    assert house.ended == [(batch.name, False)]
+    assert house.ended == [batch.name]
     assert capsys.readouterr().out.splitlines()[2:] == [
         f"batch {batch.name}: 3 labels by 1 person, 3 of them new to mine",
         f"version: {MD5} (data/mine/labels.jsonl)",
@@ -172,7 +173,7 @@ def test_a_batch_that_was_over_when_the_process_died_is_ended_without_a_page(hou
     (batch.folder / "finished.json").unlink()
     house.ended.clear()
     house.label()
-    assert house.ended == [(batch.name, False)] and len(house.pages) == 1
+    assert house.ended == [batch.name] and len(house.pages) == 1
 
 
 def test_a_batch_whose_end_was_interrupted_is_ended_without_a_page(house):
@@ -180,7 +181,7 @@ def test_a_batch_whose_end_was_interrupted_is_ended_without_a_page(house):
     (batch,) = batches_of(house.paths, "mine")
     (batch.folder / "closed.json").write_text("{}")
     house.label()
-    assert house.ended == [(batch.name, False)] and len(house.pages) == 1
+    assert house.ended == [batch.name] and len(house.pages) == 1
 
 
 def test_new_makes_another_and_what_waits_is_not_asked_in_it(house):
@@ -191,11 +192,18 @@ def test_new_makes_another_and_what_waits_is_not_asked_in_it(house):
     assert open_batch(house.paths, "mine").name == batches_of(house.paths, "mine")[1].name
 
 
-def test_finish_ends_a_batch_with_what_is_there(house):
+def test_a_batch_that_another_command_ends_is_not_ended_twice(house, capsys):
+    def visit(desk):
+        assert not house.is_ended()
+        for name in ("closed.json", "finished.json"):
+            (desk.batch.folder / name).write_text("{}")
+        assert house.is_ended()
+
+    house.visit = visit
     house.label(people=("ada",))
-    house.label(is_ended=True)
     (batch,) = batches_of(house.paths, "mine")
-    assert house.ended == [(batch.name, True)] and len(house.pages) == 1
+    assert house.ended == []
+    assert capsys.readouterr().out.endswith(f"batch {batch.name} was ended by another command, which said what came of it\n")
 
 
 def test_whoever_runs_it_labels_where_nobody_is_named(house, capsys, monkeypatch):
@@ -236,7 +244,7 @@ def test_links_are_made_and_ended_by_another_command_while_the_page_is_open(hous
 
 
 def test_links_and_revoke_without_a_batch(house):
-    for words in ({"people": ("cem",), "is_links_only": True}, {"revoke": ("cem",)}, {"is_ended": True}):
+    for words in ({"people": ("cem",), "is_links_only": True}, {"revoke": ("cem",)}):
         with pytest.raises(RequestError, match=r"no batch of mine is waiting for labels\. Make one: make label DATA=mine"):
             house.label(**words)
 
@@ -366,7 +374,7 @@ def test_what_was_asked_and_said_before(house):
     desk.close()
     asked = [texts_of(f"question-{number}", ("yes", "no")) for number in range(3)]
     assert earlier_of(house.paths, "mine").waiting == set(asked)
-    house.label(is_ended=True)
+    (batch.folder / "finished.json").write_text("{}")
     (house.paths.data / "mine" / "labels.jsonl").write_text(label_of(7, "ada", 1.0).model_dump_json() + "\n")
     found = earlier_of(house.paths, "mine")
     assert found.waiting == set() and found.answered == {texts_of(shown.item.question, ("yes", "no"))}

@@ -202,7 +202,7 @@ def test_a_reward_model_scores_each_response_by_each_member(tiny_world, tmp_path
     assert found[0][0] != found[0][1], "members differ"
 
     with pytest.raises(
-        StorageError, match=r"cannot be loaded: .* Train it again \(make pipeline METHOD=rlhf\), or draw at random"
+        StorageError, match=r"is not there any more\. Train it again \(make pipeline METHOD=rlhf\), or draw at random"
     ):
         reward_scores(tmp_path / "nowhere", asked, batch_size=3)
     save_reward_model([centred(members[0], at=math.nan)], reader, tmp_path / "broken")
