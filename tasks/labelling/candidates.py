@@ -206,6 +206,8 @@ def reward_scores(folder: Path, candidates: Sequence[Candidate], *, batch_size: 
     Raises:
         StorageError: the model cannot be loaded, or a score is no number.
     """
+    from safetensors import SafetensorError
+
     from models.load import device, load_tokenizer, prompt_text
     from models.reward import load_reward_model, score_texts
 
@@ -214,7 +216,7 @@ def reward_scores(folder: Path, candidates: Sequence[Candidate], *, batch_size: 
     try:
         members = load_reward_model(str(folder), on=device())
         reader = load_tokenizer(folder)
-    except (OSError, ValueError, KeyError, RuntimeError, RequestError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, RequestError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise StorageError(f"the reward model in {folder} cannot be loaded: {reason}. {REMEDY}") from None
     prompts = {one.prompt: prompt_text(reader, one.prompt) for one in candidates}
