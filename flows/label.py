@@ -31,7 +31,7 @@ PAGE, VERDICTS = "page.json", "verdicts.json"
 """In a batch's folder: the port of its page when it was last served; what a judge says of its items, where people see that."""
 LOOPBACK = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")
-GOODBYE_SECONDS = 20.0
+GOODBYE_SECONDS = 10.0
 """For which the page goes on once the batch is over, so that the last answer can be taken back."""
 
 

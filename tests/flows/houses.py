@@ -31,7 +31,7 @@ def new_house(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("expectations", "judges"):
+    for name in ("expectations", "judges", "labelling"):
         shutil.copytree(ROOT / "data" / name, folder / "data" / name)
     for name in ("dvc.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, folder)
