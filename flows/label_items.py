@@ -146,7 +146,7 @@ def draw_batch(paths: Paths, prepared: Prepared, data: DatasetVersion, earlier: 
         ContractError: a stage refuses.
     """
     run = alone(paths, prepared.config, say, data=data.folder, names=_stages(prepared))
-    made = _samples(run, data)
+    made = make_samples(run, data)
     settings, is_judged = run.config.labelling, prepared.is_judged
 
     # a judge has been asked about the pairs of one seed; whatever else is asked, each batch draws pairs of its own
@@ -184,7 +184,7 @@ def _stages(prepared: Prepared) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Made:
+class Made:
     """What the stages gave.
 
     Attributes:
@@ -198,8 +198,12 @@ class _Made:
     base: Artifact
 
 
-def _samples(run: Alone, data: DatasetVersion) -> _Made:
-    """Draw the samples; what the data lack is told before anything is trained."""
+def make_samples(run: Alone, data: DatasetVersion) -> Made:
+    """Draw the samples; what the data lack is told before anything is trained.
+
+    Raises:
+        DataError: the dataset has no question, or no demonstration for a method that starts from SFT.
+    """
     make_tokenizer(run, data)
     validate(run, data)
     resolve_limits(run)
@@ -210,10 +214,10 @@ def _samples(run: Alone, data: DatasetVersion) -> _Made:
         check_memory(run.config.model_copy(update={"method": "sft"}), run.data.path, run.say)
     base = make_base(run)
     start = train_sft(run, base) if has_sft else base
-    return _Made(samples=draw_samples(run, start), start=start, base=base)
+    return Made(samples=draw_samples(run, start), start=start, base=base)
 
 
-def _judged(run: Alone, made: _Made) -> list[Label]:
+def _judged(run: Alone, made: Made) -> list[Label]:
     """Return the judge's labels, those that a pipeline with `labels.source=judge` would learn from."""
     return read_labels(make_labels(run, SOURCES["judge"], made.samples, made.start, made.base).path)
 
