@@ -81,13 +81,12 @@ def _opened(batch: Batch, request: LabelRequest, say: Say) -> Batch:
 
 def _new(paths: Paths, config: Config, request: LabelRequest, say: Say) -> Batch:
     """Draw and write a new batch; whatever can be seen to be wrong is told before anything is trained."""
-    settings = config.labelling
-    instructions = instructions_of(paths, settings.kind)
-    _check_port(settings.port, settings.host)
+    instructions = instructions_of(paths, config.labelling.kind)
+    _check_port(config.labelling.port, config.labelling.host)
     prepared, notes = prepare(paths, config)
-    if settings.per_item > (named := max(1, len(request.people))):
+    if config.labelling.per_item > (named := max(1, len(request.people))):
         notes.append(
-            f"note: labelling.per_item={settings.per_item} takes as many people, and {named} get links now. "
+            f"note: labelling.per_item={config.labelling.per_item} takes as many people, and {named} get links now. "
             f'More: make label DATA={config.data.name} PEOPLE="cem" LINKS=1'
         )
     data = bring_up_to_date(paths, config.data.name)
@@ -97,9 +96,9 @@ def _new(paths: Paths, config: Config, request: LabelRequest, say: Say) -> Batch
     batch = make_batch(
         paths,
         dataset=data.name,
-        kind=settings.kind,
+        kind=config.labelling.kind,
         items=drawn.items,
-        per_item=settings.per_item,
+        per_item=config.labelling.per_item,
         method=config.method,
         data_md5=data.md5,
         models=[drawn.model],
@@ -183,8 +182,8 @@ def _serve(batch: Batch, config: Config, request: LabelRequest, say: Say) -> Non
     from tasks.labelling.desk import Desk
     from tasks.labelling.serve import serve_page
 
-    settings, port = config.labelling, port_of(batch, request, config)
-    desk = Desk(batch, lease_seconds=settings.lease_seconds)
+    host, port = config.labelling.host, port_of(batch, request, config)
+    desk = Desk(batch, lease_seconds=config.labelling.lease_seconds)
     try:
         if desk.is_over():  # the process died before its labels were a version
             return
@@ -197,11 +196,11 @@ def _serve(batch: Batch, config: Config, request: LabelRequest, say: Say) -> Non
             print(printable(f"{about(batch)} Ctrl-C ends the page, not the batch."), flush=True)
             _print_links(_links(batch, wanted, config), site)
 
-        if settings.host not in LOOPBACK and not settings.site.startswith("https://"):
-            say(f"warning: the page listens on {settings.host} without encryption: what is sent can be read on the way")
+        if host not in LOOPBACK and not config.labelling.site.startswith("https://"):
+            say(f"warning: the page listens on {host} without encryption: what is sent can be read on the way")
         over, names = Over(desk.is_over), [urlsplit(site).netloc]
         ended = lambda: batch.is_closed or over()  # noqa: E731 - make labels FINISH=1 closes it
-        serve_page(desk, port=port, host=settings.host, hosts=names, verdicts=_verdicts(batch), begun=begun, ended=ended)
+        serve_page(desk, port=port, host=host, hosts=names, verdicts=_verdicts(batch), begun=begun, ended=ended)
     finally:
         desk.close()
 
@@ -263,10 +262,9 @@ def port_of(batch: Batch, request: LabelRequest, config: Config) -> int:
 
 def site_of(config: Config, port: int) -> str:
     """Return what links begin with."""
-    settings = config.labelling
-    if settings.site:
-        return settings.site.rstrip("/")
-    host = socket.gethostname() if settings.host in EVERYWHERE else settings.host
+    if config.labelling.site:
+        return config.labelling.site.rstrip("/")
+    host = socket.gethostname() if config.labelling.host in EVERYWHERE else config.labelling.host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -97,12 +97,13 @@ def prepare(paths: Paths, config: Config) -> tuple[Prepared, list[str]]:
     Raises:
         RequestError: the rule cannot choose here, its reward model or judge is not there, or a model cannot be used.
     """
-    settings = config.labelling
-    rule = selection_for(settings.selection, settings.kind)
-    if settings.show_judge and settings.kind != "pair":
-        raise RequestError(f"labelling.show_judge shows what a judge says of a pair, and labelling.kind is {settings.kind}")
+    rule = selection_for(config.labelling.selection, config.labelling.kind)
+    if config.labelling.show_judge and config.labelling.kind != "pair":
+        raise RequestError(
+            f"labelling.show_judge shows what a judge says of a pair, and labelling.kind is {config.labelling.kind}"
+        )
     model = _reward_model(paths, config, rule)
-    is_judged = JUDGE in rule.needs or settings.show_judge
+    is_judged = JUDGE in rule.needs or config.labelling.show_judge
     if is_judged:
         config = config.model_copy(update={"labels": config.labels.model_copy(update={"source": "judge"})})
     return Prepared(config, rule, model, is_judged), check(config, paths)
@@ -147,33 +148,37 @@ def draw_batch(paths: Paths, prepared: Prepared, data: DatasetVersion, earlier: 
     """
     run = alone(paths, prepared.config, say, data=data.folder, names=_stages(prepared))
     made = make_samples(run, data)
-    settings, is_judged = run.config.labelling, prepared.is_judged
+    config, is_judged = run.config, prepared.is_judged
 
     # a judge has been asked about the pairs of one seed; whatever else is asked, each batch draws pairs of its own
     said = {*earlier.answered, *(texts_of(one.question, (one.first, one.second)) for one in earlier.labels)}
     asks_again = JUDGE in prepared.rule.needs  # what people said and the judge denies is worth a second look
-    seed = run.config.seed + (0 if is_judged else SEED_STEP * earlier.batches)
+    seed = config.seed + (0 if is_judged else SEED_STEP * earlier.batches)
     pool = Pool(made.samples.path, made.start.uri, seed, asked={*earlier.waiting, *(() if asks_again else said)})
-    candidates = draw_candidates(pool, kind=settings.kind, responses=settings.responses, settings=run.config.labels)
+    candidates = draw_candidates(pool, kind=config.labelling.kind, responses=config.labelling.responses, settings=config.labels)
 
     # the rule chooses, and checks are drawn among what it left
     judged = _judged(run, made) if is_judged else []
     opinions = _opinions(run, prepared, candidates, judged, earlier.labels) if prepared.rule.score else []
-    how = Choice(count=settings.batch, random_share=settings.random_share, seed=seed, rule=prepared.rule)
+    how = Choice(count=config.labelling.batch, random_share=config.labelling.random_share, seed=seed, rule=prepared.rule)
     chosen = [replace(one.candidate, selection=one.selection) for one in choose(candidates, opinions, how)]
     taken = {texts_of(one.question, (each.text for each in one.responses)) for one in chosen}
     rest = replace(pool, asked={*pool.asked, *said, *taken})
-    checks = draw_checks(rest, run.config.labels, most=settings.batch) if settings.kind == "pair" and settings.known_share else []
+    checks = (
+        draw_checks(rest, config.labels, most=config.labelling.batch)
+        if config.labelling.kind == "pair" and config.labelling.known_share
+        else []
+    )
     items = draw_items(
         chosen,
-        kind=settings.kind,
-        size=settings.batch,
-        repeated=settings.repeat_share,
+        kind=config.labelling.kind,
+        size=config.labelling.batch,
+        repeated=config.labelling.repeat_share,
         checks=checks,
-        known=settings.known_share if checks else 0.0,
+        known=config.labelling.known_share if checks else 0.0,
         seed=seed,
     )
-    return Drawn(items=items, model=made.start.uri, verdicts=verdicts_on(items, judged) if settings.show_judge else {})
+    return Drawn(items=items, model=made.start.uri, verdicts=verdicts_on(items, judged) if config.labelling.show_judge else {})
 
 
 def _stages(prepared: Prepared) -> tuple[str, ...]:

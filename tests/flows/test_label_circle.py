@@ -90,7 +90,7 @@ def test_what_people_label_on_the_page_is_learnt_from(house: Path) -> None:
     version = re.search(r"^version: (\w{32}) \(data/world/labels.jsonl\)$", out, flags=re.MULTILINE)
     assert version and version.group(1) not in "".join(before)
     share = r"\d+\.\d%"
-    assert re.search(rf"^agreement: {share} \[{share}, {share}\] on \d+ pairs that two people or more labelled", out, re.MULTILINE)
+    assert re.search(rf"^agreement: {share} \[{share}, {share}\] on \d+ pairs that two people or more label", out, re.MULTILINE)
     assert run(house, "data").splitlines()[0].split()[1] == version.group(1)
 
     # RLHF takes them without being told to, and its report says whose they are
