@@ -27,9 +27,7 @@ from rich.table import Table
 
 from benchmarks.pipeline import fresh_copy, in_world
 from benchmarks.worlds import DEVELOPMENT
-from flows.alone import alone
 from flows.environment import prepare
-from flows.label_items import Made, make_samples
 from posttrain.feedback.annotators import annotator_noise, simulated_opinion
 from posttrain.feedback.labels import split_questions
 from posttrain.labelling.items import Candidate
@@ -50,7 +48,7 @@ FIXED = "random"
 """What the others are held against."""
 SMALL: dict[str, Any] = {
     "world": {"seed": 1, "corpus_documents": 1500, "demonstrations": 16, "questions": 60, "held_out": 20, "review_share": 0.0},
-    "pretrain": {"steps": 60},
+    "pretrain": {"steps": 20},
     "tiny": {"width": 48, "layers": 2},
     "sft": {"epochs": 2, "learning_rate": 3e-3},
     "sample": {"per_prompt": 4},
@@ -73,16 +71,17 @@ class Bench:
     """One seed's samples, parted into pairs that may be labelled and pairs that measure."""
 
     def __init__(self, root: Path, *, seed: int) -> None:
-        from models.load import load_tokenizer
-        from tasks.evaluation.reward_model import Texts
-
         params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         self.config, self.seed = merge(params, [f"seed={seed}", "method=sft"]), seed
         made = _samples(root, self.config)
+        from models.load import load_tokenizer
+        from tasks.evaluation.reward_model import Texts
+
         self.start = made.start.path / "model"
         self.texts = Texts(load_tokenizer(made.start.path / "model"))
         every = _candidates(made.samples.path, self.config, seed=seed)
         learnt = set(split_questions([one.question for one in every], share=1 - HELD_OUT, seed=seed)[0])
+        self._first: list[Any] = []
         self.pool = _labelled([one for one in every if one.question in learnt], self.config, seed=seed)
         self.held_out = [one for one in every if one.question not in learnt and one.gold in (0.0, 1.0)]
 
@@ -93,7 +92,8 @@ class Bench:
         found = {}
         for size in sizes:
             places += self._next(rule if places else FIXED, members, places, count=size - len(places))
-            members = self._trained(places)
+            members = self._first if self._first and size == sizes[0] else self._trained(places)
+            self._first = self._first or members  # the first labels are those of every rule
             found[size] = self._hits(members)
         return found
 
@@ -159,10 +159,14 @@ class Bench:
         return {f"{self.seed}/{question}": mean(values) for question, values in hits.items()}
 
 
-def _samples(root: Path, config: Config) -> Made:
-    """Draw samples of the SFT model, by the stages of a pipeline."""
+def _samples(root: Path, config: Config) -> Any:
+    """Draw samples of the SFT model, by the stages of a pipeline; return what these made."""
     paths = Paths(root)
-    prepare(paths, is_tiny=True)
+    paths.store.mkdir(parents=True, exist_ok=True)
+    prepare(paths, is_tiny=True)  # before torch is imported, which reads how many threads it may have
+    from flows.alone import alone
+    from flows.label_items import make_samples
+
     data = bring_up_to_date(paths, config.data.name)
     names = ("tokenizer", "validate", "base", "sft", "sample")
     return make_samples(alone(paths, config, lambda line: print(line, file=sys.stderr), data=data.folder, names=names), data)
