@@ -314,7 +314,7 @@ def test_what_a_judge_says_is_kept_with_the_batch(house):
     assert [page["verdicts"] for page in house.pages] == [{"batch0-1": 0.75}] * 2
     house.verdicts = {}
     house.label(is_new=True)
-    assert house.pages[2]["verdicts"] is None, "nothing is shown where nothing was to be"
+    assert house.pages[2]["verdicts"] is None
 
 
 def test_fewer_people_than_an_item_takes_are_told_of(house):
@@ -397,11 +397,4 @@ def test_a_damaged_note_of_the_port_is_passed_over(house):
     house.label(people=("ada",))
     batch = open_batch(house.paths, "mine")
     (batch.folder / "page.json").write_text("{")
-    config = merge({}, ["labelling.port=8044"])
-    assert (
-        port_of(batch, LabelRequest(), config) == 8044 and port_of(batch, LabelRequest(port=8045), replace_port(config)) == 8045
-    )
-
-
-def replace_port(config):
-    return merge({}, [f"labelling.port={config.labelling.port + 1}"])
+    assert port_of(batch, LabelRequest(), merge({}, ["labelling.port=8044"])) == 8044
