@@ -232,7 +232,7 @@ def kill_in_the_middle(people, one, said):
     ben.page.evaluate("document.getElementById('again').click()")  # unless it has been sent again already
     for person in people:
         person.see_another(turns[person])
-        expect(person.page.locator("#state")).to_contain_text("Saved.", timeout=PATIENCE)
+        expect(person.page.locator("#state.unsaved")).to_have_count(0, timeout=PATIENCE)  # "Saved." stands there for a moment only
     before = ada.turn, ada.texts()
     ada.page.reload()
     assert (ada.turn, ada.texts()) == before
@@ -271,6 +271,7 @@ def look(axe, browser, site, token, *, with_all):
     """Look at an item, and at its help, the end and a page that lets nobody in; on a phone and a desk, dark and light."""
 
     def check(page, what):
+        page.wait_for_load_state("load", timeout=PATIENCE)  # the style too
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide == 0, f"{what} is wider than the screen by {wide} pixels"
         told = axe.run(page).response
