@@ -18,10 +18,11 @@ from tasks.workspace.paths import Paths
 REPOSITORY = Path(__file__).parents[2]
 READS_SETTINGS = (
     *("pipeline", "advise", "data", "validate", "settings", "history", "ui", "up", "doctor", "ask", "chat", "export", "serve"),
+    *("label", "labels", "ab"),
 )
 VERBS = (
-    *("pipeline", "compare", "advise", "data", "import", "validate", "settings"),
-    *("ask", "chat", "export", "serve", "grade", "monitor"),
+    *("pipeline", "compare", "advise", "data", "import", "label", "validate", "settings"),
+    *("ask", "chat", "ab", "export", "serve", "labels", "grade", "monitor"),
     *(
         "retrain",
         "schedule",

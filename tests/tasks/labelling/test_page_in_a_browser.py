@@ -232,7 +232,9 @@ def kill_in_the_middle(people, one, said):
     ben.page.evaluate("document.getElementById('again').click()")  # unless it has been sent again already
     for person in people:
         person.see_another(turns[person])
-        expect(person.page.locator("#state.unsaved")).to_have_count(0, timeout=PATIENCE)  # "Saved." stands there for a moment only
+        expect(person.page.locator("#state.unsaved")).to_have_count(
+            0, timeout=PATIENCE
+        )  # "Saved." stands there for a moment only
     before = ada.turn, ada.texts()
     ada.page.reload()
     assert (ada.turn, ada.texts()) == before
