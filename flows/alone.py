@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan
-from flows.run import Done, Run, Say, called, keyed
+from flows.run import Done, Run, Say, keyed
 from posttrain.settings.config import Config
 from tasks.workspace.artifacts import Artifact, Log, Outcome, find, make
-from tasks.workspace.device_rows import remembering
 from tasks.workspace.paths import Paths
 
 
@@ -29,6 +28,7 @@ class Alone(Run):
         *,
         read: Mapping[str, str] | None = None,
         resumable: bool = False,
+        trains: bool = False,
         **arguments: Any,
     ) -> Artifact:
         """Return the artifact of a stage, as `Run.stage` does; nothing of it is written into the ledger.
@@ -42,18 +42,17 @@ class Alone(Run):
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
 
-        checkpoints = self.paths.checkpoints / name / key
+        processes = self.config.model.processes if trains else 1
 
         def computing(out: Path, log: Log) -> Outcome:
-            with remembering(checkpoints, self._say):  # rows of a device that is short of memory
-                return called(compute, out, log, inputs.arguments)
+            return self._computed(name, key, compute, out, log, inputs.arguments, processes=processes)
 
         is_there = find(self.paths, name, key)[0] is not None
         kept: dict[str, Any] = {"settings": inputs.settings, "inputs": inputs.digests}
         with self._telling(name, settings=inputs.settings, is_there=is_there) as line:
             artifact, was_there = make(self.paths, name, key, computing, **kept, say=self._say)
             line.end("reused" if was_there else "")
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(self.paths.checkpoints / name / key, ignore_errors=True)
         self.done.append(Done(name=name, artifact=artifact, cached=was_there, run_id=""))
         return artifact
 

@@ -84,6 +84,7 @@ class _Walk(Run):
         *,
         read: Mapping[str, str] | None = None,
         resumable: bool = False,
+        trains: bool = False,
         **arguments: Any,
     ) -> Artifact:
         """Return the artifact that is there, else one that stands in for it."""

@@ -209,11 +209,7 @@ class Run:
 
         def computing(out: Path, log: Log) -> Outcome:
             live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
-            if processes > 1:
-                logs = self.paths.logs / f"{name}-{key[:8]}"
-                return call_on_processes(compute, out, log, arguments, stage=name, processes=processes, logs=logs)
-            with remembering(self.paths.checkpoints / name / key, self._say):
-                return called(compute, out, log, arguments)
+            return self._computed(name, key, compute, out, log, arguments, processes=processes)
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
@@ -227,6 +223,16 @@ class Run:
             return {"run_id": None}
         live[0].finish(artifact.path)
         return {"run_id": live[0].run_id}
+
+    def _computed(
+        self, name: str, key: str, compute: str, out: Path, log: Log, arguments: Mapping[str, Any], *, processes: int
+    ) -> Outcome:
+        """Compute a stage here, or by several processes."""
+        if processes > 1:
+            logs = self.paths.logs / f"{name}-{key[:8]}"
+            return call_on_processes(compute, out, log, arguments, stage=name, processes=processes, logs=logs)
+        with remembering(self.paths.checkpoints / name / key, self._say):  # rows of a device that is short of memory
+            return called(compute, out, log, arguments)
 
 
 def keyed(

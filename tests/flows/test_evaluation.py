@@ -23,7 +23,7 @@ class Measured(Run):
         for name in ("tokenizer", "validate"):
             self.done.append(Done(name, artifact(name, {"context": 64.0}), cached=True, run_id=""))
 
-    def stage(self, name, compute, /, *, read=None, resumable=False, **arguments):
+    def stage(self, name, compute, /, *, read=None, resumable=False, trains=False, **arguments):
         self.done.append(Done(name, artifact(name, self.metrics), cached=False, run_id=""))
         return self.done[-1].artifact
 

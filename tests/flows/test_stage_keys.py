@@ -42,7 +42,7 @@ class Recorded(Run):
         super().__init__(Paths(root), merge({}, words), ledger=Any, parent="p", say=print, people=people)  # type: ignore[arg-type]
         self.asked: list[tuple[str, str, dict[str, str], dict[str, Any]]] = []
 
-    def stage(self, name, compute, /, *, read=None, resumable=False, **arguments):
+    def stage(self, name, compute, /, *, read=None, resumable=False, trains=False, **arguments):
         self.asked.append((name, compute, dict(read or {}), arguments))
         sorted_inputs(name, arguments, device="cpu")
         folder = self.paths.data / "mine" if name == "validate" else self.paths.root / name
