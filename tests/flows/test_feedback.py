@@ -271,13 +271,13 @@ def test_transcripts_of_anthropics_form_train_a_reward_model_and_ppo_asks_what_i
     figures = told["audit"]["reward_model"]
     assert figures["accuracy"] > 0.8 and figures["accuracy_low"] > 0.5
     assert "accuracy against labels (%)" in out
-    learnt = next((house / ".posttrain" / "stages" / "reward_model").glob("*/trained_on.json"))
+    keys = {stage["name"]: stage["key"] for stage in told["stages"]}
+    learnt = house / ".posttrain" / "stages" / "reward_model" / keys["reward_model"] / "trained_on.json"
     learnt_ids = set(json.loads(learnt.read_text()))
     lines = (house / "data" / "hh" / "questions.jsonl").read_text().splitlines()
     questions = {row["id"]: row["prompt"] for row in map(json.loads, lines)}
     assert learnt_ids < questions.keys(), "some questions were kept for PPO"
-    key = next(stage["key"] for stage in told["stages"] if stage["name"] == "ppo")
-    rows = (house / ".posttrain" / "stages" / "ppo" / key / "samples.jsonl").read_text().splitlines()
+    rows = (house / ".posttrain" / "stages" / "ppo" / keys["ppo"] / "samples.jsonl").read_text().splitlines()
     asked = {topic_of(json.loads(row)["prompt"]) for row in rows}
     assert asked and not asked & {topic_of(json.dumps(questions[name])) for name in learnt_ids}
 
