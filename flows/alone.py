@@ -50,7 +50,7 @@ class Alone(Run):
         is_there = find(self.paths, name, key)[0] is not None
         kept: dict[str, Any] = {"settings": inputs.settings, "inputs": inputs.digests}
         with self._telling(name, settings=inputs.settings, is_there=is_there) as line:
-            artifact, was_there = make(self.paths, name, key, computing, **kept, say=self._say)
+            artifact, was_there = make(self.paths, name, key, computing, **kept, say=self._say, shared=self.shared)
             line.end("reused" if was_there else "")
         shutil.rmtree(self.paths.checkpoints / name / key, ignore_errors=True)
         self.done.append(Done(name=name, artifact=artifact, cached=was_there, run_id=""))

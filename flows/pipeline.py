@@ -49,6 +49,7 @@ from tasks.tracking.killed_runs import close_killed, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.paths import Paths
+from tasks.workspace.shared_stages import open_shared
 
 REFUSING = ("validation", "judge", "reward_model")
 """Whose findings a failed run keeps."""
@@ -195,6 +196,8 @@ def check_settings(config: Config, paths: Paths) -> None:
     check_prompts(paths, config.model)
     check_groups(config)
     check_processes(config)
+    if shared := open_shared(config.store):
+        shared.check()
     check_tasks(config.evaluate.tasks)
     for name, section in limits_of(config).items():
         tokens = getattr(config, section).max_new_tokens

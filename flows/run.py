@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from tasks.workspace.device_rows import remembering
 from tasks.workspace.keys import Contents, Inputs, sorted_inputs, stage_key
 from tasks.workspace.paths import Paths
 from tasks.workspace.progress import StageLine
+from tasks.workspace.shared_stages import SharedStages, open_shared
 
 if TYPE_CHECKING:  # it reads settings of the stages that run here
     from flows.plan import Plan
@@ -94,6 +96,11 @@ class Run:
     def has_run(self, stage: str) -> bool:
         """Return whether a stage has run."""
         return any(one.name == stage for one in self.done)
+
+    @cached_property
+    def shared(self) -> SharedStages | None:
+        """Return the storage that workers on other machines share stages by, None for none."""
+        return open_shared(self.config.store)
 
     @property
     def data(self) -> Artifact:
@@ -213,7 +220,9 @@ class Run:
 
         kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
-            artifact, was_there = make(self.paths, name, key, computing, **kept, forward=forward, say=self._say)
+            artifact, was_there = make(
+                self.paths, name, key, computing, **kept, forward=forward, say=self._say, shared=self.shared
+            )
         except BaseException as error:
             if live:
                 with suppress(Exception):  # the first error is the one to tell

@@ -35,6 +35,7 @@ from posttrain.settings.section import Part, Section
 from posttrain.settings.self_training import SelfTrainingSettings
 from posttrain.settings.servers import ServersSettings
 from posttrain.settings.sft import SFTSettings
+from posttrain.settings.store import StoreSettings
 
 
 def _known_method(value: object) -> str:
@@ -79,6 +80,7 @@ class Config(Section):
     retraining: RetrainingSettings = RetrainingSettings()
     tracking: TrackingSettings = TrackingSettings()
     servers: ServersSettings = ServersSettings()
+    store: StoreSettings = StoreSettings()
     _profile: Profile = PrivateAttr(default=Profile())
 
     @property

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from tasks.workspace.disk import storage_errors, sync
 from tasks.workspace.memory import own_memory, peak_rss_mb
 from tasks.workspace.paths import Paths
+from tasks.workspace.shared_stages import SharedStages, TroubleError
 
 LARGE = 2**26
 """Bytes of a file above which a glance does not read it: 64 MiB are read in a tenth of a second."""
@@ -156,6 +157,7 @@ def make(
     inputs: Mapping[str, str],
     forward: Log | None = None,
     say: Callable[[str], None] = lambda line: None,
+    shared: SharedStages | None = None,
 ) -> tuple[Artifact, bool]:
     """Return the artifact and whether it was there already; compute it where it is missing or damaged.
 
@@ -168,6 +170,7 @@ def make(
         inputs: written into `stage.json`.
         forward: is told every logged point as well (MLflow's live curves).
         say: is told one line where a cached result is damaged, or another process is making this one.
+        shared: storage that other machines put stages into; what is there is fetched, and counts as having been there.
 
     Raises:
         StorageError: the disk is full or read-only; what was finished before is untouched.
@@ -181,7 +184,59 @@ def make(
             if trouble:
                 say(trouble)
             sweep(paths.stages / stage, key)
-            return _compute(paths, stage, key, compute, settings=settings, inputs=inputs, forward=forward), False
+            with _turn(shared, stage, key, say) as is_ours:
+                if shared and not is_ours and (fetched := _fetched(paths, stage, key, shared, say)):
+                    return fetched, True
+                artifact = _compute(paths, stage, key, compute, settings=settings, inputs=inputs, forward=forward)
+                if shared:
+                    with _told_on(say, f"{stage} stays on this machine alone"):
+                        shared.offer(stage, key, artifact.path)
+                return artifact, False
+
+
+@contextmanager
+def _turn(shared: SharedStages | None, stage: str, key: str, say: Callable[[str], None]) -> Iterator[bool]:
+    """Wait for other machines that make the stage; yield whether it is ours to make. Storage that fails holds nobody up."""
+    with ExitStack() as stack:
+        is_ours = True
+        if shared:
+            with _told_on(say, f"{stage} is made here"):
+                is_ours = stack.enter_context(shared.turn(stage, key, say))
+        yield is_ours
+
+
+def _fetched(paths: Paths, stage: str, key: str, shared: SharedStages, say: Callable[[str], None]) -> Artifact | None:
+    """Fetch what another machine has made; None where that cannot be had."""
+    final = paths.stages / stage / key
+    part = final.with_name(f"{key}.part-{os.getpid()}")
+    part.mkdir()
+    try:
+        with _told_on(say, f"{stage} is made here"):
+            if shared.fetch(stage, key, part) and _told(part, stage, key):
+                _put_in_place(part, final)
+                return find(paths, stage, key)[0]
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return None
+
+
+@contextmanager
+def _told_on(say: Callable[[str], None], instead: str) -> Iterator[None]:
+    """Say in a line that the shared storage failed, and what happens instead."""
+    try:
+        yield
+    except TroubleError as error:
+        say(f"note: {error}; {instead}")
+
+
+def _put_in_place(part: Path, final: Path) -> None:
+    for path in part.rglob("*"):
+        if path.is_file():
+            sync(path)
+    if final.exists():
+        shutil.rmtree(final)
+    part.rename(final)
+    sync(final.parent)
 
 
 def _compute(
@@ -226,13 +281,7 @@ def _compute(
             "files": files,
         }
         (part / "stage.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-        for path in part.rglob("*"):
-            if path.is_file():
-                sync(path)
-        if final.exists():
-            shutil.rmtree(final)
-        part.rename(final)
-        sync(final.parent)
+        _put_in_place(part, final)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
