@@ -140,10 +140,18 @@ def make_tiny_world(made: TinyWorld, records: Mapping[str, list]) -> None:
 def pytest_collection_finish() -> None:
     """Leave what is loaded by now out of every later collection of garbage: millions of objects, and none of them is garbage.
 
-    Else a full collection takes a second, and statsmodels' `multipletests` asks for one a call.
+    Else a full collection takes a second.
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def no_collection() -> Iterator[None]:
+    """Let nobody collect garbage: statsmodels' `multipletests` does in every call, for a second behind tests that load much."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda *_: 0)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

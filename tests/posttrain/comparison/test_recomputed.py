@@ -11,6 +11,8 @@ from posttrain.comparison.record import build_comparison
 from tests.posttrain.comparison import again
 from tests.posttrain.comparison.made import ACCURACY, FACTS, LOSS, losses, methods, questions
 
+pytestmark = pytest.mark.usefixtures("no_collection")
+
 CLOSE = {"rel": 1e-9, "abs": 1e-9}
 
 

@@ -25,6 +25,8 @@ from posttrain.statistics.comparisons import (
 )
 from posttrain.statistics.intervals import Interval, paired_difference, paired_gain
 
+pytestmark = pytest.mark.usefixtures("no_collection")
+
 MARGIN = 0.02
 
 

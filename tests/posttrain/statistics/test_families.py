@@ -8,6 +8,8 @@ from statsmodels.stats.multitest import multipletests
 
 from posttrain.statistics.families import holm, holm_levels
 
+pytestmark = pytest.mark.usefixtures("no_collection")
+
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=9)
 
 
