@@ -14,9 +14,6 @@ from posttrain.errors import RequestError
 from posttrain.settings.model import ModelSettings
 
 PACKAGE = "bitsandbytes"
-BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-"""Of a weight in NF4: 4 bits, an 8-bit scale for each 64 of them, a 32-bit one for each 256 scales (arXiv:2305.14314,
-section 3, "Double Quantization")."""
 
 
 def check_quantization(settings: ModelSettings, *, on: torch.device) -> None:
