@@ -24,6 +24,7 @@ from tasks.labelling.candidates import Texts, texts_of
 from tasks.labelling.finish import Finished, finish_batch
 from tasks.labelling.people import Link, add_person, people_of, revoke_person
 from tasks.services.processes import is_free
+from tasks.workspace.disk import write_whole
 from tasks.workspace.paths import Paths
 
 Say = Callable[[str], None]
@@ -107,7 +108,7 @@ def _new(paths: Paths, config: Config, request: LabelRequest, say: Say) -> Batch
         settings=_decided(config),
     )
     if drawn.verdicts:
-        (batch.folder / VERDICTS).write_text(json.dumps(drawn.verdicts), encoding="utf-8")
+        write_whole(batch.folder / VERDICTS, json.dumps(drawn.verdicts).encode())
     return batch
 
 

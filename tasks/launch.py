@@ -85,7 +85,7 @@ def _torchrun(scratch: Path, processes: int, logs: Path) -> Iterator["subprocess
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", "--max-restarts=0"]
     command += ["-m", "tasks.launch", str(scratch)]
     threads = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    own = {"OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo", "POSTTRAIN_LAUNCHED": str(processes)}
+    own = {"OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo"}
     with (logs / "torchrun.log").open("wb") as told:
         # a session of its own: Ctrl-C reaches the pipeline alone, which then ends them all
         agent = subprocess.Popen(

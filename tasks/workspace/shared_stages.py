@@ -143,15 +143,17 @@ class SharedStages:
         seen, since, is_told = -1, time.monotonic(), False
         while True:
             with self._errors():
-                if self._read(f"{place}/{MADE}") is not None:
-                    yield False
-                    return
+                is_made = self._read(f"{place}/{MADE}") is not None
                 newest = max(self._turns(place), default=-1)
                 if newest != seen:
                     seen, since = newest, time.monotonic()
-                is_free = newest < 0 or self._is_over(place, newest) or time.monotonic() - since > self._lease
+                is_free = not is_made and (newest < 0 or self._is_over(place, newest) or time.monotonic() - since > self._lease)
                 if is_free and self._create(f"{place}/turns/{newest + 1}", {"is_over": False}):
                     break
+            # out of the block above, whose errors are the storage's and not those of whoever makes the stage
+            if is_made:
+                yield False
+                return
             if not is_told and not is_free:
                 say(f"{stage}: another worker makes it (store.uri={self.uri}); waiting for it")
                 is_told = True

@@ -223,6 +223,19 @@ def test_what_is_damaged_is_made_again_and_put_there_anew(worker):
     assert third.make()[1] and third.said == []
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyError, FileNotFoundError])
+def test_an_error_of_the_stage_is_not_called_one_of_the_storage(worker, error):
+    one = worker("one")
+    one.shared._create(f"sft/{KEY}/made.json", {"attempt": "gone", "files": {"weights": "0"}})
+
+    def fail(out, log):
+        raise error("of the stage")
+
+    with pytest.raises(error, match="of the stage"):
+        one.make(compute=fail)
+    assert [line.rpartition("; ")[2] for line in one.said] == ["sft is made here"]
+
+
 def test_a_file_outside_its_folder_is_refused(worker, tmp_path):
     one = worker("one")
     one.shared._create(f"sft/{KEY}/made.json", {"attempt": "a", "files": {"../../evil": "0"}})
