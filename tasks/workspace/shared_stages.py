@@ -95,13 +95,13 @@ class SharedStages:
                 target = into / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 digest = sha256()
-                with target.open("wb") as file:
+                with target.open("wb") as file, suppress(FileNotFoundError):  # an object that is gone has no digest either
                     for chunk in obstore.get(self._store, f"{stage}/{key}/{made['attempt']}/{name}").stream(CHUNK):
                         file.write(chunk)
                         digest.update(chunk)
                 if digest.hexdigest() != wanted:
                     self._remove(f"{stage}/{key}/{MADE}")  # so that whoever makes it again can put it there
-                    raise TroubleError(f"{name} of stage {stage} at {self.uri} is damaged")
+                    raise TroubleError(f"{name} of stage {stage} at {self.uri} is damaged, or gone")
         return True
 
     def offer(self, stage: str, key: str, folder: Path) -> None:

@@ -219,7 +219,7 @@ def test_what_is_damaged_is_made_again_and_put_there_anew(worker):
     (place,) = [path for path in one.shared._list(f"sft/{KEY}") if path.endswith("weights.bin")]
     obstore.put(store, place, b"wei")
     assert not other.make()[1] and other.computed == 1
-    assert other.said == [f"note: model/weights.bin of stage sft at {one.shared.uri} is damaged; sft is made here"]
+    assert other.said == [f"note: model/weights.bin of stage sft at {one.shared.uri} is damaged, or gone; sft is made here"]
     assert third.make()[1] and third.said == []
 
 
@@ -234,6 +234,7 @@ def test_an_error_of_the_stage_is_not_called_one_of_the_storage(worker, error):
     with pytest.raises(error, match="of the stage"):
         one.make(compute=fail)
     assert [line.rpartition("; ")[2] for line in one.said] == ["sft is made here"]
+    assert not worker("two").make()[1] and worker("three").make()[1], "what named objects that are gone is there anew"
 
 
 def test_a_file_outside_its_folder_is_refused(worker, tmp_path):
