@@ -221,7 +221,9 @@ def _end_with(pid: int, created: float) -> None:
         while True:
             time.sleep(1)
             try:
-                is_there = psutil.Process(pid).create_time() == created
+                pipeline = psutil.Process(pid)
+                # one that was killed stays a zombie where nothing waits for it, as in a container without an init
+                is_there = pipeline.create_time() == created and pipeline.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
                 is_there = False
             if not is_there:

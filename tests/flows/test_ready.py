@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.flows.ready import Ready
+from tests.processes import has_ended
 
 REPOSITORY = Path(__file__).parents[2]
 FLOWS = """
@@ -21,7 +22,8 @@ print(sys.argv[1:], os.environ["SAID"], os.getcwd(), own.__file__, signal.getsig
 print("on standard error", file=sys.stderr)
 if "sleep" in sys.argv:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-    open("child", "w").write(str(child.pid))
+    open("child.part", "w").write(str(child.pid))
+    os.replace("child.part", "child")
     time.sleep(300)
 if "raise" in sys.argv:
     raise KeyError("no such field")
@@ -44,19 +46,6 @@ def python(tmp_path_factory):
     made = Ready(tmp_path_factory.mktemp("ready"), libraries=())
     yield made
     made.end()
-
-
-def has_ended(pid, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
 
 
 def test_a_fork_has_the_words_folder_environment_and_modules_of_its_run_and_no_others(house, python, tmp_path_factory):
@@ -112,18 +101,27 @@ time.sleep(300)
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_however_pytest_ends_the_python_its_run_and_what_that_started_end_too(house, tmp_path_factory, end):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path_factory.mktemp("ready")), str(house)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    python, run = map(int, holder.stdout.readline().split())
-    while not (house / "child").exists():
-        time.sleep(0.01)
-    assert not has_ended(python, 0) and not has_ended(run, 0)
-    holder.send_signal(end)
-    holder.communicate(timeout=60)
-    for pid in (python, run, int((house / "child").read_text())):
-        assert has_ended(pid)
+    told = house / "told"
+    with told.open("w") as err:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path_factory.mktemp("ready")), str(house)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+        )
+    try:
+        pids = holder.stdout.readline().split()
+        assert len(pids) == 2, told.read_text()
+        python, run = map(int, pids)
+        while not (house / "child").exists():
+            time.sleep(0.01)
+        child = int((house / "child").read_text())
+        assert not has_ended(python, 0) and not has_ended(run, 0)
+        holder.send_signal(end)
+        holder.communicate(timeout=60)
+    finally:
+        holder.kill()
+        holder.communicate()
+    for pid in (python, run, child):
+        assert has_ended(pid), psutil.Process(pid).as_dict(["pid", "ppid", "status", "cmdline"])

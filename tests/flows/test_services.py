@@ -23,6 +23,7 @@ from tasks.services.processes import is_free
 from tasks.workspace.paths import Paths
 from tests import ports
 from tests.ports import free_port
+from tests.processes import has_ended
 
 
 class House:
@@ -111,7 +112,7 @@ def test_up_twice_then_down_twice(house):
     assert all(line.memory_mb > 1 for line in lines)
 
     assert house.down() == ["The worker is stopped", "MLflow's server is stopped", "Prefect's server is stopped"]
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+    assert all(has_ended(pid, 0) for pid in pids)
     assert house.down() == ["The worker is not running", "MLflow's server is not running", "Prefect's server is not running"]
     assert [line.note for line in status(house.paths)] == [None, None, None]
     assert house.said == []

@@ -23,6 +23,7 @@ from tasks.feedback.agreement import write_labels
 from tasks.launch import call_on_processes
 from tasks.rewards.sources.table import reward_source
 from tasks.training import dpo, grpo, kto, ppo, reward_model, sft
+from tests.processes import has_ended
 from tests.tasks.training.test_reward_model import SETTINGS, labelled
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -85,7 +86,15 @@ def launched(tmp_path):
         return out, outcome, curve
 
     yield launch
-    assert not [one for one in psutil.Process().children(recursive=True) if "tasks.launch" in " ".join(one.cmdline())]
+    assert not [words for words in map(words_of, psutil.Process().children(recursive=True)) if "tasks.launch" in words]
+
+
+def words_of(process):
+    """Return a process's command line; "" where it has ended, and waits for whoever started it to take notice."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -204,8 +213,9 @@ def test_processes_end_with_the_pipeline(tmp_path, by):
     until(lambda: all(file.exists() and file.read_text() for file in files) or pipeline.poll() is not None)
     ranks = [int(file.read_text()) for file in files]
     pipeline.send_signal(by)
+    # nobody waits for the pipeline yet: a killed one is a zombie meanwhile, and has ended all the same
+    until(lambda: all(has_ended(rank, 0) for rank in ranks))
     pipeline.communicate(timeout=120)
-    until(lambda: not any(map(psutil.pid_exists, ranks)))
 
 
 def until(is_so):
