@@ -9,7 +9,7 @@ import numpy as np
 
 from posttrain.feedback.agreement import Agreement, agreement_of, as_json
 from posttrain.feedback.labels import Label
-from posttrain.labelling.ab import Picks, picks_of
+from posttrain.labelling.ab import Picks, Thumb, Thumbs, picks_of, thumbs_of
 from posttrain.labelling.progress import BatchProgress, Progress
 from posttrain.labelling.standing import Standing
 from posttrain.statistics.intervals import Interval, wilson
@@ -106,6 +106,7 @@ class LabelState:
         left: answers that open batches want.
         hours_left: that one person would take for them, an estimate from medians; None where no answer says how long one takes.
         picks: what people picked of two models' answers, which is no label of the dataset.
+        thumbs: how often they liked each model's answers there.
     """
 
     dataset: str
@@ -120,6 +121,7 @@ class LabelState:
     left: int
     hours_left: float | None
     picks: Sequence[Picks] = ()
+    thumbs: Sequence[Thumbs] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON values; what is undefined is null."""
@@ -129,13 +131,16 @@ class LabelState:
             "waiting": list(self.waiting),
             "hours_left": self.hours_left,
             "ab": [one.as_json() for one in self.picks],
+            "thumbs": [one.as_json() for one in self.thumbs],
             "agreement": self.agreement and _agreement_json(self.agreement),
             "people": {name: _plain(vars(one)) for name, one in self.people.items()},
             "batches": [_batch_json(batch) for batch in self.batches],
         }
 
 
-def state_of(dataset: str, there: Sequence[Label], work: Sequence[Work], picks: Sequence[Label] = ()) -> LabelState:
+def state_of(
+    dataset: str, there: Sequence[Label], work: Sequence[Work], picks: Sequence[Label] = (), thumbs: Sequence[Thumb] = ()
+) -> LabelState:
     """Return how the labels of a dataset stand.
 
     Args:
@@ -143,6 +148,7 @@ def state_of(dataset: str, there: Sequence[Label], work: Sequence[Work], picks: 
         there: labels that are part of it.
         work: its batches, the oldest first; labels of theirs that are part of the dataset already count once.
         picks: labels of two models' answers to prompts that somebody typed.
+        thumbs: what was said of single ones of those answers.
     """
     of_kind = {label.id: one.state.kind for one in work for label in one.labels}
     every = {label.id: label for label in there}
@@ -164,6 +170,7 @@ def state_of(dataset: str, there: Sequence[Label], work: Sequence[Work], picks: 
         left=sum(one.state.left for one in work),
         hours_left=_hours_left([one.state for one in work], labels),
         picks=picks_of(picks),
+        thumbs=thumbs_of(thumbs),
     )
 
 

@@ -1,20 +1,28 @@
-"""`labelling/<dataset>/ab.jsonl`: what people picked of two models' answers to prompts that they typed; nothing trains on it."""
+"""What people picked and liked of two models' answers to prompts that they typed; nothing trains on it.
+
+`labelling/<dataset>/ab.jsonl` holds the picks, `labelling/<dataset>/thumbs.jsonl` the thumbs.
+"""
 
 import fcntl
 import os
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from posttrain.errors import DataError
 from posttrain.feedback.labels import Label
+from posttrain.labelling.ab import Thumb
+from posttrain.records import Row
 from tasks.feedback.store import labels_in
 from tasks.workspace.disk import cannot_write, sync
 from tasks.workspace.paths import Paths
 
-FILE = "ab.jsonl"
+PICKS, THUMBS = "ab.jsonl", "thumbs.jsonl"
 
 
-def ab_file(paths: Paths, dataset: str) -> Path:
-    """Return where the picks of a dataset's models lie, or would."""
-    return paths.labelling / dataset / FILE
+def ab_file(paths: Paths, dataset: str, name: str = PICKS) -> Path:
+    """Return where the picks of a dataset's models lie, or would; or their thumbs."""
+    return paths.labelling / dataset / name
 
 
 def read_picks(paths: Paths, dataset: str) -> list[Label]:
@@ -24,8 +32,35 @@ def read_picks(paths: Paths, dataset: str) -> list[Label]:
         DataError: the file is damaged.
     """
     file = ab_file(paths, dataset)
+    return labels_in(_whole_lines(file), shown=str(file.relative_to(paths.root)))
+
+
+def read_thumbs(paths: Paths, dataset: str) -> list[Thumb]:
+    """Return the thumbs in the order in which they were given, those that were taken back included; half a line is passed over.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = ab_file(paths, dataset, THUMBS)
+    thumbs = []
+    for number, line in enumerate(_whole_lines(file).split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            thumbs.append(Thumb.model_validate_json(line))
+        except ValidationError as error:
+            told = error.errors()[0]
+            place = ".".join(map(str, told["loc"]))
+            raise DataError(
+                f"{file.relative_to(paths.root)}: line {number} cannot be used: {place + ': ' if place else ''}{told['msg']}. "
+                "Take the line out, or restore the file from a backup (make restore)"
+            ) from None
+    return thumbs
+
+
+def _whole_lines(file: Path) -> bytes:
     content = file.read_bytes() if file.is_file() else b""
-    return labels_in(content[: content.rfind(b"\n") + 1], shown=str(file.relative_to(paths.root)))
+    return content[: content.rfind(b"\n") + 1]
 
 
 def add_pick(paths: Paths, dataset: str, label: Label) -> None:
@@ -34,8 +69,20 @@ def add_pick(paths: Paths, dataset: str, label: Label) -> None:
     Raises:
         StorageError: the disk refused; what was there before is unchanged.
     """
-    file = ab_file(paths, dataset)
-    line = label.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    _add(ab_file(paths, dataset), label)
+
+
+def add_thumb(paths: Paths, dataset: str, thumb: Thumb) -> None:
+    """Add a thumb, and return once it is on the disk; several processes may.
+
+    Raises:
+        StorageError: the disk refused; what was there before is unchanged.
+    """
+    _add(ab_file(paths, dataset, THUMBS), thumb)
+
+
+def _add(file: Path, row: Row) -> None:
+    line = row.model_dump_json(exclude_defaults=True).encode() + b"\n"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a+b") as opened:

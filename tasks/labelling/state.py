@@ -4,7 +4,7 @@ from posttrain.labelling.answers import labels_of
 from posttrain.labelling.progress import batch_progress
 from posttrain.labelling.state import CLOSED, FINISHED, OPEN, BatchState, LabelState, Work, state_of
 from tasks.data.labels_file import read_people
-from tasks.labelling.ab import read_picks
+from tasks.labelling.ab import read_picks, read_thumbs
 from tasks.labelling.batches import Batch, batches_of, folded, read_events, read_items
 from tasks.labelling.people import people_of
 from tasks.workspace.paths import Paths
@@ -17,7 +17,8 @@ def read_state(paths: Paths, dataset: str) -> LabelState:
         DataError: its labels, or a batch, are damaged.
     """
     work = [_work(batch) for batch in batches_of(paths, dataset)]
-    return state_of(dataset, read_people(paths, dataset), work, read_picks(paths, dataset))
+    picks, thumbs = read_picks(paths, dataset), read_thumbs(paths, dataset)
+    return state_of(dataset, read_people(paths, dataset), work, picks, thumbs)
 
 
 def _work(batch: Batch) -> Work:

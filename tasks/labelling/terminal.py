@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from posttrain.labelling.ab import Picks
+from posttrain.labelling.ab import Picks, Thumbs
 from posttrain.labelling.state import OPEN, BatchState, Labeller, LabelState
 from posttrain.printable import printable
 from posttrain.statistics.intervals import Interval
@@ -43,6 +43,15 @@ def pick_lines(picks: Sequence[Picks]) -> list[str]:
     ]
 
 
+def thumb_lines(thumbs: Sequence[Thumbs]) -> list[str]:
+    """Return how often each model's answers were liked, a line a model."""
+    return [
+        f"A/B: {one.model} has thumbs up on {percent(one.up)} % of its answers, of {counted(one.thumbs, 'thumb')} on "
+        f"{counted(one.prompts, 'prompt')}"
+        for one in thumbs
+    ]
+
+
 def headline(state: LabelState) -> str:
     """Return what there is, in a sentence."""
     if not state.labels and not state.batches:
@@ -69,7 +78,7 @@ def remarks(state: LabelState) -> list[str]:
     if (agreement := state.agreement) and agreement.cycles:
         names = ", ".join(name for name, _ in agreement.cycle_examples)
         lines.append(f"the labels of all go in a circle in {counted(agreement.cycles, 'prompt')}: {names}")
-    return [*lines, *_of_left(state), *pick_lines(state.picks)]
+    return [*lines, *_of_left(state), *pick_lines(state.picks), *thumb_lines(state.thumbs)]
 
 
 def _of_agreement(state: LabelState) -> list[str]:

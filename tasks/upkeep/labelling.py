@@ -78,6 +78,7 @@ def _look_at(paths: Paths, batch: Path, known: Sequence[frozenset[str]] | None) 
     """
     shown = _shown(paths, batch)
     restore = "Restore the folder from a backup (make restore)"
+    again = f"make labels DATA={batch.parent.name} FINISH=1 BATCH={batch.name}"
     try:
         _read(batch / "batch.json")
         finished = _read(batch / "finished.json") if (batch / "finished.json").exists() else None
@@ -87,7 +88,8 @@ def _look_at(paths: Paths, batch: Path, known: Sequence[frozenset[str]] | None) 
         return [wrong(f"{shown} has no {gone[0]}, so it can be neither opened nor finished. {restore}")]
     if finished is None:
         told = (
-            f"{shown} was ended, and its labels are no version of {batch.parent.name} yet. Finish it again: nothing counts twice"
+            f"{shown} was ended, and its labels are no version of {batch.parent.name} yet. Finish it again, "
+            f"nothing counts twice: {again}"
         )
         return [note(told)] if (batch / "closed.json").exists() else []
     if known is None:
@@ -99,7 +101,7 @@ def _look_at(paths: Paths, batch: Path, known: Sequence[frozenset[str]] | None) 
     return [
         note(
             f"{shown} was finished with {counted(wanted, 'label')}, and {file} has {there:,} of them: some were taken out by "
-            f"hand, or the file is an older version (git log -- {file}.dvc). To put them back, finish the batch again"
+            f"hand, or the file is an older version (git log -- {file}.dvc). To put them back: {again}"
         )
     ]
 

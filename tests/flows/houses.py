@@ -22,7 +22,7 @@ pretrain: {steps: 120}
 tiny: {width: 48, layers: 2}
 sft: {epochs: 4, learning_rate: 3e-3}
 sample: {per_prompt: 4}
-judge: {practice: 5}
+judge: {practice_steps: 5}
 ppo: {updates: 3, episodes: 16, mini_batch_size: 8, max_new_tokens: 40, min_finished: 0.1}
 evaluate: {max_new_tokens: 40}
 """

@@ -8,16 +8,17 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from flows import ab as subject
 from flows.ab import AbRequest, ab, ab_request
 from posttrain.errors import DataError, RequestError, StorageError
-from posttrain.labelling.ab import picks_of
+from posttrain.labelling.ab import picks_of, thumbs_of
 from posttrain.settings.config import Config
 from tasks.asking.answer import Answer
-from tasks.labelling.ab import ab_file, add_pick, read_picks
+from tasks.labelling.ab import THUMBS, ab_file, add_pick, add_thumb, read_picks, read_thumbs
 from tasks.labelling.state import read_state
-from tasks.labelling.terminal import pick_lines
+from tasks.labelling.terminal import pick_lines, print_state, thumb_lines
 from tasks.workspace.paths import Paths
 from tests.flows.test_ask import _quiet, house  # noqa: F401 - fixtures
 from tests.tasks.promotion.versions import NAME
@@ -53,7 +54,9 @@ def comparing(tmp_path, monkeypatch, capsys):
         said = []
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         ab(paths, Config(), AbRequest(names, "Ada", 0.0, False), said.append, random=Random(seed))
-        return SimpleNamespace(out=capsys.readouterr().out, said=said, kept=read_picks(paths, "world"))
+        return SimpleNamespace(
+            out=capsys.readouterr().out, said=said, kept=read_picks(paths, "world"), thumbs=read_thumbs(paths, "world")
+        )
 
     run.paths = paths
     return run
@@ -111,6 +114,64 @@ def test_the_summary_counts_the_newer_version_and_each_prompt_once(comparing):
     assert line.startswith("A/B: models:/m/10 won 75 [") and line.endswith("of 5 picks on 3 prompts (1 equal)")
     state = read_state(comparing.paths, "world")
     assert (state.labels, [pick.picks for pick in state.picks], state.as_json()["ab"][0]["picks"]) == (0, [5], 5)
+
+
+def test_a_thumb_is_of_one_answer_and_leaves_the_pick_open(comparing):
+    """Both are thumbed, one of them twice, the last of which counts; the pick comes in the same line as a thumb."""
+    done = comparing("How many?", "+1 -2", "+2", "1 ", "And now?", "-1 s", "Really?", "+2 =")
+    assert [label.preference for label in done.kept] == [1.0, 0.5]
+    first = done.thumbs[:3]
+    assert [thumb.is_good for thumb in first] == [True, False, True] and first[1].id == first[2].id != first[0].id
+    shown = {(done.kept[0].first_model, done.kept[0].first), (done.kept[0].second_model, done.kept[0].second)}
+    assert {(thumb.model, thumb.response) for thumb in first} == shown
+    for thumb in first:
+        assert (thumb.prompt, thumb.question, thumb.annotator) == ("How many?", done.kept[0].question, "Ada")
+        assert (thumb.source, thumb.finished) == ("person", thumb.model == "models:/m/9")
+        assert thumb.at.endswith("+00:00") and thumb.seconds >= 0
+    assert "2 picks and 4 thumbs kept" in done.out and "A/B: models:/m/10 has thumbs up on " in done.out
+
+
+def test_what_is_no_opinion_keeps_nothing(comparing):
+    done = comparing("How many?", "+3", "+", "1 +1", "1 2", "+1 3", "s +1")
+    assert (done.kept, done.thumbs, done.out.count("1 or 2: that one is better")) == ([], [], 7)
+
+
+def test_q_ends_it_where_an_opinion_is_asked_too(comparing):
+    done = comparing("How many?", "+1", "q", "And now?", "1")
+    assert done.kept == [] and len(done.thumbs) == 1 and "0 picks and 1 thumb kept" in done.out
+
+
+def test_thumbs_are_counted_by_model_and_each_prompt_once(comparing):
+    """Version 10: up on a; up and down on b: (1 + 1/2) / 2. Version 9: down on a, after an up that was taken back."""
+    (thumb,) = comparing("a", "+1", "s").thumbs
+    ab_file(comparing.paths, "world", THUMBS).unlink()
+    rows = [("10", "a", True), ("10", "b", True), ("10", "b", False), ("9", "a", True), ("9", "a", False)]
+    for number, (version, prompt, is_good) in enumerate(rows):
+        own = {"id": f"ab/{min(number, 3)}/1", "model": f"models:/m/{version}", "question": f"ab/{prompt}", "is_good": is_good}
+        add_thumb(comparing.paths, "world", thumb.model_copy(update=own))
+    new, old = thumbs_of(read_thumbs(comparing.paths, "world"))
+    assert (new.model, new.thumbs, new.prompts, new.up.estimate) == ("models:/m/10", 3, 2, 0.75)
+    assert (old.model, old.thumbs, old.prompts, old.up.estimate) == ("models:/m/9", 1, 1, 0.0)
+    line, _ = thumb_lines([new, old])
+    assert line.startswith("A/B: models:/m/10 has thumbs up on 75 [") and line.endswith(
+        "% of its answers, of 3 thumbs on 2 prompts"
+    )
+    state = read_state(comparing.paths, "world")
+    assert state.labels == 0 and [one["thumbs"] for one in state.as_json()["thumbs"]] == [3, 1]
+    told = io.StringIO()
+    print_state(state, console=Console(file=told, width=200))
+    assert line in told.getvalue()
+
+
+def test_damaged_thumbs_are_named(comparing):
+    comparing("a", "+1", "s")
+    file = ab_file(comparing.paths, "world", THUMBS)
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"half')
+    assert len(read_thumbs(comparing.paths, "world")) == 1
+    file.write_bytes(whole + whole.replace(b'"is_good":true', b'"is_good":"perhaps"'))
+    with pytest.raises(DataError, match=r"labelling/world/thumbs\.jsonl: line 2 cannot be used: is_good: Input should"):
+        read_thumbs(comparing.paths, "world")
 
 
 def test_half_a_line_is_cut_off_and_a_full_disk_leaves_the_file(comparing, monkeypatch):

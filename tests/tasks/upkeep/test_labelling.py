@@ -84,7 +84,8 @@ def test_labels_of_a_finished_batch_that_are_missing_are_told_and_left_to_a_pers
     file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "ranking/1" not in line))
     sentence = (
         f"{SHOWN} was finished with 3 labels, and data/mine/labels.jsonl has 2 of them: some were taken out by hand, or the file "
-        "is an older version (git log -- data/mine/labels.jsonl.dvc). To put them back, finish the batch again"
+        "is an older version (git log -- data/mine/labels.jsonl.dvc). To put them back: make labels "
+        f"DATA=mine FINISH=1 BATCH={SHOWN.rpartition('/')[2]}"
     )
     assert told(stores) == [(Severity.NOTE, sentence)]
     assert labelling(stores)[0].fix is None, "somebody may have taken it out on purpose"
@@ -95,7 +96,10 @@ def test_labels_of_a_finished_batch_that_are_missing_are_told_and_left_to_a_pers
 def test_a_batch_whose_end_was_cut_off(stores: Stores) -> None:
     folder = stores.paths.labelling / "mine" / "b2"
     (folder / "closed.json").write_text("{}")
-    sentence = "labelling/mine/b2 was ended, and its labels are no version of mine yet. Finish it again: nothing counts twice"
+    sentence = (
+        "labelling/mine/b2 was ended, and its labels are no version of mine yet. Finish it again, nothing counts twice: "
+        "make labels DATA=mine FINISH=1 BATCH=b2"
+    )
     assert told(stores) == [(Severity.NOTE, sentence)]
     (folder / "finished.json").write_text(json.dumps({"labels": 0}))
     assert told(stores) == WELL
