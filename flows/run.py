@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from posttrain.settings.config import Config
 from tasks.base_model.identity import device_type
 from tasks.feedback.given import GivenLabels
-from tasks.launch import call_on_processes
+from tasks.launch import call_on_processes, get_ready
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make
@@ -237,6 +237,8 @@ class Run:
         self, name: str, key: str, compute: str, out: Path, log: Log, arguments: Mapping[str, Any], *, processes: int
     ) -> Outcome:
         """Compute a stage here, or by several processes."""
+        if self.config.model.processes > 1:
+            get_ready()  # while an earlier stage computes
         if processes > 1:
             logs = self.paths.logs / f"{name}-{key[:8]}"
             return call_on_processes(compute, out, log, arguments, stage=name, processes=processes, logs=logs)

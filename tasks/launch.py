@@ -1,16 +1,18 @@
-"""A stage on several processes of this machine: torchrun starts them, the pipeline waits, and none is left behind.
+"""A stage on several processes of this machine: torchrun's agent starts them, the pipeline waits, and none is left behind.
 
 The pipeline's own process keeps Prefect, MLflow and DVC. It hands a stage's arguments over in a file, follows its curve, and
 takes its outcome. The first process writes the stage's files; the others write nowhere that is kept.
+
+Agent and processes are forks of one Python that has loaded the trainers' libraries, once a pipeline: the forkserver of Python's
+multiprocessing. Where there is a GPU each process is a Python of its own, for CUDA cannot be used in a fork of what has used it.
 """
 
 import json
+import multiprocessing
 import os
 import pickle
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +20,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -29,14 +33,24 @@ from posttrain.errors import ContractError, PosttrainError
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.memory import peak_rss_mb
 
+LIBRARIES = "tasks.launched_libraries"
+"""What the forkserver loads."""
 WAIT = 0.1
 """Seconds between two looks at what the processes have written."""
 ENDING = 20.0
 """Seconds that processes are given to end before they are killed."""
+PATIENCE = 3.0
+"""Seconds that a process waits before it ends by a fault; the agent looks ten times a second."""
+FAILURES = "failures.json"
+"""Rank and exit code of the process that failed first, as torchrun's agent saw it."""
 STOPPED = 70
 """Exit code of a process whose error is in its file."""
-_FAILED = re.compile(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
-"""Of torchrun's table of failures, each process's rank and how it ended."""
+
+
+def get_ready() -> None:
+    """Begin to load the libraries of a stage's processes, and return at once; without it the first stage begins with that."""
+    _context()
+    forkserver.ensure_running()
 
 
 def call_on_processes(
@@ -68,9 +82,9 @@ def call_on_processes(
     pipeline = psutil.Process()
     asked |= {"pipeline": (pipeline.pid, pipeline.create_time())}
     (scratch / "request.pkl").write_bytes(cloudpickle.dumps(asked))
-    with _torchrun(scratch, processes, logs) as agent:
+    with _agent(scratch, processes, logs) as agent:
         _follow(agent, scratch / "points.jsonl", log)
-    if agent.returncode:
+    if agent.exitcode:
         raise _failure(scratch, logs, stage=stage, processes=processes)
     told = json.loads((scratch / "outcome.json").read_text(encoding="utf-8"))
     peaks = sum(float(file.read_text()) for file in scratch.glob("peak-*"))
@@ -78,43 +92,41 @@ def call_on_processes(
     return Outcome(metrics=told["metrics"], costs={**told["costs"], "peak_rss_mb": peaks})
 
 
+def _context() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([LIBRARIES])
+    return context
+
+
 @contextmanager
-def _torchrun(scratch: Path, processes: int, logs: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _agent(scratch: Path, processes: int, logs: Path) -> Iterator[BaseProcess]:
     """Start the processes; whatever ends the block ends them, and all that they started."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", "--max-restarts=0"]
-    command += ["-m", "tasks.launch", str(scratch)]
-    threads = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    own = {"OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo"}
-    with (logs / "torchrun.log").open("wb") as told:
-        # a session of its own: Ctrl-C reaches the pipeline alone, which then ends them all
-        agent = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, env={**os.environ, **own}, start_new_session=True
-        )
-        try:
-            yield agent
-        finally:
-            _end(agent)
+    agent = _context().Process(target=be_agent, args=(scratch, processes, logs, dict(os.environ)))
+    agent.start()
+    try:
+        yield agent
+    finally:
+        _end(agent)
 
 
-def _end(agent: "subprocess.Popen[bytes]") -> None:
-    """End torchrun and its processes: politely, and then not."""
+def _end(agent: BaseProcess) -> None:
+    """End the agent and its processes: politely, and then not."""
     with suppress(psutil.NoSuchProcess):
         family = [psutil.Process(agent.pid), *psutil.Process(agent.pid).children(recursive=True)]
-        for one in family if agent.poll() is None else family[1:]:
+        for one in family if agent.is_alive() else family[1:]:
             with suppress(psutil.NoSuchProcess):
                 one.terminate()
         for one in psutil.wait_procs(family, timeout=ENDING)[1]:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-    agent.wait()
+    agent.join()
 
 
-def _follow(agent: "subprocess.Popen[bytes]", points: Path, log: Log) -> None:
+def _follow(agent: BaseProcess, points: Path, log: Log) -> None:
     """Hand over the points of the curve as they come, until the processes have ended."""
     read, is_over = 0, False
     while not is_over:
-        is_over = agent.poll() is not None
+        is_over = not agent.is_alive()
         if points.exists():
             with points.open("rb") as file:
                 file.seek(read)
@@ -139,8 +151,7 @@ def _failure(scratch: Path, logs: Path, *, stage: str, processes: int) -> Except
             return kind(one["text"])
         if one["errno"]:
             return OSError(one["errno"], one["text"])
-    table = (logs / "torchrun.log").read_text(encoding="utf-8", errors="replace")
-    ended = [(int(number), int(code)) for number, code in _FAILED.findall(table)]
+    ended = json.loads((scratch / FAILURES).read_text(encoding="utf-8")) if (scratch / FAILURES).exists() else []
     killed = [(number, -code) for number, code in ended if code < 0 and code != -signal.SIGTERM]
     looks = f"What they printed is in {logs}"
     if killed:
@@ -159,11 +170,60 @@ def _failure(scratch: Path, logs: Path, *, stage: str, processes: int) -> Except
     return ContractError(f"stage {stage}: its {processes} processes could not be started, or ended without a word. {looks}")
 
 
-# --- within a process -------------------------------------------------------------------------------------------------
+# --- within the agent, and within a process ---------------------------------------------------------------------------
 
 
-def main(scratch: Path) -> int:
-    """Be one of a stage's processes, and return its exit code."""
+def be_agent(scratch: Path, processes: int, logs: Path, environment: Mapping[str, str]) -> None:
+    """Start a stage's processes, wait for them, and end with how they ended, as `torchrun` does.
+
+    Args:
+        scratch: folder of the stage's request; `FAILURES` in it then says which process ended with which exit code.
+        processes: how many.
+        logs: what torchrun says goes there.
+        environment: of the pipeline: what the forkserver has is as old as the pipeline.
+    """
+    # a session of its own: Ctrl-C reaches the pipeline alone, which then ends them all
+    os.setsid()
+    _redirect(logs / "torchrun.log", terminal="")
+    os.environ.clear()
+    os.environ.update(environment)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    how = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=scratch.parent.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        start_method="spawn" if torch.cuda.device_count() else "fork",
+    )
+    try:
+        elastic_launch(how, be_process)(scratch)
+    except ChildFailedError as error:
+        traceback.print_exc()
+        _write_whole(scratch / FAILURES, json.dumps([[rank, one.exitcode] for rank, one in error.failures.items()]))
+        sys.exit(1)
+
+
+def be_process(scratch: Path) -> None:
+    """Be one of a stage's processes; its exit code is 0 or `STOPPED`."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if code := _main(scratch):
+        sys.exit(code)
+
+
+def _main(scratch: Path) -> int:
+    """Compute the stage, or tell why not, and return the exit code."""
     number = int(os.environ["RANK"])
     asked = pickle.loads((scratch / "request.pkl").read_bytes())
     _redirect(Path(asked["logs"]) / f"process-{number}.log", terminal=asked["terminal"] if number == 0 else "")
@@ -175,6 +235,9 @@ def main(scratch: Path) -> int:
         told = {"kind": type(error).__name__, "text": str(error), "rank": number, "at": time.time()}
         told["errno"] = error.errno if isinstance(error, OSError) else None
         _write_whole(scratch / f"error-{number}.json", json.dumps(told))
+        if not isinstance(error, PosttrainError | OSError):
+            # most often a connection to a process that was killed: the agent, which names one process, must see that one first
+            time.sleep(PATIENCE)
         return STOPPED
     _write_whole(scratch / f"peak-{number}", str(peak_rss_mb()))
     if number == 0:
@@ -236,7 +299,3 @@ def _write_whole(file: Path, text: str) -> None:
     part = file.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(file)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -86,15 +87,7 @@ def launched(tmp_path):
         return out, outcome, curve
 
     yield launch
-    assert not [words for words in map(words_of, psutil.Process().children(recursive=True)) if "tasks.launch" in words]
-
-
-def words_of(process):
-    """Return a process's command line; "" where it has ended, and waits for whoever started it to take notice."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
+    assert not psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True)
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -212,9 +205,11 @@ def test_processes_end_with_the_pipeline(tmp_path, by):
     files = [tmp_path / f"pid-{rank}" for rank in range(2)]
     until(lambda: all(file.exists() and file.read_text() for file in files) or pipeline.poll() is not None)
     ranks = [int(file.read_text()) for file in files]
+    started = {one.pid for one in psutil.Process(pipeline.pid).children(recursive=True)}
+    assert started > set(ranks)
     pipeline.send_signal(by)
     # nobody waits for the pipeline yet: a killed one is a zombie meanwhile, and has ended all the same
-    until(lambda: all(has_ended(rank, 0) for rank in ranks))
+    until(lambda: all(has_ended(one, 0) for one in started))
     pipeline.communicate(timeout=120)
 
 
