@@ -1,18 +1,21 @@
 """Kills at random moments of all that runs, and what one command brings back: docs/operations.md.
 
-    python -m benchmarks.kills [kills=30] [random=0] [only=prefect,mlflow,worker,training,promotion] [keep=FOLDER]
+    python -m benchmarks.kills [kills=30] [random=0] [only=prefect,mlflow,worker,training,promotion,labels] [keep=FOLDER]
 
-In a copy of the repository with a small world, servers of its own and two promoted versions, each kill takes one of five:
-Prefect's server, MLflow's server or the worker while a scheduled retraining runs; a retraining by hand; a move of aliases.
+In a copy of the repository with a small world, servers of its own, people's labels and two promoted versions, each kill takes one
+of six: Prefect's server, MLflow's server or the worker while a scheduled retraining runs; a retraining by hand; a move of
+aliases; labels that become part of the dataset, after which the same command is run again.
 Moments are uniform over what the thing killed usually takes. Meanwhile a reader loads the champion from the store.
 After each kill come `make up` and `make doctor FIX=1`; then these are looked at:
 
-- lost: a version, a finished run of MLflow or stage, a line of the history or a schedule that was there before and is no more;
+- lost: a version, a finished run of MLflow or stage, a line of the history, a schedule or a label that was there before and is
+  no more, or a label that was to come and did not;
 - half: a move without an outcome, or a champion that is not the one of the newest move that was done or completed;
 - doctor: whether `make doctor` finds nothing wrong;
 - champion: how often it did not load for the reader.
 """
 
+import json
 import os
 import random
 import signal
@@ -36,6 +39,7 @@ from benchmarks.pipeline import fresh_copy
 from flows.prefect_client import client_of
 from posttrain.promotion.moves import Outcome
 from posttrain.settings.evaluation import TrackingSettings
+from tasks.data.labels_file import read_people
 from tasks.promotion.history import history_of
 from tasks.promotion.loading import check_loads
 from tasks.promotion.moves import read_aliases
@@ -43,7 +47,7 @@ from tasks.services.notes import note_of, running
 from tasks.tracking.ledger import Ledger
 from tasks.workspace.paths import Paths
 
-TARGETS = ("prefect", "mlflow", "worker", "training", "promotion")
+TARGETS = ("prefect", "mlflow", "worker", "training", "promotion", "labels")
 SERVICES = TARGETS[:3]
 SETTINGS = """
 world: {seed: 3, corpus_documents: 1500, demonstrations: 64, questions: 40, held_out: 120, review_share: 0.0}
@@ -54,6 +58,9 @@ promotion: {margin: 1.0}
 """
 """A margin of 1 lets any model be promoted: the moves are looked at here, not the gate."""
 NAME = "posttrain-world"
+LABELS = "labels.jsonl"
+IMPORTED = 30
+"""Labels that come at a time."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -102,7 +109,8 @@ class House:
         ports = ", ".join(f"{name}_port: {free_port()}" for name in SERVICES)
         (root / "params.yaml").write_text(f"{SETTINGS}\nservers: {{{ports}}}\n")
         self.seed = 1
-        self.usual = {"training": 0.0, "promotion": 0.0}
+        self.usual = {"training": 0.0, "promotion": 0.0, "labels": 0.0}
+        self.imports = 0
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a verb in a process group of its own."""
@@ -132,6 +140,20 @@ class House:
         self.usual["training"] = self.must("pipeline", "method=sft", "seed=1")
         self.usual["promotion"] = self.must("promote", "VERSION=2", "WHY=second", "FORCE=1")
         self.must("schedule", "METHOD=sft", "CRON=0 3 1 1 *", "NAME=yearly")
+        self.usual["labels"] = self.must(*self._import())
+
+    def _import(self) -> tuple[str, ...]:
+        """Write a file of labels that are not there yet, and return the words that make them part of the dataset."""
+        self.imports += 1
+        prompts = [
+            str(json.loads(line)["prompt"]) for line in (self.root / "data/world/questions.jsonl").read_text().splitlines()
+        ]
+        rows = [
+            {"prompt": prompt, "chosen": f"{number} of {self.imports}", "rejected": f"not {number}", "annotator": "Ada"}
+            for number, prompt in enumerate(prompts[:IMPORTED])
+        ]
+        (self.root / LABELS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return ("labels", "IMPORT=jsonl", f"FILE={LABELS}")
 
     def kill(self, target: str, chosen: random.Random) -> Told:
         """Kill one thing at a random moment, let one command bring all back, and say what came of it."""
@@ -144,9 +166,13 @@ class House:
             code, said = self.verb("doctor", "FIX=1")
             if code:
                 told.doctor = "; ".join(line.strip() for line in said.splitlines() if "WRONG" in line) or f"ended with {code}"
+            if target == "labels":
+                self.must("labels", "IMPORT=jsonl", f"FILE={LABELS}")
         told.looks, told.misses = reader.looks, len(reader.misses)
         after = self.state()
         told.lost = "; ".join(f"{kind}: {sorted(before[kind] - after[kind])}" for kind in KEPT if before[kind] - after[kind])
+        if target == "labels" and len(after["labels"] - before["labels"]) != IMPORTED:
+            told.lost += f" of {IMPORTED} new labels {len(after['labels'] - before['labels'])} are there"
         told.lost = told.lost or "nothing"
         if after["open moves"]:
             told.half = f"{len(after['open moves'])} without an outcome"
@@ -161,6 +187,8 @@ class House:
             other = "1" if champion == "2" else "2"
             words = ["rollback", "WHY=kill"] if chosen.random() < 0.5 else ["promote", f"VERSION={other}", "WHY=kill", "FORCE=1"]
             return self._kill_command(words, chosen.uniform(0.3, 1.0) * self.usual["promotion"])
+        if target == "labels":
+            return self._kill_command(self._import(), chosen.uniform(0.3, 1.0) * self.usual["labels"])
         self.seed += 1
         if target == "training":
             return self._kill_command(
@@ -201,13 +229,14 @@ class House:
             "open moves": {move.run_id for move in moves if move.outcome == "under way"},
             "stages": {str(file.relative_to(self.root)) for file in stages},
             "schedules": {line.partition(":")[0] for line in listed.splitlines() if line[:1].isalnum()},
+            "labels": {label.id for label in read_people(Paths(self.root), "world")},
             "champion": set(filter(None, [read_aliases(ledger, NAME)["champion"]])),
             "champion by history": {move.version for move in [one for one in moves if one.outcome in SETTLED][:1]},
         }
 
 
 SETTLED = (Outcome.DONE, Outcome.COMPLETED)
-KEPT = ("versions", "runs", "moves", "stages", "schedules")
+KEPT = ("versions", "runs", "moves", "stages", "schedules", "labels")
 
 
 class Reader:

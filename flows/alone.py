@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.plan import Plan
-from flows.run import Done, Run, Say, keyed
+from flows.run import Done, Run, Say, StageCall
 from posttrain.settings.config import Config
-from tasks.workspace.artifacts import Artifact, Log, Outcome, find, make
+from tasks.workspace.artifacts import Log, Outcome, find, make
 from tasks.workspace.paths import Paths
 
 
@@ -20,41 +20,24 @@ from tasks.workspace.paths import Paths
 class Alone(Run):
     """Runs stages in order and remembers what they gave; made by `alone`."""
 
-    def stage(
-        self,
-        name: str,
-        compute: str,
-        /,
-        *,
-        read: Mapping[str, str] | None = None,
-        resumable: bool = False,
-        trains: bool = False,
-        **arguments: Any,
-    ) -> Artifact:
-        """Return the artifact of a stage, as `Run.stage` does; nothing of it is written into the ledger.
+    def obtain(self, call: StageCall) -> Done:
+        """Take a stage that is there, or compute it; nothing of it is written into the ledger.
 
         Raises:
-            TypeError: an argument is of a kind that no key can hold, or the stage keeps checkpoints, which only a pipeline's do.
+            TypeError: the stage keeps checkpoints, which only a pipeline's do.
         """
-        if resumable:
-            raise TypeError(f"stage {name} keeps checkpoints, and only a pipeline resumes from them")
-        inputs, key = keyed(name, compute, read=read, arguments=arguments)
-        if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
-            return before.artifact
-
-        processes = self.config.model.processes if trains else 1
+        if call.resumable:
+            raise TypeError(f"stage {call.name} keeps checkpoints, and only a pipeline resumes from them")
 
         def computing(out: Path, log: Log) -> Outcome:
-            return self._computed(name, key, compute, out, log, inputs.arguments, processes=processes)
+            return self._computed(call, out, log, {})
 
-        is_there = find(self.paths, name, key)[0] is not None
-        kept: dict[str, Any] = {"settings": inputs.settings, "inputs": inputs.digests}
-        with self._telling(name, settings=inputs.settings, is_there=is_there) as line:
-            artifact, was_there = make(self.paths, name, key, computing, **kept, say=self._say, shared=self.shared)
+        is_there = find(self.paths, call.name, call.key)[0] is not None
+        with self._telling(call, is_there=is_there) as line:
+            artifact, was_there = make(self.paths, call.name, call.key, computing, **call.kept, say=self._say, shared=self.shared)
             line.end("reused" if was_there else "")
-        shutil.rmtree(self.paths.checkpoints / name / key, ignore_errors=True)
-        self.done.append(Done(name=name, artifact=artifact, cached=was_there, run_id=""))
-        return artifact
+        shutil.rmtree(self.paths.checkpoints / call.name / call.key, ignore_errors=True)
+        return Done(name=call.name, artifact=artifact, cached=was_there, run_id="")
 
     def keep_metrics(self, metrics: Mapping[str, float]) -> None:
         """Keep nothing: there is no run to keep it on."""

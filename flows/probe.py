@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from flows.feedback import people_of
 from flows.pipeline import run_stages
-from flows.run import Done, Run, keyed
+from flows.run import Done, Run, StageCall
 from posttrain.settings.config import Config
 from tasks.data.dvc import DatasetVersion
 from tasks.workspace.artifacts import Artifact, find, glance
@@ -72,29 +72,15 @@ class _Walk(Run):
     """A pipeline whose stages are looked up and never run."""
 
     find_stage: Callable[[str, str], Artifact | None] = lambda stage, key: None
-    source: Callable[[str], str] = source_digest
     raw_data: Path = Path()
     stages: list[ProbedStage] = field(default_factory=list)
 
-    def stage(
-        self,
-        name: str,
-        compute: str,
-        /,
-        *,
-        read: Mapping[str, str] | None = None,
-        resumable: bool = False,
-        trains: bool = False,
-        **arguments: Any,
-    ) -> Artifact:
-        """Return the artifact that is there, else one that stands in for it."""
-        inputs, key = keyed(name, compute, read=read, arguments=arguments, source=self.source)
-        if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
-            return before.artifact
-        found = self.find_stage(name, key)
-        self.stages.append(ProbedStage(name, key, inputs.settings, found, inputs=inputs.digests, compute=compute))
-        self.done.append(Done(name=name, artifact=found or self._stand_in(name, key), cached=True, run_id=""))
-        return self.done[-1].artifact
+    def obtain(self, call: StageCall) -> Done:
+        """Return the stage that is there, else one that stands in for it."""
+        found = self.find_stage(call.name, call.key)
+        inputs = call.inputs
+        self.stages.append(ProbedStage(call.name, call.key, inputs.settings, found, inputs=inputs.digests, compute=call.compute))
+        return Done(name=call.name, artifact=found or self._stand_in(call.name, call.key), cached=True, run_id="")
 
     def keep_metrics(self, metrics: Mapping[str, float]) -> None:
         """Keep nothing: nothing was measured."""

@@ -52,6 +52,32 @@ class Done:
         }
 
 
+@dataclass(frozen=True)
+class StageCall:
+    """A stage that is asked for.
+
+    Attributes:
+        name: of the stage.
+        compute: `module:function`.
+        key: of its result.
+        inputs: settings, digests and arguments, sorted.
+        resumable: it takes `checkpoints`, a folder of this key's own.
+        processes: that compute it.
+    """
+
+    name: str
+    compute: str
+    key: str
+    inputs: Inputs
+    resumable: bool
+    processes: int
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Return what is kept beside the result."""
+        return {"settings": self.inputs.settings, "inputs": self.inputs.digests}
+
+
 @dataclass
 class Run:
     """Runs the stages of one pipeline in order and remembers what they gave.
@@ -68,6 +94,7 @@ class Run:
         line: of the stage that runs now, or ran last.
         limits: what `max_new_tokens=auto` has become, a line a setting (`flows.lengths`).
         cut_off: which references are longer than a response may be, a line a setting.
+        source: returns the digest of a module and what it imports; None: worked out anew for each stage.
     """
 
     paths: Paths
@@ -81,6 +108,7 @@ class Run:
     line: StageLine = field(default_factory=StageLine)
     limits: list[str] = field(default_factory=list)
     cut_off: list[str] = field(default_factory=list)
+    source: Callable[[str], str] | None = None
 
     def artifact(self, stage: str) -> Artifact:
         """Return what a stage gave that has run.
@@ -146,27 +174,31 @@ class Run:
         Raises:
             TypeError: an argument is of a kind that no key can hold, such as a bare path.
         """
-        inputs, key = keyed(name, compute, read=read, arguments=arguments)
+        inputs, key = keyed(name, compute, read=read, arguments=arguments, source=self.source)
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
-        whole, _ = find(self.paths, name, key)
-        checkpoints = self.paths.checkpoints / name / key
-        resume = {"checkpoints": checkpoints} if resumable else {}
+        processes = self.config.model.processes if trains else 1
+        self.done.append(self.obtain(StageCall(name, compute, key, inputs, resumable, processes)))
+        return self.done[-1].artifact
+
+    def obtain(self, call: StageCall) -> Done:
+        """Take a stage that is there, or compute it, as a Prefect task with a child run in the ledger."""
+        whole, _ = find(self.paths, call.name, call.key)
+        checkpoints = self.paths.checkpoints / call.name / call.key
 
         @task(
-            name=name,
-            task_run_name=f"{name}-{key[:8]}",
-            cache_key_fn=lambda *_: f"{name}-{key}",
+            name=call.name,
+            task_run_name=f"{call.name}-{call.key[:8]}",
+            cache_key_fn=lambda *_: f"{call.name}-{call.key}",
             refresh_cache=whole is None,
             persist_result=True,
             result_serializer="json",
         )
         def stage_task() -> dict[str, Any]:
-            processes = self.config.model.processes if trains else 1
-            return self._make(name, key, compute, inputs, {**inputs.arguments, **resume}, processes=processes)
+            return self._make(call, {"checkpoints": checkpoints} if call.resumable else {})
 
-        folder = self.paths.stages / name / key
-        with self._telling(name, settings=inputs.settings, is_there=whole is not None) as line:
+        folder = self.paths.stages / call.name / call.key
+        with self._telling(call, is_there=whole is not None) as line:
             state: State[dict[str, Any]] = stage_task(return_state=True)
             result = state.result()
             is_cached = state.name == "Cached" or result["run_id"] is None
@@ -174,25 +206,24 @@ class Run:
         run_id = self.ledger.log_cached_stage(self.parent, folder) if is_cached else result["run_id"]
         artifact = _read(folder)
         shutil.rmtree(checkpoints, ignore_errors=True)
-        self.done.append(Done(name=name, artifact=artifact, cached=is_cached, run_id=run_id))
-        return artifact
+        return Done(name=call.name, artifact=artifact, cached=is_cached, run_id=run_id)
 
     def keep_metrics(self, metrics: Mapping[str, float]) -> None:
         """Put figures on the pipeline's own run now, where they stay if it does not come to its end."""
         self.ledger.log_metrics(self.parent, metrics)
 
     @contextmanager
-    def _telling(self, name: str, *, settings: Mapping[str, Any], is_there: bool) -> Iterator[StageLine]:
+    def _telling(self, call: StageCall, *, is_there: bool) -> Iterator[StageLine]:
         """Tell that a stage begins and ends."""
         number, planned = len(self.done) + 1, len(self.plan.names) if self.plan else 0
         line = StageLine(
-            name=name,
-            doing=self.plan.doing(name) if self.plan else "",
+            name=call.name,
+            doing=self.plan.doing(call.name) if self.plan else "",
             number=number,
             total=max(number, planned),
         )
         if not is_there:
-            line.begin(about=earlier_seconds(self.paths, name, settings=settings))
+            line.begin(about=earlier_seconds(self.paths, call.name, settings=call.inputs.settings))
         self.line = line
         try:
             yield line
@@ -205,23 +236,25 @@ class Run:
         self.line.pause()
         self.say(line)
 
-    def _make(
-        self, name: str, key: str, compute: str, inputs: Inputs, arguments: Mapping[str, Any], *, processes: int = 1
-    ) -> dict[str, Any]:
-        """Compute a stage with a child run in the ledger; return the run's id, None where another process made it meanwhile."""
+    def _make(self, call: StageCall, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute a stage with a child run in the ledger; return the run's id, None where another process made it meanwhile.
+
+        Args:
+            call: the stage.
+            own: arguments beside those of the call.
+        """
         live: list[Any] = []
 
         def forward(step: int, metrics: Mapping[str, float]) -> None:
             live[0].log(step, metrics)
 
         def computing(out: Path, log: Log) -> Outcome:
-            live.append(self.ledger.start_stage(self.parent, name, key=key, settings=inputs.settings))
-            return self._computed(name, key, compute, out, log, arguments, processes=processes)
+            live.append(self.ledger.start_stage(self.parent, call.name, key=call.key, settings=call.inputs.settings))
+            return self._computed(call, out, log, own)
 
-        kept = {"settings": inputs.settings, "inputs": inputs.digests}
         try:
             artifact, was_there = make(
-                self.paths, name, key, computing, **kept, forward=forward, say=self._say, shared=self.shared
+                self.paths, call.name, call.key, computing, **call.kept, forward=forward, say=self._say, shared=self.shared
             )
         except BaseException as error:
             if live:
@@ -233,17 +266,16 @@ class Run:
         live[0].finish(artifact.path)
         return {"run_id": live[0].run_id}
 
-    def _computed(
-        self, name: str, key: str, compute: str, out: Path, log: Log, arguments: Mapping[str, Any], *, processes: int
-    ) -> Outcome:
+    def _computed(self, call: StageCall, out: Path, log: Log, own: Mapping[str, Any]) -> Outcome:
         """Compute a stage here, or by several processes."""
+        arguments = {**call.inputs.arguments, **own}
         if self.config.model.processes > 1:
             get_ready()  # while an earlier stage computes
-        if processes > 1:
-            logs = self.paths.logs / f"{name}-{key[:8]}"
-            return call_on_processes(compute, out, log, arguments, stage=name, processes=processes, logs=logs)
-        with remembering(self.paths.checkpoints / name / key, self._say):  # rows of a device that is short of memory
-            return called(compute, out, log, arguments)
+        if call.processes > 1:
+            logs = self.paths.logs / f"{call.name}-{call.key[:8]}"
+            return call_on_processes(call.compute, out, log, arguments, stage=call.name, processes=call.processes, logs=logs)
+        with remembering(self.paths.checkpoints / call.name / call.key, self._say):  # rows of a device that is short of memory
+            return called(call.compute, out, log, arguments)
 
 
 def keyed(

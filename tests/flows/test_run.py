@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from flows.plan import plan
-from flows.run import Done, Run
+from flows.run import Done, Run, StageCall
 from posttrain.errors import RequestError, StorageError
 from posttrain.settings.config import Config, merge
 from tasks.workspace.artifacts import Artifact, Outcome, earlier_seconds
@@ -48,7 +48,7 @@ def stage(tmp_path, monkeypatch):
         ledger = FullLedger()
         run = Run(paths=Paths(tmp_path), config=Config(), ledger=ledger, parent="parent", say=print)
         with pytest.raises(BaseException) as told:
-            run._make("base", "k" * 64, f"{module.__name__}:compute", Inputs(), {})
+            run._make(StageCall("base", f"{module.__name__}:compute", "k" * 64, Inputs(), resumable=False, processes=1), {})
         return told.value, ledger.told
 
     return stopped
