@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from posttrain.feedback.labels import Label
 from tasks.labelling.exchange.interface import (
     CHOICES,
     FIRST,
@@ -18,13 +17,12 @@ from tasks.labelling.exchange.interface import (
     SECOND,
     Bad,
     Draft,
-    Form,
     Found,
     Passed,
     ShownPair,
-    by_shown_pair,
     choice_of,
     chosen,
+    listed,
     rows_of,
     shortened,
     shown_in,
@@ -35,16 +33,6 @@ FIELDS = ("prompt", FIRST, SECOND)
 """What people see; the rest of what was shown is metadata."""
 LABELS = "labels"
 """The metadata that holds what only our form knows: a list, as text."""
-
-
-def write(labels: Sequence[Label]) -> str:
-    """Return a list of records."""
-    return ask(by_shown_pair(labels))
-
-
-def ask(pairs: Sequence[ShownPair]) -> str:
-    """Return the same of pairs, of which some may still be without a label."""
-    return json.dumps([_record(pair) for pair in pairs], ensure_ascii=False) + "\n"
 
 
 def _record(pair: ShownPair) -> dict[str, Any]:
@@ -179,12 +167,11 @@ def _read_ranking(where: str, texts: Mapping[str, Any], value: Sequence[Any], sh
         )
 
 
-FORM = Form(
+FORM = listed(
+    _record,
     name="argilla",
     says="records of Argilla 2 with responses to a LabelQuestion or RankingQuestion called preference",
     loses="nothing, as long as the metadata is kept; of a response that was given in Argilla: the name of its annotator (a UUID "
     "stands for it), at, seconds, margin, prompt_version, selection",
-    write=write,
-    ask=ask,
     read=read,
 )

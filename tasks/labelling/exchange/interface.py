@@ -106,6 +106,20 @@ class ShownPair:
     labels: Sequence[Mapping[str, Any]]
 
 
+def listed(row: Callable[[ShownPair], Mapping[str, Any]], **rest: Any) -> Form:
+    """Return a form whose file is a JSON list, with a value for each pair that was shown.
+
+    Args:
+        row: gives the value of a pair.
+        rest: of the form.
+    """
+
+    def ask(pairs: Sequence[ShownPair]) -> str:
+        return json.dumps([row(pair) for pair in pairs], ensure_ascii=False) + "\n"
+
+    return Form(write=lambda labels: ask(by_shown_pair(labels)), ask=ask, **rest)
+
+
 def by_shown_pair(labels: Iterable[Label]) -> list[ShownPair]:
     """Return what was shown, each once and in the order shown, with the labels that it was given; the first seen comes first."""
     found: dict[str, ShownPair] = {}

@@ -4,25 +4,22 @@ A task's `data` holds what is shown; an annotation says who chose, how long it t
 stands in the region's `meta`, which Label Studio keeps as it is.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from posttrain.feedback.labels import Label
 from tasks.labelling.exchange.interface import (
     EQUAL,
     FIRST,
     SECOND,
     Bad,
     Draft,
-    Form,
     Found,
     Passed,
     ShownPair,
-    by_shown_pair,
     choice_of,
     chosen,
     digest_of,
+    listed,
     rows_of,
     shortened,
     shown_in,
@@ -48,16 +45,6 @@ CONFIG = f"""\
 </View>
 """
 """The labelling configuration of a project that the tasks belong to."""
-
-
-def write(labels: Sequence[Label]) -> str:
-    """Return a list of tasks, as Label Studio's import takes it and its export as JSON gives it."""
-    return ask(by_shown_pair(labels))
-
-
-def ask(pairs: Sequence[ShownPair]) -> str:
-    """Return the same of pairs, of which some may still be without a label."""
-    return json.dumps([_task(pair) for pair in pairs], ensure_ascii=False) + "\n"
 
 
 def _task(pair: ShownPair) -> dict[str, Any]:
@@ -163,13 +150,12 @@ def _name_of(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str:
     return str(named) if named is not None else digest_of([task.get("data"), annotation])
 
 
-FORM = Form(
+FORM = listed(
+    _task,
     name="label-studio",
     says="tasks of Label Studio with <Pairwise>, and the project's configuration beside them",
     loses="nothing, as long as Label Studio keeps a region as it is; of an annotation that was made anew there: group, margin, "
     "prompt_version, selection",
-    write=write,
-    ask=ask,
     read=read,
     beside={".config.xml": CONFIG},
 )

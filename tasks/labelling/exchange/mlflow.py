@@ -9,20 +9,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from posttrain.feedback.labels import Label
 from tasks.labelling.exchange.interface import (
     CHOICES,
     PREFERENCE,
     Bad,
     Draft,
-    Form,
     Found,
     Passed,
     ShownPair,
-    by_shown_pair,
     choice_of,
     chosen,
     digest_of,
+    listed,
     rows_of,
     shortened,
     shown_in,
@@ -33,16 +31,6 @@ OF_OUTPUT = ("first", "second")
 UNKNOWN_TIME = "1970-01-01T00:00:00Z"
 """Of a label that does not say when: the form wants a time."""
 SOURCES = {"person": "HUMAN", "judge": "LLM_JUDGE", "simulated": "CODE", "dataset": "HUMAN"}
-
-
-def write(labels: Sequence[Label]) -> str:
-    """Return a list of traces, each with the feedback that its pair was given."""
-    return ask(by_shown_pair(labels))
-
-
-def ask(pairs: Sequence[ShownPair]) -> str:
-    """Return the same of pairs, of which some may still be without a label."""
-    return json.dumps([_trace(pair) for pair in pairs], ensure_ascii=False) + "\n"
 
 
 def _trace(pair: ShownPair) -> dict[str, Any]:
@@ -167,12 +155,11 @@ def _own(metadata: Any) -> dict[str, Any]:
     return own if isinstance(own, dict) else {}
 
 
-FORM = Form(
+FORM = listed(
+    _trace,
     name="mlflow",
     says="traces of MLflow 3.14 or later with feedback, as Trace.to_dict() gives them",
     loses="nothing, as long as the feedback keeps its metadata; of feedback that was given in MLflow: seconds, group, margin, "
     "prompt_version, selection",
-    write=write,
-    ask=ask,
     read=read,
 )
