@@ -281,7 +281,7 @@ def look(axe, browser, site, token, *, with_all):
         found = told["violations"]
         assert not found, f"{what}: {[(one['id'], [node['html'][:200] for node in one['nodes']]) for one in found]}"
 
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")  # else a button is between two colours for a moment
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     screens = [(390, "dark"), (1440, "light"), *([(390, "light"), (1440, "dark")] if with_all else [])]
