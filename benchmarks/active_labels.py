@@ -1,6 +1,7 @@
 """Does a rule that chooses which pairs are labelled beat chance? Held-out accuracy of reward models on the default world.
 
     python -m benchmarks.active_labels [rules=random,uncertain,spread] [labels=250,500,1000] [seeds=0,1,2] [world=1] [small=true]
+        [keep=FOLDER]
 
 For each seed: base, SFT model and samples in a fresh copy of the repository; a fifth of the sampled questions is held out. The
 first labels are random under every rule; then, in rounds, a rule chooses the next ones by the reward models of the labels so far,
@@ -10,12 +11,15 @@ MEMBERS, under every rule, so that rules differ in their labels alone.
 
 Prints for each rule and number of labels the accuracy on held-out pairs that gold decides, with its 95 % interval over questions,
 and the paired difference from random choice over the same questions of all seeds. `small=true` is a world of seconds, to try it.
+`keep` holds what each seed came to, so that a run that was cut off goes on behind its last whole seed.
 """
 
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -236,7 +240,18 @@ def main(words: list[str]) -> None:
     seeds = [int(seed) for seed in given.get("seeds", ",".join(map(str, DEVELOPMENT.seeds))).split(",")]
     found: dict[str, dict[int, list[Hits]]] = {rule: {size: [] for size in sizes} for rule in dict.fromkeys([FIXED, *rules])}
     console, notes = Console(width=150), []
+    kept = Path(given["keep"]) if "keep" in given else None
+    asked = {name: given.get(name, "") for name in ("world", "small", "labels")} | {"rules": list(found)}
     for seed in seeds:
+        file = kept and kept / f"seed-{seed}.json"
+        if file and file.is_file():
+            told = json.loads(file.read_text(encoding="utf-8"))
+            if told["asked"] != asked:
+                sys.exit(f"{file} is of another question: {told['asked']}. Take another folder")
+            for rule, size in product(found, sizes):
+                found[rule][size].append(told["hits"][rule][str(size)])
+            notes.append(told["note"])
+            continue
         with TemporaryDirectory() as scratch:
             root = in_world(fresh_copy(Path(scratch, "copy")), int(given.get("world", DEVELOPMENT.seed)))
             if given.get("small") == "true":
@@ -254,6 +269,10 @@ def main(words: list[str]) -> None:
                 f"seed {seed}: {len(bench.pool.candidates):,} pairs to label, {len(bench.held_out):,} held-out pairs that gold "
                 f"decides; models and samples {made - started:.0f} s, rules {time.perf_counter() - made:.0f} s"
             )
+        if file:
+            hits_of = {rule: {size: of_size[size][-1] for size in sizes} for rule, of_size in found.items()}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"asked": asked, "hits": hits_of, "note": notes[-1]}), encoding="utf-8")
     title = "reward models (3 members) of simulated annotators' labels; held-out pairs that gold decides, 95 % intervals"
     table = Table("rule", "labels", "accuracy %", "of each seed %", "over random (points)", title=title)
     for row in rows(found):
