@@ -3,7 +3,7 @@
     python -m benchmarks.launch [repetitions=5] [processes=1] [steps=20]
 
 Both in turn, on one small world, in one process whose libraries are loaded, as a pipeline's are. Prints seconds of each, and the
-difference of each pair with its spread.
+difference of each pair with its spread. The first launch also waits until the libraries are loaded, as a pipeline does meanwhile.
 """
 
 import statistics

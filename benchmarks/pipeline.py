@@ -143,7 +143,7 @@ def bounded(figures: dict[str, float], name: str) -> str:
     return cell({end: figures[f"{name}{tail}"] for end, tail in ENDS})
 
 
-def audit_row(audit: dict[str, dict[str, float]]) -> list[str]:
+def audit_row(audit: dict[str, Any]) -> list[str]:
     """Return what labels, reward model and proxy were worth, in the order of `AUDIT`."""
     labels, model, proxy = (audit.get(part) or {} for part in ("labels", "reward_model", "proxy"))
     gap = f"{proxy['end_gap']:+.2f}" if "end_gap" in proxy else "–"
