@@ -6,9 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from posttrain.errors import RequestError
 from posttrain.printable import printable
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
+from posttrain.settings.ppo import PPOSettings
 from tasks.base_model.identity import TINY
 from tasks.base_model.packaged import gguf_file
 from tasks.workspace.artifacts import file_digest
@@ -70,14 +72,19 @@ def locate_judge(paths: Paths, judge: JudgeSettings, *, say: Say = to_stderr) ->
     check_base(judge.source, setting=JUDGE, default="base")
 
 
-def check_quantized(model: ModelSettings) -> None:
+def check_quantized(model: ModelSettings, ppo: PPOSettings) -> None:
     """Refuse weights in 4 bits where nothing computes with them.
 
     Raises:
-        RequestError: there is no GPU, or bitsandbytes is missing.
+        RequestError: there is no GPU, bitsandbytes is missing, or the engine that draws responses has no use for them.
     """
     if model.quantization == "none":
         return
+    if not ppo.samples_itself:
+        raise RequestError(
+            f"ppo.engine={ppo.engine} copies weights that are whole, and model.quantization={model.quantization} has none. Say "
+            "ppo.engine=transformers"
+        )
     from models.load import device
     from models.quantization import check_quantization
 

@@ -84,6 +84,7 @@ def memory_asked(config: Config) -> dict[str, Any]:
         "lora_rank": config.model.lora_rank,
         "is_quantized": config.model.quantization != "none",
         "has_shared_critic": config.ppo.critic == "shared",
+        "has_sampling_copy": not config.ppo.samples_itself,
         "reward_models": config.reward_model.ensemble,
         "device_rows": {trainer: _rows(getattr(config, section)) for trainer, section in trainers.items()},
         "drawn_rows": config.evaluate.batch_size,

@@ -190,7 +190,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     """
     if _is_judged(config):
         check_judge_settings(config, paths)
-    check_quantized(config.model)
+    check_quantized(config.model, config.ppo)
     locate_base(paths, config.model)
     require_profile(config)
     check_prompts(paths, config.model)

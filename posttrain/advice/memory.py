@@ -44,7 +44,8 @@ def memory_of(method: Method, situation: Situation) -> Memory:
 
     SFT and the trainers of preferences hold one trained network (DPO and KTO compute their reference's log-probabilities
     beforehand). A method that is rewarded holds its policy, a reference (none of its own under LoRA, whose adapters are
-    switched off for it), a critic where it has one, and what rewards it, if that is a network.
+    switched off for it), a critic where it has one, a copy in bfloat16 where that draws the responses, and what rewards it, if
+    that is a network.
     """
     weights, asked = situation.base.weights, situation.asked
     frozen = situation.machine.weight_bytes * weights
@@ -63,6 +64,8 @@ def memory_of(method: Method, situation: Situation) -> Memory:
             # under LoRA a critic that starts from the policy has its frozen weights; a reward model brings its own
             is_sharing = asked.lora_rank and not has_reward_model
             parts["critic"] = trained - (under_adapters if is_sharing else 0)
+        if asked.has_sampling_copy:
+            parts["copy that samples"] = 2 * weights
         if has_reward_model:
             parts["reward model"] = 4 * weights * asked.reward_models
         if method.learns_from.reward == "judge" and not asked.names_judge:

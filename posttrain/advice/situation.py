@@ -87,6 +87,7 @@ class Asked:
         lora_rank: `model.lora_rank`; 0: all weights are trained.
         is_quantized: the weights under adapters are in 4 bits while they are trained (`model.quantization`).
         has_shared_critic: `ppo.critic` is `shared`.
+        has_sampling_copy: a copy of the policy in bfloat16 draws its responses (`ppo.engine`).
         reward_models: networks of the reward model.
         device_rows: by stage, sequences that a device takes at once.
         drawn_rows: responses that evaluation and sampling draw at once, at most.
@@ -104,6 +105,7 @@ class Asked:
     lora_rank: int = 0
     is_quantized: bool = False
     has_shared_critic: bool = False
+    has_sampling_copy: bool = False
     reward_models: int = 1
     device_rows: Mapping[str, int] = field(default_factory=dict)
     drawn_rows: int = 0

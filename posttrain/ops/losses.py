@@ -63,10 +63,11 @@ def clipped_policy_loss(
     *,
     clip_range: float,
     clip_range_high: float | None = None,
+    correction: Tensor | None = None,
 ) -> PolicyLoss:
     """PPO's clipped surrogate objective, negated so that lower is better.
 
-        L = - Σ_t w_t min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε′) A_t),   ρ_t = exp(logprob_t - old_logprob_t)
+        L = - Σ_t w_t c_t min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε′) A_t),   ρ_t = exp(logprob_t - old_logprob_t)
 
     Eq. 7 of Schulman et al. 2017 (arXiv:1707.06347), where ε′ = ε; a larger ε′ is DAPO's (arXiv:2503.14476, eq. 10). The mean is
     written as a sum of weights so that it is the same whether a batch is computed at once, in parts, or by several processes.
@@ -78,11 +79,15 @@ def clipped_policy_loss(
         weight: of each token, 0 on padding, summing to 1 over the batch of a step (`posttrain.ops.masks.token_weights`).
         clip_range: ε.
         clip_range_high: ε′; None: as ε.
+        correction: c, for tokens that another distribution than the old policy's was drawn from
+            (`posttrain.rl.corrections`); same shape. None: 1.
 
     Raises:
         ValueError: if shapes differ.
     """
-    _one_shape(logprob=logprob, old_logprob=old_logprob, advantage=advantage, weight=weight)
+    given = {} if correction is None else {"correction": correction}
+    _one_shape(logprob=logprob, old_logprob=old_logprob, advantage=advantage, weight=weight, **given)
+    corrected = weight if correction is None else weight * correction
     high = clip_range if clip_range_high is None else clip_range_high
     difference = logprob - old_logprob
     ratio = difference.exp()
@@ -91,7 +96,7 @@ def clipped_policy_loss(
         is_outside = (ratio - 1 > high) | (1 - ratio > clip_range)
         approx_kl = kl_k3(old_logprob, logprob)
     return PolicyLoss(
-        loss=-(weight * surrogate).sum(), clip_fraction=(weight * is_outside).sum(), approx_kl=(weight * approx_kl).sum()
+        loss=-(corrected * surrogate).sum(), clip_fraction=(weight * is_outside).sum(), approx_kl=(weight * approx_kl).sum()
     )
 
 
@@ -103,10 +108,12 @@ def clipped_response_loss(
     *,
     clip_range: float,
     clip_range_high: float | None = None,
+    correction: Tensor | None = None,
 ) -> PolicyLoss:
     """The clipped surrogate objective with one ratio a response, the product of its tokens' (REINFORCE on whole responses).
 
-        L = - Σ_i w_i min(ρ_i A_i, clip(ρ_i, 1 - ε, 1 + ε′) A_i),   ρ_i = exp(Σ_t logprob_it - old_logprob_it),   w_i = Σ_t w_it
+        L = - Σ_i w_i c_i min(ρ_i A_i, clip(ρ_i, 1 - ε, 1 + ε′) A_i)
+        ρ_i = exp(Σ_t logprob_it - old_logprob_it),   w_i = Σ_t w_it
 
     Where the policy still is the one that sampled, the gradient is REINFORCE's, Σ_i w_i A_i ∇ log p(response_i), as section 3 of
     Ahmadian et al. 2024 (arXiv:2402.14740) has it; clipping lets a rollout be used more than once, as in TRL's RLOOTrainer.
@@ -118,6 +125,7 @@ def clipped_response_loss(
         weight: of each token, (batch, time), 0 on padding, summing to 1 over the batch of a step.
         clip_range: ε.
         clip_range_high: ε′; None: as ε.
+        correction: c of each response, (batch,); None: 1.
 
     Returns:
         `clip_fraction` counts responses; `approx_kl` is of a token, as in `clipped_policy_loss`.
@@ -133,6 +141,7 @@ def clipped_response_loss(
         weight.sum(dim=1),
         clip_range=clip_range,
         clip_range_high=clip_range_high,
+        correction=correction,
     )
     return replace(of_responses, approx_kl=(weight * kl_k3(old_logprob, logprob.detach())).sum())
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.ops.masks import unflattened
 from posttrain.rl.contracts import check_sampler
+from posttrain.rl.corrections import truncated_weights
 from posttrain.rl.processes import shared
 from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Episodes, Sampled, joined, questions_of_update, uniforms
@@ -26,7 +28,9 @@ ReferenceLogprobs = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def recomputes_logprobs(settings: PPOSettings, accelerator: Accelerator) -> bool:
     """Return whether the network in training reads the responses once more, for the log-probabilities that they start from."""
-    return settings.old_logprobs == "recomputed" or (settings.old_logprobs == "auto" and accelerator.mixed_precision != "no")
+    if settings.old_logprobs == "auto":
+        return accelerator.mixed_precision != "no" or not settings.samples_itself
+    return settings.old_logprobs == "recomputed"
 
 
 class Collector:
@@ -41,6 +45,7 @@ class Collector:
         pad_id: any id of the vocabulary.
         questions: how many there are to ask.
         num_generations: responses to each, one after the other.
+        corrected: what has a weight where another engine than the policy draws: each `token`, or the `sequence`.
         seed: of orders and samples.
     """
 
@@ -55,6 +60,7 @@ class Collector:
         pad_id: int,
         questions: int,
         num_generations: int,
+        corrected: Literal["token", "sequence"],
         seed: int,
     ) -> None:
         self.network = network
@@ -64,10 +70,11 @@ class Collector:
         self.pad_id = pad_id
         self.questions = questions
         self.num_generations = num_generations
+        self.corrected = corrected
         self.seed = seed
         self.recomputes = recomputes_logprobs(settings, accelerator)
-        self.mismatch = 0.0
-        """Nats a token by which the sampler differed last, on average, from what was computed again."""
+        self.metrics: dict[str, float] = {}
+        """Where log-probabilities are computed again: by how much the sampler differed last, and what was done about it."""
         wanted = {"value": has_critic, "logprob": self.recomputes}
         self._want = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
@@ -110,11 +117,20 @@ class Collector:
         with_rows("reading responses", most, read, fixed=SHARED if self.accelerator.num_processes > 1 else "")
         if self.recomputes:
             difference = (found["logprob"] - episodes.logprob)[mask]
-            check_sampler(difference, tolerance=self.settings.sampler_tolerance)
-            self.mismatch = difference.abs().mean().item()
+            check_sampler(difference, self.settings)
+            self.metrics = {"sampler_mismatch": difference.abs().mean().item()}
         else:
             found["logprob"] = episodes.logprob
-        return replace(episodes, **{name: figure.masked_fill(~mask, 0.0) for name, figure in found.items()})
+        found = {name: figure.masked_fill(~mask, 0.0) for name, figure in found.items()}
+        if not self.settings.samples_itself and self.settings.sampler_correction:
+            cap = self.settings.sampler_correction_cap
+            found["correction"] = truncated_weights(found["logprob"], episodes.logprob, cap=cap, level=self.corrected)
+            weights = found["correction"][mask]
+            self.metrics |= {
+                "sampler_correction": weights.mean().item(),
+                "sampler_capped": (weights >= cap).float().mean().item(),
+            }
+        return replace(episodes, **found)
 
     def _figures(self, part: Episodes) -> dict[str, Tensor]:
         """Return what is read of each response token, flat; a network without a critic may have nothing to say."""

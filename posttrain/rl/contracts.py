@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.errors import ContractError
+from posttrain.settings.ppo import PPOSettings
 
 
 def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable[[], str], mean_tolerance: float = 0.0) -> None:
@@ -32,21 +33,31 @@ def check_first_ratio(difference: Tensor, *, tolerance: float, explain: Callable
         )
 
 
-def check_sampler(difference: Tensor, *, tolerance: float) -> None:
+def check_sampler(difference: Tensor, settings: PPOSettings) -> None:
     """Refuse episodes of another distribution where old log-probabilities are computed again, so that no ratio can tell.
+
+    The mean of absolute differences may be `ppo.sampler_tolerance`, well above what rounding in bfloat16 gives; but no more than
+    `ppo.ratio_tolerance` where another engine than the policy drew, and nothing corrects for that.
 
     Args:
         difference: log-probability computed again minus the sampler's own, of each response token; (tokens,), nats.
-        tolerance: largest mean of absolute differences, nats; rounding in bfloat16 stays well below 0.1.
+        settings: say what is allowed, which engine drew, and whether it is corrected for.
 
     Raises:
         ContractError: the mean is larger, or not a number.
     """
     mean = difference.abs().mean().item() if difference.numel() else 0.0
-    if not mean <= tolerance:
+    says = f"the sampler's log-probabilities differ from the policy's own by {mean:.3g} nats a token on average"
+    if not mean <= settings.sampler_tolerance:
         raise ContractError(
-            f"the sampler's log-probabilities differ from the policy's own by {mean:.3g} nats a token on average, allowed are "
-            f"{tolerance:g} (ppo.sampler_tolerance): it draws from another distribution (temperature, top-k, other weights)"
+            f"{says}, allowed are {settings.sampler_tolerance:g} (ppo.sampler_tolerance): it draws from another distribution "
+            "(temperature, top-k, other weights)"
+        )
+    if not (settings.samples_itself or settings.sampler_correction or mean <= settings.ratio_tolerance):
+        raise ContractError(
+            f"{says}, and uncorrected {settings.ratio_tolerance:g} are allowed (ppo.ratio_tolerance): "
+            f"ppo.engine={settings.engine} is another distribution than the policy. Correct for it "
+            "(ppo.sampler_correction=true), or say ppo.engine=transformers"
         )
 
 

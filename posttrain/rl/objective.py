@@ -119,9 +119,11 @@ def _policy_loss(logprob: Tensor, part: Episodes, learnt: MiniBatch, surrogate: 
     mask, (low, high) = part.is_response, surrogate.clip_range
     if surrogate.importance_sampling_level == "sequence":
         laid_out = unflattened(logprob, mask)
+        of_response = {"advantage": learnt.advantage[:, 0], "correction": part.correction[:, 0]}
         return clipped_response_loss(
-            laid_out, part.logprob, learnt.advantage[:, 0], learnt.weight, clip_range=low, clip_range_high=high
+            laid_out, part.logprob, weight=learnt.weight, clip_range=low, clip_range_high=high, **of_response
         )
+    of_token = {"advantage": learnt.advantage[mask], "correction": part.correction[mask]}
     return clipped_policy_loss(
-        logprob, part.logprob[mask], learnt.advantage[mask], learnt.weight[mask], clip_range=low, clip_range_high=high
+        logprob, part.logprob[mask], weight=learnt.weight[mask], clip_range=low, clip_range_high=high, **of_token
     )

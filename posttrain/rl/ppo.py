@@ -136,6 +136,7 @@ class _Trainer:
             pad_id=pad_id,
             questions=questions,
             num_generations=estimator.num_generations,
+            corrected=estimator.surrogate.importance_sampling_level,
             seed=seed,
         )
         self.estimator = estimator
@@ -246,9 +247,8 @@ class _Trainer:
 
     def _watched(self, episodes: Episodes, kl: Tensor) -> dict[str, float]:
         of_responses = kl.sum(dim=1).mean().item()
-        mismatch = {"ppo/sampler_mismatch": self.collector.mismatch} if self.collector.recomputes else {}
         return {
-            **mismatch,
+            **{f"ppo/{name}": value for name, value in self.collector.metrics.items()},
             "ppo/reward": episodes.score.mean().item(),
             "ppo/kl": of_responses,
             "ppo/sqrt_kl": max(0.0, of_responses) ** 0.5,

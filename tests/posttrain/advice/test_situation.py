@@ -104,6 +104,13 @@ def test_memory_under_lora():
     assert memory_of(METHODS["drlaif"], named).least == memory_of(METHODS["reft"], named).least
 
 
+def test_a_copy_that_samples_takes_two_bytes_a_weight_of_methods_that_sample():
+    copied = replace(SMALL, asked=replace(SMALL.asked, has_sampling_copy=True))
+    for method in ("reft", "grpo", "rlhf"):
+        assert memory_of(METHODS[method], copied).least == memory_of(METHODS[method], SMALL).least + 2_000
+    assert memory_of(METHODS["dpo"], copied) == memory_of(METHODS["dpo"], SMALL)
+
+
 def test_memory_in_4_bits():
     asked = replace(SMALL.asked, lora_rank=4, is_quantized=True)
     packed = replace(SMALL, asked=asked)

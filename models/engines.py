@@ -1,0 +1,61 @@
+"""What draws the responses of a policy in training: the policy itself, or something quicker that is nearly the policy."""
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from models.sampler import sample
+from posttrain.rl.rollout import Sampled
+
+
+class Engine(Protocol):
+    """Draws responses, with the log-probabilities that they were drawn at, which need not be the policy's own."""
+
+    def __call__(
+        self,
+        policy: Any,
+        prompts: Sequence[Sequence[int]],
+        chance: Tensor,
+        *,
+        temperature: float,
+        end_ids: Collection[int],
+        pad_id: int,
+        context: int,
+        batch_size: int,
+    ) -> Sampled:
+        """Draw a response to each prompt from the policy as it now is; see `models.sampler.sample`."""
+
+
+class Bfloat16:
+    """A copy of the policy in bfloat16, with attention as plain matrix products.
+
+    It takes the policy's weights anew before each draw: 2 bytes a weight are copied, adapters as such.
+    """
+
+    def __init__(self) -> None:
+        self._copy: Any = None
+
+    def __call__(self, policy: Any, prompts: Sequence[Sequence[int]], chance: Tensor, **how: Any) -> Sampled:
+        """Draw a response to each prompt from the copy."""
+        self._synchronise(policy)
+        with torch.autocast(policy.device.type, enabled=False):
+            return sample(self._copy, prompts, chance, **how)
+
+    @torch.no_grad()
+    def _synchronise(self, policy: Any) -> None:
+        if self._copy is None:
+            self._copy = copy.deepcopy(policy).eval().requires_grad_(False)
+            inner = self._copy.get_base_model() if hasattr(self._copy, "get_base_model") else self._copy
+            inner.set_attn_implementation("eager")
+            # buffers stay: angles of positions in bfloat16 would be other positions
+            for weight in self._copy.parameters():
+                weight.data = weight.data.to(torch.bfloat16)
+        for mine, weight in zip(self._copy.parameters(), policy.parameters(), strict=True):
+            mine.copy_(weight)
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {"transformers": lambda: sample, "bfloat16": Bfloat16}
+"""By `ppo.engine`."""
