@@ -1,8 +1,8 @@
 """What draws the responses of a policy in training: the policy itself, or something quicker that is nearly the policy."""
 
 import copy
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,23 +10,8 @@ from torch import Tensor
 from models.sampler import sample
 from posttrain.rl.rollout import Sampled
 
-
-class Engine(Protocol):
-    """Draws responses, with the log-probabilities that they were drawn at, which need not be the policy's own."""
-
-    def __call__(
-        self,
-        policy: Any,
-        prompts: Sequence[Sequence[int]],
-        chance: Tensor,
-        *,
-        temperature: float,
-        end_ids: Collection[int],
-        pad_id: int,
-        context: int,
-        batch_size: int,
-    ) -> Sampled:
-        """Draw a response to each prompt from the policy as it now is; see `models.sampler.sample`."""
+Engine = Callable[..., Sampled]
+"""Is called as `models.sampler.sample` is; the log-probabilities that it tells need not be the policy's own."""
 
 
 class Bfloat16:

@@ -21,7 +21,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.feedback.agreement import write_labels
-from tasks.launch import call_on_processes
+from tasks.launch import LIBRARIES, call_on_processes
 from tasks.rewards.sources.table import reward_source
 from tasks.training import dpo, grpo, kto, ppo, reward_model, sft
 from tests.processes import has_ended
@@ -112,6 +112,14 @@ def test_two_processes_are_one(stages, launched, tmp_path, name):
     start = load_file(stages("sft")["base"] / "model" / "model.safetensors")
     moved = [float((value - start[weight]).abs().max()) for weight, value in others.items() if weight in start]
     assert max(moved) > 1e-3, "it can fail"
+
+
+def test_what_all_processes_are_forks_of_has_loaded_the_trainers():
+    """The forkserver passes over a module that it cannot import, and every process would load its libraries by itself."""
+    wanted = {"torch", "transformers", "trl", "peft", "accelerate", "datasets"}
+    code = f"import sys, {LIBRARIES}; print(*({wanted} - set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert told.stdout == "\n"
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
