@@ -7,11 +7,11 @@ from typing import Any
 ONE_SEED = "one seed: this speaks of {these}, not of {methods}"
 COVERS_SEEDS = (
     "{confidence} % intervals cover the choice of held-out questions and of training seeds. The interval that is drawn pools the "
-    "variance between seeds over all {methods}; the one that decides takes the pair's own where that is larger"
+    "variance between seeds over all {methods}; the one that decides takes the pair's own where that is larger."
 )
 """Designs 4 and 5 of posttrain/statistics/comparisons.py."""
 COVERS_QUESTIONS = (
-    "{confidence} % intervals cover the choice of held-out questions only: one seed says nothing of another run of the training"
+    "{confidence} % intervals cover the choice of held-out questions only: one seed says nothing of another run of the training."
 )
 
 
@@ -142,11 +142,13 @@ def _sees(effect: float, voice: Voice) -> str:
 
 
 def _sees_of_all(effects: Sequence[float], voice: Voice) -> str:
-    """Return the smallest effects that this design sees, of several pairs: from the least to the largest."""
-    least, most = min(effects), max(effects)
-    if _is_beyond_sight(most, voice) or voice.unit.number(least) == voice.unit.number(most):
-        return _sees(most, voice)
-    return f"this design sees {voice.unit.number(least)} to {voice.unit.amount(most)}"
+    """Return the smallest effects that this design sees, of several pairs, and whether some see none."""
+    seen = [effect for effect in effects if not _is_beyond_sight(effect, voice)]
+    if not seen:
+        return _sees(max(effects), voice)
+    least, most = voice.unit.number(min(seen)), voice.unit.number(max(seen))
+    told = _sees(max(seen), voice) if least == most else f"this design sees {least} to {voice.unit.amount(max(seen))}"
+    return told if len(seen) == len(effects) else f"{told}, and for some of them no difference, however large"
 
 
 WORDS = {"better": _better, "worse": _worse, "equal": _equal, "undecided": _undecided, "disagree": _disagree}

@@ -97,11 +97,12 @@ SIDES: dict[str, tuple[str, int, int]] = {
     "right": ("left", 8, 0),
     "left": ("right", -8, 0),
     "above": ("left", 5, -11),
-    "below": ("left", 5, 12),
+    "below": ("left", 5, 15),
     "above left": ("right", -5, -11),
-    "below left": ("right", -5, 12),
+    "below left": ("right", -5, 15),
 }
-"""Where the label of a point may stand: alignment and shift in pixels, the first that is free."""
+"""Where the label of a point may stand: alignment and shift in pixels, the first that is free. Below is a whole line below, so
+that two methods of one cost and one level can both be named."""
 
 
 def place_labels(rows: Sequence[dict[str, Any]], x: Axis, y: Axis, *, width: int, height: int) -> None:

@@ -123,6 +123,8 @@ def test_several_pairs_see_from_the_least_to_the_largest():
     rest[2]["smallest_effect"] = 0.0411  # which is written as the other one is
     assert sentence(over, rest).endswith("(this design sees 4.1 points).")
     rest[2]["smallest_effect"] = 1.0
+    assert sentence(over, rest).endswith("(this design sees 4.1 points, and for some of them no difference, however large).")
+    rest[1]["smallest_effect"] = 1.2
     assert sentence(over, rest).endswith("(this design sees no effect, however large).")
 
 
