@@ -18,7 +18,7 @@ from flows.services import status, trouble_of_worker
 from posttrain.errors import PosttrainError
 from posttrain.schedules.rules import TIMES
 from tasks.judges.cache import FILE, VERSION
-from tasks.services.notes import MLFLOW, NAMES, PREFECT, WORKER, folder_of, forget, note_of, running
+from tasks.services.notes import MLFLOW, NAMES, PREFECT, WORKER, folder_of, forget, is_copied, note_of, running
 from tasks.services.processes import flow_runs_here, is_hidden, trouble_at
 from tasks.tracking.store import ledger_database
 from tasks.upkeep.findings import Finding, Stores, counted, megabytes, named, note, well, wrong
@@ -95,7 +95,8 @@ def services(stores: Stores) -> list[Finding]:
 
 
 def _is_unreadable(stores: Stores, name: str) -> bool:
-    return (folder_of(stores.paths) / f"{name}.json").exists() and note_of(stores.paths, name) is None
+    is_there = (folder_of(stores.paths) / f"{name}.json").exists()
+    return is_there and note_of(stores.paths, name) is None and not is_copied(stores.paths, name)
 
 
 def _unreadable(stores: Stores, name: str) -> Finding:

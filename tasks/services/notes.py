@@ -2,6 +2,9 @@
 
 A note stays when its process is killed. So whoever reads it asks first whether the process lives: by its id and the moment that
 it started, since an id alone may be somebody else's by now (tasks/workspace/presence.py).
+
+A copy of a checkout has copies of its notes, and their services are another checkout's: it would write into that one's stores,
+and end its services. So a note names the folder that it was written for, in a way that a move keeps and a copy does not.
 """
 
 import json
@@ -58,10 +61,28 @@ def folder_of(paths: Paths) -> Path:
     return paths.store / "services"
 
 
-def note_of(paths: Paths, name: str) -> Service | None:
-    """Return what was noted of a service, alive or not; None where nothing was, or the note cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+def folder_id(folder: Path) -> str:
+    """Return what tells a folder from its copies: its device and inode."""
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def is_copied(paths: Paths, name: str) -> bool:
+    """Return whether the note that lies here was written for another folder, of which this one is a copy."""
+    with suppress(OSError, ValueError, TypeError):
         told = json.loads(_file(paths, name).read_text(encoding="utf-8"))
+        # a note of an older version does not say
+        return "folder" in told and told["folder"] != folder_id(folder_of(paths))
+    return False
+
+
+def note_of(paths: Paths, name: str) -> Service | None:
+    """Return what was noted of a service, alive or not; None where nothing was, or the note cannot be read or is a copy's."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        if is_copied(paths, name):
+            return None
+        told = json.loads(_file(paths, name).read_text(encoding="utf-8"))
+        told.pop("folder", None)
         process = Process.from_name(told.pop("process"), host=str(told.pop("host")))
         if process and told["name"] == name:
             service = Service(process=process, since=datetime.fromisoformat(told.pop("since")), **told)
@@ -77,12 +98,13 @@ def running(paths: Paths, name: str) -> Service | None:
 
 def remember(paths: Paths, service: Service) -> None:
     """Note a service for the commands to come."""
+    folder_of(paths).mkdir(parents=True, exist_ok=True)
     told = asdict(service) | {
         "process": service.process.name,
         "host": service.process.host,
         "since": service.since.astimezone(UTC).isoformat(timespec="seconds"),
+        "folder": folder_id(folder_of(paths)),
     }
-    folder_of(paths).mkdir(parents=True, exist_ok=True)
     write_whole(_file(paths, service.name), json.dumps(told).encode())
 
 

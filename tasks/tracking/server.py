@@ -10,7 +10,7 @@ from pathlib import Path
 
 from posttrain.errors import RequestError
 from tasks.services.guard import FURTHER_NAMES, LOGIN, own_hosts, own_origins
-from tasks.services.notes import MLFLOW, running
+from tasks.services.notes import MLFLOW, folder_id, running
 from tasks.services.processes import is_free
 from tasks.tracking.app import ARTIFACTS, STORE
 from tasks.tracking.store import artifacts_folder, store_uri
@@ -30,7 +30,9 @@ def running_port(paths: Paths) -> int | None:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         note = json.loads(_note(paths).read_text(encoding="utf-8"))
         process = Process.from_name(note["process"], host=note["host"])
-        if process and process.host == socket.gethostname() and process.may_live():
+        # a copy of the store shows another store's page; a note of an older version does not say whose it is
+        is_ours = "folder" not in note or note["folder"] == folder_id(paths.ledger)
+        if is_ours and process and process.host == socket.gethostname() and process.may_live():
             return int(note["port"])
     return None
 
@@ -38,7 +40,7 @@ def running_port(paths: Paths) -> int | None:
 def remember_port(paths: Paths, port: int) -> None:
     """Note that this very process serves the page at a port; the note counts while the process lives, whatever it becomes."""
     process = Process.current()
-    note = {"process": process.name, "host": process.host, "port": port}
+    note = {"process": process.name, "host": process.host, "port": port, "folder": folder_id(paths.ledger)}
     write_whole(_note(paths), json.dumps(note).encode())
 
 

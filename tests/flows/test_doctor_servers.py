@@ -1,5 +1,6 @@
 """Databases, services, schedules and runs of Prefect: broken, seen, mended, and gone. Prefect itself: test_doctor_real.py."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -136,6 +137,14 @@ def test_a_service_that_does_not_answer(stores: Stores) -> None:
     severity, says = one(services(stores))
     assert severity is Severity.WRONG and says.startswith(f"MLflow runs and does not answer at {CLOSED}/health: ")
     assert says.endswith("Start it anew: make down && make up")
+
+
+def test_a_note_that_came_with_a_copied_folder_is_no_trouble(stores: Stores) -> None:
+    remember(stores.paths, service(Process.current()))
+    file = folder_of(stores.paths) / "mlflow.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"folder": "1:1"}))
+    severity, says = one(services(stores))
+    assert severity is Severity.OK and says.startswith("none was started")
 
 
 def test_a_note_that_cannot_be_read(stores: Stores) -> None:

@@ -1,6 +1,7 @@
 """A note of a service counts while its very process lives, and tells nothing that is secret."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.services.notes import NAMES, Service, folder_of, forget, note_of, remember, running
+from tasks.services.notes import NAMES, Service, folder_of, forget, is_copied, note_of, remember, running
 from tasks.workspace.paths import Paths
 from tasks.workspace.presence import Process
 
@@ -73,6 +74,26 @@ def test_a_note_with_a_wrong_field_is_none(paths: Paths, changes: dict[str, obje
     file = folder_of(paths) / "prefect.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     assert note_of(paths, "prefect") is None
+
+
+def test_the_services_of_a_checkout_are_not_those_of_its_copy(tmp_path: Path) -> None:
+    here, moved, copy = (Paths(tmp_path / name) for name in ("here", "moved", "copy"))
+    remember(here, service())
+    shutil.copytree(here.root, copy.root)
+    here.root.rename(moved.root)
+    assert note_of(copy, "prefect") is running(copy, "prefect") is None and is_copied(copy, "prefect")
+    assert running(moved, "prefect") == service() and not is_copied(moved, "prefect")
+    remember(copy, service(name="prefect", log="mine.log"))
+    assert running(copy, "prefect") == service(log="mine.log")
+
+
+def test_a_note_of_an_older_version_counts(paths: Paths) -> None:
+    remember(paths, service())
+    file = folder_of(paths) / "prefect.json"
+    told = json.loads(file.read_text())
+    del told["folder"]
+    file.write_text(json.dumps(told))
+    assert running(paths, "prefect") == service() and not is_copied(paths, "prefect")
 
 
 def test_the_order_is_that_of_a_start() -> None:

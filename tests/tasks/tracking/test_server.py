@@ -67,10 +67,14 @@ def test_a_port_is_remembered_while_its_process_lives(paths: Paths) -> None:
     gone.wait()
     note = paths.ledger / "ui.json"
     dead = replace(Process.current(), pid=gone.pid).name
-    for changes in ({"process": dead}, {"host": "another-machine"}, {"process": "x"}, {"port": None}):
+    for changes in ({"process": dead}, {"host": "another-machine"}, {"folder": "1:1"}, {"process": "x"}, {"port": None}):
         note.write_text(json.dumps(json.loads(note.read_text()) | changes))
         assert running_port(paths) is None, changes
         remember_port(paths, 5004)
+    told = json.loads(note.read_text())
+    del told["folder"]
+    note.write_text(json.dumps(told))
+    assert running_port(paths) == 5004, "an older version wrote none"
     note.write_text("[]")
     assert running_port(paths) is None
 
