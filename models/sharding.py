@@ -1,0 +1,122 @@
+"""Weights that the processes of a stage share out between them (PyTorch's FSDP2): each keeps a part and gathers what it needs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from models.processes import is_first
+
+
+def block_names(network: nn.Module) -> list[str]:
+    """Return the classes of a network's transformer blocks, as its models name what must stay together; sorted."""
+    named = {name for module in network.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    return sorted({type(module).__name__ for module in network.modules()} & named)
+
+
+def fsdp_plugin(sharding: str, model: nn.Module) -> FullyShardedDataParallelPlugin | None:
+    """Return what tells Accelerate to shard a model; None where it is not to be.
+
+    Accelerate 1.15 takes it on accelerators alone: on a CPU it goes on with DDP and does not say so (`AcceleratorState`).
+    What is trained there is sharded by `shard`, before Accelerate sees it.
+
+    Args:
+        sharding: `model.sharding`.
+        model: whose blocks are gathered one at a time.
+    """
+    if sharding != "fsdp":
+        return None
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=block_names(model),
+        state_dict_type="FULL_STATE_DICT",
+        cpu_ram_efficient_loading=False,
+    )
+
+
+def shard(network: nn.Module) -> nn.Module:
+    """Let each process keep its part of every weight of a network, and return it; every process must ask for it.
+
+    Transformer blocks are gathered one at a time, and what is in none of them (embedding, output layer, heads) with the network
+    itself, which alone may be called. Outside a call and its backward pass every weight is a part (a DTensor), so that an
+    optimiser made now steps on parts. Gradients are averaged over the processes, as under DDP.
+
+    Args:
+        network: whole, and the same on every process; where two modules share a frozen weight, each has parts of its own then.
+    """
+    names = block_names(network)
+    blocks = [module for module in network.modules() if type(module).__name__ in names]
+    _part_blocks(blocks)
+    for module in (*blocks, network):
+        # the root too gives back what it gathered: else weights would be whole between a reading and the next step
+        sharded = fully_shard(module, reshard_after_forward=True)
+        # gloo has no mean
+        sharded.set_force_sum_reduction_for_comms(next(network.parameters()).device.type == "cpu")
+    for module in (*blocks, network):
+        # what is gathered keeps for ever whether it had a gradient when it was gathered first, and adapters may be off by then
+        module.unshard()
+        module.reshard()
+    return network
+
+
+def _part_blocks(blocks: list[nn.Module]) -> None:
+    """Let blocks that share weights have parameters of their own: FSDP2 gathers a parameter with one block."""
+    seen: set[int] = set()
+    for block in blocks:
+        mine: dict[int, nn.Parameter] = {}
+        for module in block.modules():
+            for name, weight in module.named_parameters(recurse=False):
+                if id(weight) in seen:
+                    own = mine.setdefault(id(weight), nn.Parameter(weight.detach(), requires_grad=weight.requires_grad))
+                    setattr(module, name, own)
+        seen |= {id(weight) for weight in block.parameters()}
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether a process holds only a part of some weight of a module."""
+    return isinstance(module, FSDPModule) or any(isinstance(weight, DTensor) for weight in module.parameters())
+
+
+def whole(figure: Tensor) -> Tensor:
+    """Return a tensor of which each process may hold a part, whole on every process; every one of them must ask for it."""
+    return figure.full_tensor() if isinstance(figure, DTensor) else figure
+
+
+def full_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the whole weights and buffers of a sharded module, on the CPU of the first process alone; the others get none.
+
+    Every process must ask for it. One tensor at a time is whole on the others.
+    """
+    return _kept(module.state_dict())  # type: ignore[no-any-return]
+
+
+def load_full_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take whole weights, of which every process has all, into a sharded module; what `state` does not name stays as it is."""
+    own = module.state_dict()
+    with torch.no_grad():
+        for name, weight in state.items():
+            own[name].copy_(part_like(own[name], weight))
+
+
+def part_like(weight: Tensor, figure: Tensor) -> Tensor:
+    """Return of a whole tensor, which every process has, what this process holds of it where it is laid out as `weight` is."""
+    figure = figure.to(weight.device)
+    if not isinstance(weight, DTensor) or isinstance(figure, DTensor):
+        return figure
+    return distribute_tensor(figure, weight.device_mesh, weight.placements, src_data_rank=None)
+
+
+def _kept(state: Any) -> Any:
+    """Return a nested state with whole tensors on the CPU of the first process; on the others, without its tensors."""
+    if isinstance(state, Mapping):
+        kept = {name: _kept(figure) for name, figure in state.items()}
+        return {name: figure for name, figure in kept.items() if figure is not None}
+    if not isinstance(state, Tensor):
+        return state
+    gathered = whole(state.detach())
+    return gathered.cpu() if is_first() else None
