@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from models.sharding import whole
 from posttrain.errors import ContractError
 
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -15,8 +16,9 @@ def fingerprint(network: nn.Module) -> list[int]:
     """Return a number for each weight tensor that is trained: the sum of its values' bits read as whole numbers.
 
     One changed weight changes it, however little it changed; of two networks with unequal weights hardly any have equal ones.
+    Where processes hold a part of the weights each, all of them must ask for it.
     """
-    trained = (weight.detach() for weight in network.parameters() if weight.requires_grad)
+    trained = (whole(weight.detach()) for weight in network.parameters() if weight.requires_grad)
     return [int(weight.contiguous().view(BITS[weight.element_size()]).sum(dtype=torch.int64).item()) for weight in trained]
 
 

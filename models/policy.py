@@ -74,7 +74,8 @@ class PolicyAndCritic(nn.Module):
                 entropy = entropies(logits, temperature=temperature)
         if "value" in want and self.value_head is not None:
             seen = hidden if self.critic is None else batch.told_by(self.critic).last_hidden_state[batch.where(self.critic)]
-            value = self.value_head(torch.as_tensor(seen).to(self.value_head.weight.dtype)).squeeze(-1)
+            # a sum of one: a view, as squeezing gives, would lose what FSDP2 hangs on a network's output
+            value = self.value_head(torch.as_tensor(seen).to(self.value_head.weight.dtype)).sum(dim=-1)
         return TokenFigures(logprob=logprob, value=value, entropy=entropy)
 
     @torch.no_grad()

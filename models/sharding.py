@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
 
-from models.processes import is_first
+from models.processes import is_first, processes
 
 
 def block_names(network: nn.Module) -> list[str]:
@@ -50,13 +52,16 @@ def shard(network: nn.Module) -> nn.Module:
         network: whole, and the same on every process; where two modules share a frozen weight, each has parts of its own then.
     """
     names = block_names(network)
-    blocks = [module for module in network.modules() if type(module).__name__ in names]
+    # inner ones first, as FSDP2 wants them
+    blocks = [module for module in reversed(list(network.modules())) if type(module).__name__ in names]
     _part_blocks(blocks)
+    device = next(network.parameters()).device.type
+    mesh = init_device_mesh(device, (processes(),))
     for module in (*blocks, network):
         # the root too gives back what it gathered: else weights would be whole between a reading and the next step
-        sharded = fully_shard(module, reshard_after_forward=True)
+        sharded = fully_shard(module, mesh=mesh, reshard_after_forward=True)
         # gloo has no mean
-        sharded.set_force_sum_reduction_for_comms(next(network.parameters()).device.type == "cpu")
+        sharded.set_force_sum_reduction_for_comms(device == "cpu")
     for module in (*blocks, network):
         # what is gathered keeps for ever whether it had a gradient when it was gathered first, and adapters may be off by then
         module.unshard()
@@ -90,9 +95,9 @@ def whole(figure: Tensor) -> Tensor:
 def full_state(module: nn.Module) -> dict[str, Tensor]:
     """Return the whole weights and buffers of a sharded module, on the CPU of the first process alone; the others get none.
 
-    Every process must ask for it. One tensor at a time is whole on the others.
+    Every process must ask for it.
     """
-    return _kept(module.state_dict())  # type: ignore[no-any-return]
+    return full(module.state_dict())
 
 
 def load_full_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -103,6 +108,19 @@ def load_full_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             own[name].copy_(part_like(own[name], weight))
 
 
+def load_full_optimiser_state(optimiser: Optimizer, state: Mapping[str, Any]) -> None:
+    """Take an optimiser's whole state, of which every process has all, into one that steps on a process's parts of weights."""
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    parts = {
+        place: {
+            name: part_like(weights[place], figure) if torch.is_tensor(figure) and figure.shape == weights[place].shape else figure
+            for name, figure in of_weight.items()
+        }
+        for place, of_weight in state["state"].items()
+    }
+    optimiser.load_state_dict({**state, "state": parts})
+
+
 def part_like(weight: Tensor, figure: Tensor) -> Tensor:
     """Return of a whole tensor, which every process has, what this process holds of it where it is laid out as `weight` is."""
     figure = figure.to(weight.device)
@@ -111,12 +129,19 @@ def part_like(weight: Tensor, figure: Tensor) -> Tensor:
     return distribute_tensor(figure, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
-def _kept(state: Any) -> Any:
-    """Return a nested state with whole tensors on the CPU of the first process; on the others, without its tensors."""
-    if isinstance(state, Mapping):
-        kept = {name: _kept(figure) for name, figure in state.items()}
-        return {name: figure for name, figure in kept.items() if figure is not None}
-    if not isinstance(state, Tensor):
-        return state
-    gathered = whole(state.detach())
+def full(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict, of a module or an optimiser, with whole tensors on the CPU of the first process; {} on the others.
+
+    Every process must ask for it. One tensor at a time is whole on the others.
+    """
+    gathered = {name: _gathered(figure) for name, figure in state.items()}
+    return gathered if is_first() else {}
+
+
+def _gathered(figure: Any) -> Any:
+    if isinstance(figure, Mapping):
+        return {name: _gathered(inner) for name, inner in figure.items()}
+    if not isinstance(figure, Tensor):
+        return figure
+    gathered = whole(figure.detach())
     return gathered.cpu() if is_first() else None

@@ -10,8 +10,10 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
+from models.policy import PolicyAndCritic, policy_and_critic
+from models.policy_layout import ReplicatedPolicy
 from models.sampler import sample
+from models.sharding import whole
 from posttrain.rl.ppo import Update, ppo
 from posttrain.rl.rewards import Rewards
 from posttrain.settings.ppo import PPOSettings
@@ -60,13 +62,14 @@ def score(asked, responses):
     return Rewards(values=share, parts={"short": [float(len(one) < 4) for one in responses]}, reasons=[str(one) for one in asked])
 
 
-def sampler(network: PolicyAndCritic, **changes: Any):
-    """Return what draws responses to QUESTIONS from the network's policy as it then is."""
+def sampler(network: PolicyAndCritic, held=None, **changes: Any):
+    """Return what draws responses to QUESTIONS from the network's policy as it then is, however it is held."""
     how = {"temperature": 1.0, "end_ids": (EOS,), "pad_id": PAD, "context": CONTEXT, "batch_size": 5, **changes}
 
     def draw(asked, chance):
         prompts = [QUESTIONS[question] for question in asked]
-        return prompts, sample(network.policy, prompts, chance, **how)
+        with (held or ReplicatedPolicy(network)).policy() as policy:
+            return prompts, sample(policy, prompts, chance, **how)
 
     return draw
 
@@ -82,7 +85,7 @@ class Run:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        return {name: weight.detach().clone() for name, weight in self.network.named_parameters()}
+        return {name: whole(weight.detach()).clone() for name, weight in self.network.named_parameters()}
 
     def metric(self, name: str) -> list[float]:
         return [update.metrics[f"ppo/{name}"] for update in self.updates]
@@ -100,16 +103,17 @@ def run(
     critic="separate",
     estimator=None,
     fits_values: bool = False,
+    layout=ReplicatedPolicy,
     **settings: Any,
 ) -> Run:
     """Train and return every update, with a copy of its state; with an estimator that has no critic, `critic` is "none"."""
     network = network or policy_and_critic(llama(), critic=critic)
     chosen = PPOSettings(**{**SETTINGS, **settings} | ({} if critic == "none" else {"critic": critic}))
-    made = Run(network, chosen)
+    made, held = Run(network, chosen), layout(network)
     for update in ppo(
         network,
-        reference=reference or reference_logprobs(network.policy, temperature=chosen.temperature),
-        sample=draw or sampler(network, temperature=chosen.temperature),
+        reference=reference or held.reference(temperature=chosen.temperature),
+        sample=draw or sampler(network, held, temperature=chosen.temperature),
         score=reward,
         questions=len(QUESTIONS),
         pad_id=pad_id,
@@ -119,6 +123,7 @@ def run(
         estimator=estimator,
         state=state,
         fits_values=fits_values,
+        layout=held,
     ):
         made.updates.append(update)
         made.states.append(copy.deepcopy(update.state()))

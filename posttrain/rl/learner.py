@@ -12,8 +12,10 @@ from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.rl.collector import recomputes_logprobs
 from posttrain.rl.contracts import Recomputed, check_first_ratio, explained
 from posttrain.rl.estimators import Estimate, Estimator
+from posttrain.rl.layout import Layout
 from posttrain.rl.network import TokenFigures
 from posttrain.rl.objective import FIGURES, OF_CRITIC, MiniBatch, loss_of_part
+from posttrain.rl.processes import of_all
 from posttrain.rl.rollout import Episodes, derived_generator
 from posttrain.settings.ppo import PPOSettings
 from posttrain.settings.section import tokens_of
@@ -28,13 +30,21 @@ class Learner:
         settings: all of them are explained there.
         accelerator: where and in how many processes.
         seed: of the order of episodes.
+        layout: how processes hold the weights.
 
     Raises:
         RequestError: the processes cannot share a mini-batch evenly.
     """
 
     def __init__(
-        self, network: nn.Module, *, estimator: Estimator, settings: PPOSettings, accelerator: Accelerator, seed: int
+        self,
+        network: nn.Module,
+        *,
+        estimator: Estimator,
+        settings: PPOSettings,
+        accelerator: Accelerator,
+        seed: int,
+        layout: Layout,
     ) -> None:
         if settings.mini_batch_size % accelerator.num_processes:
             raise RequestError(
@@ -42,6 +52,9 @@ class Learner:
                 f"has as much to do, got {settings.mini_batch_size}"
             )
         self.module = network
+        self.layout = layout
+        # sharding makes other parameters of the weights, so the optimiser is made behind it
+        self.network = layout.prepared(network, accelerator)
         self.groups: dict[str, list[nn.Parameter]] = network.parameter_groups()  # type: ignore[operator]
         self.rates = {"policy": settings.learning_rate, "critic": settings.critic_learning_rate}
         optimiser = torch.optim.AdamW(
@@ -50,7 +63,7 @@ class Learner:
             weight_decay=0.0,
             fused=accelerator.device.type in ("cpu", "cuda"),
         )
-        self.network, self.optimiser = accelerator.prepare(network, optimiser)
+        self.optimiser = accelerator.prepare_optimizer(optimiser)
         self.estimator = estimator
         self.settings = settings
         self.accelerator = accelerator
@@ -121,11 +134,12 @@ class Learner:
         """Scale the gradients of some weights down to `ppo.max_grad_norm`, and return the norm that they had."""
         most = self.settings.max_grad_norm
         if self.accelerator.device.type != "cpu":
-            return torch.as_tensor(self.accelerator.clip_grad_norm_(weights, most))
+            return self.layout.whole(torch.as_tensor(self.accelerator.clip_grad_norm_(weights, most)))
         # where a comparison costs no wait for a device, gradients within the limit are not multiplied by 1
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        of_part = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        norm = self.layout.whole(of_part)
         if not norm <= most:
-            torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
+            torch.nn.utils.clip_grads_with_norm_(weights, most, of_part)
         return norm
 
     def _loss(
@@ -143,8 +157,9 @@ class Learner:
             want=frozenset(name for name, is_wanted in wanted.items() if is_wanted),
         )
         if is_first:
+            # of all processes: to explain a difference is to call the network, which all do together or none
             check_first_ratio(
-                told.logprob.detach() - part.logprob[mask],
+                of_all(told.logprob.detach() - part.logprob[mask]),
                 tolerance=self.settings.ratio_tolerance,
                 mean_tolerance=self._rounding if recomputes_logprobs(self.settings, self.accelerator) else 0.0,
                 explain=lambda: self._explain(part, told.logprob.detach()),
@@ -169,11 +184,11 @@ class Learner:
         temperature = self.settings.temperature
         alone = [again(part.rows(torch.tensor([row])), temperature) for row in range(len(part.ids))]
         found = Recomputed(
-            sampled=part.logprob[part.is_response],
-            trained=trained,
-            trained_again=again(part, temperature),
-            one_by_one=torch.cat(alone),
-            at_temperature_1=again(part, 1.0),
+            sampled=of_all(part.logprob[part.is_response]),
+            trained=of_all(trained),
+            trained_again=of_all(again(part, temperature)),
+            one_by_one=of_all(torch.cat(alone)),
+            at_temperature_1=of_all(again(part, 1.0)),
         )
         return explained(
             found, self.module, temperature=temperature, tolerance=self.settings.ratio_tolerance, rounding=self._rounding

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,6 @@ class Network(Protocol):
 
     def rescale_values(self, gain: float, offset: float) -> None:
         """Let every value be `gain` times what it was, plus `offset`."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trained weights of `policy` and, where there is one, of `critic`, as they are held now."""

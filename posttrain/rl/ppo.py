@@ -20,6 +20,7 @@ from posttrain.rl.advantages import fitted_line, rewards_to_go
 from posttrain.rl.collector import Collector, ReferenceLogprobs, Sample, Score
 from posttrain.rl.contracts import Health, check_kl, collapse
 from posttrain.rl.estimators import Estimator, GeneralisedAdvantage, Rollout
+from posttrain.rl.layout import Layout, Replicated
 from posttrain.rl.learner import Learner
 from posttrain.rl.rewards import Rewards, RunningScale, adapted_kl_coef, eos_shaped, token_rewards
 from posttrain.rl.rollout import Episodes
@@ -39,7 +40,7 @@ class Update:
         rewards: of each episode, with parts and reasons.
         recomputes: whether the policy read the responses once more before training (`ppo.old_logprobs`).
         objective: mean score minus β KL, averaged over the last `ppo.patience` updates: a checkpoint is best by this.
-        state: returns what a checkpoint must hold for `ppo` to go on from here.
+        state: returns what a checkpoint must hold for `ppo` to go on from here; every process must ask for it.
     """
 
     number: int
@@ -66,6 +67,7 @@ def ppo(
     estimator: Estimator | None = None,
     state: Mapping[str, Any] | None = None,
     fits_values: bool = False,
+    layout: Layout | None = None,
 ) -> Iterator[Update]:
     """Train `network` and yield each update.
 
@@ -84,6 +86,7 @@ def ppo(
         state: of a checkpoint (`Update.state()`), to go on from; the network's weights are in it.
         fits_values: before the first step the critic's values are laid on what was returned, by the least-squares line: for a
             critic that starts as a reward model, which was made for whole responses and in another unit.
+        layout: how processes hold the weights; None: each has all of them.
 
     Raises:
         ContractError: training and sampling disagree, a KL is not one, too few responses end, or the run has collapsed.
@@ -99,6 +102,7 @@ def ppo(
         questions=questions,
         seed=seed,
         fits_values=fits_values,
+        layout=layout or Replicated(),
     )
     if state is not None:
         trainer.resume(state)
@@ -118,7 +122,8 @@ class _Trainer:
         pad_id: int,
         questions: int,
         seed: int,
-        fits_values: bool = False,
+        fits_values: bool,
+        layout: Layout,
     ) -> None:
         if settings.episodes % estimator.num_generations:
             raise RequestError(
@@ -126,7 +131,10 @@ class _Trainer:
                 f"{estimator.name} compares, got {settings.episodes}"
             )
         self.module = network
-        self.learner = Learner(network, estimator=estimator, settings=settings, accelerator=accelerator, seed=seed)
+        self.layout = layout
+        self.learner = Learner(
+            network, estimator=estimator, settings=settings, accelerator=accelerator, seed=seed, layout=layout
+        )
         self.collector = Collector(
             network,
             has_critic=estimator.has_critic,
@@ -151,11 +159,16 @@ class _Trainer:
     # ---- checkpoints
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next update depends on; what chance decides is derived from the seed (`posttrain.rl.rollout`)."""
+        """Everything that the next update depends on; what chance decides is derived from the seed (`posttrain.rl.rollout`).
+
+        All processes must ask for it; where each holds a part of the weights, only the first one gets them.
+        """
         return {
             "done": self.done,
-            "network": {name: weight for name, weight in self.module.state_dict().items() if name in self._trained()},
-            "optimiser": self.learner.optimiser.state_dict(),
+            "network": self.layout.kept(
+                {name: weight for name, weight in self.module.state_dict().items() if name in self._trained()}
+            ),
+            "optimiser": self.layout.kept(self.learner.optimiser.state_dict()),
             "kl_coef": self.kl_coef,
             "scale": [self.scale.count, self.scale.mean, self.scale.squares],
             "history": [[getattr(one, field.name) for field in fields(Health)] for one in self.history],
@@ -163,8 +176,7 @@ class _Trainer:
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.module.load_state_dict(state["network"], strict=False)
-        self.learner.optimiser.load_state_dict(state["optimiser"])
+        self.layout.load(self.module, self.learner.optimiser, weights=state["network"], steps=state["optimiser"])
         self.done = state["done"]
         self.kl_coef = state["kl_coef"]
         self.scale = RunningScale(*state["scale"])

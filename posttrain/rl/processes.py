@@ -12,6 +12,12 @@ from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Episodes
 
 
+def of_all(figures: Tensor) -> Tensor:
+    """Return all processes' figures, (tokens,) each, in the order of the processes; every one of them must ask for it."""
+    told: list[Tensor] = gather_object([figures.cpu()])
+    return torch.cat(told).to(figures.device)
+
+
 def shared(episodes: Episodes, rewards: Rewards, *, pad_id: int) -> tuple[Episodes, Rewards]:
     """Return all processes' episodes and rewards, in the order of the processes."""
     device = episodes.ids.device

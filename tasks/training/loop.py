@@ -2,20 +2,21 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from models.checkpointing import let_checkpoint
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer
 from models.lora import adapted, merged
-from models.policy import PolicyAndCritic, policy_and_critic, reference_logprobs
+from models.policy import PolicyAndCritic, policy_and_critic
+from models.policy_layout import ReplicatedPolicy, ShardedPolicy, laid_out
 from models.reward import centre_of
 from models.size import size_of
 from posttrain.compute import Compute, Size, learning, reading
@@ -25,6 +26,7 @@ from posttrain.records import Question
 from posttrain.rl.contracts import Signal
 from posttrain.rl.estimators import Estimator
 from posttrain.rl.ppo import Update, ppo
+from posttrain.rl.rollout import Sampled
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.interface import RewardSource
@@ -94,12 +96,16 @@ def train_policy(
         network = _network(policy, model, settings, reward, has_critic=estimator.has_critic, seed=seed)
         state = kept.latest()
         run = _Run(log, advance, asker, kept, settings, state, sizes=_Sizes.of(network))
+        layout = laid_out(network, model)
         started = time.perf_counter()
-        updates = _updates(network, asker, estimator, settings, model, seed=seed, state=state and state["ppo"], reward=reward)
+        updates = _updates(
+            network, layout, asker, estimator, settings, model, seed=seed, state=state and state["ppo"], reward=reward
+        )
         with must_move(network.policy, stage=estimator.name, remedy="" if estimator.has_critic else NO_SIGNAL):
             run.watch(updates)
         seconds = time.perf_counter() - started
-        save(merged(network.policy.eval()), asker.tokenizer, out / "model")
+        with layout.policy() as policy:
+            save(merged(policy.eval()), asker.tokenizer, out / "model")
     write_rows(out / SAMPLES, run.samples)
     asked = {"questions": len(asker.questions), "questions_kept_for_labels": len(kept_for_labels)}
     return Outcome(metrics=run.summary() | asked, costs=run.costs(seconds))
@@ -107,6 +113,7 @@ def train_policy(
 
 def _updates(
     network: PolicyAndCritic,
+    layout: ReplicatedPolicy | ShardedPolicy,
     asker: Asker,
     estimator: Estimator,
     settings: PPOSettings,
@@ -116,10 +123,14 @@ def _updates(
     state: Mapping[str, Any] | None,
     reward: RewardSource,
 ) -> Iterator[Update]:
+    def sample(asked: Sequence[int], chance: Tensor) -> tuple[list[list[int]], Sampled]:
+        with layout.policy() as policy:
+            return asker.sample(policy, asked, chance)
+
     return ppo(
         network,
-        reference=reference_logprobs(network.policy, temperature=settings.temperature),
-        sample=partial(asker.sample, network),
+        reference=layout.reference(temperature=settings.temperature),
+        sample=sample,
         score=asker.score,
         questions=len(asker.questions),
         pad_id=asker.tokenizer.pad_token_id,
@@ -129,6 +140,7 @@ def _updates(
         estimator=estimator,
         state=state,
         fits_values=estimator.has_critic and _starts_as_reward_model(settings, reward),
+        layout=layout,
     )
 
 

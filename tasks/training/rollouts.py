@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +12,6 @@ from models.encoding import prompt_ids, response_texts
 from models.endings import end_ids
 from models.engines import ENGINES
 from models.load import prompt_text
-from models.policy import PolicyAndCritic
 from posttrain.errors import DataError
 from posttrain.graders import Sample, build_grader
 from posttrain.records import Question
@@ -72,18 +72,18 @@ class Asker:
         self._ids = [ids[place] for place in fits]
         self._records = [one.model_dump(mode="json") for one in self.questions]
 
-    def sample(self, network: PolicyAndCritic, asked: Sequence[int], chance: torch.Tensor) -> tuple[list[list[int]], Sampled]:
+    def sample(self, policy: Any, asked: Sequence[int], chance: torch.Tensor) -> tuple[list[list[int]], Sampled]:
         """Return the prompts of some questions, as token ids, and a response of the policy to each.
 
         Args:
-            network: of which the policy is.
+            policy: a causal language model, whole.
             asked: numbers of questions.
             chance: (questions, longest), decides each token (`posttrain.rl.rollout.uniforms`).
         """
         prompts = [self._ids[question] for question in asked]
-        with with_cache(network.policy):
+        with with_cache(policy):
             drawn = self._engine(
-                network.policy,
+                policy,
                 prompts,
                 chance,
                 temperature=self._settings.temperature,

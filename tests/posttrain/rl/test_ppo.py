@@ -8,6 +8,7 @@ from torch import nn
 
 from models.policy import policy_and_critic, reference_logprobs
 from posttrain.errors import ContractError, RequestError
+from posttrain.rl.layout import Replicated
 from posttrain.rl.learner import Learner
 from posttrain.rl.network import TokenFigures
 from posttrain.rl.rewards import Rewards
@@ -281,7 +282,8 @@ def test_processes_must_share_a_mini_batch_evenly():
         num_processes = 3
 
     with pytest.raises(RequestError) as caught:
-        Learner(nn.Linear(1, 1), estimator=None, settings=PPOSettings(**SETTINGS), accelerator=Three(), seed=0)
+        how = {"settings": PPOSettings(**SETTINGS), "accelerator": Three(), "seed": 0, "layout": Replicated()}
+        Learner(nn.Linear(1, 1), estimator=None, **how)
     assert str(caught.value) == (
         "ppo.mini_batch_size must be a multiple of the number of processes (3), so that each has as much to do, got 8"
     )

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from models.policy import policy_and_critic, reference_logprobs
+from posttrain.rl.layout import Replicated
 from posttrain.rl.learner import Learner, rate_factor
 from posttrain.rl.ppo import _errors
 from posttrain.rl.rewards import Rewards
@@ -184,7 +185,7 @@ def test_a_part_of_the_reward_cannot_hide_a_figure_of_ppo():
 def test_gradients_are_scaled_to_the_limit_and_left_alone_below_it(most):
     learner = object.__new__(Learner)
     learner.settings = PPOSettings(**{**SETTINGS, "max_grad_norm": most})
-    learner.accelerator = Accelerator(cpu=True)
+    learner.accelerator, learner.layout = Accelerator(cpu=True), Replicated()
     weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
     before = [torch.tensor([0.3, -0.4, 1.2]), torch.tensor([[0.0, 0.5], [0.1, 0.2]])]
     for weight, gradient in zip(weights, before, strict=False):
