@@ -57,15 +57,14 @@ def shard(network: nn.Module) -> nn.Module:
     _part_blocks(blocks)
     device = next(network.parameters()).device.type
     mesh = init_device_mesh(device, (processes(),))
-    for module in (*blocks, network):
-        # the root too gives back what it gathered: else weights would be whole between a reading and the next step
-        sharded = fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    # the network too gives back what it gathered: else weights were whole between a reading and the next step
+    parts = [fully_shard(module, mesh=mesh, reshard_after_forward=True) for module in (*blocks, network)]
+    for part in parts:
         # gloo has no mean
-        sharded.set_force_sum_reduction_for_comms(device == "cpu")
-    for module in (*blocks, network):
+        part.set_force_sum_reduction_for_comms(device == "cpu")
         # what is gathered keeps for ever whether it had a gradient when it was gathered first, and adapters may be off by then
-        module.unshard()
-        module.reshard()
+        part.unshard()
+        part.reshard()
     return network
 
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from models.checkpointing import with_cache
 from models.policy import PolicyAndCritic, policy_and_critic
 from models.policy_layout import ReplicatedPolicy
 from models.sampler import sample
@@ -68,7 +69,7 @@ def sampler(network: PolicyAndCritic, held=None, **changes: Any):
 
     def draw(asked, chance):
         prompts = [QUESTIONS[question] for question in asked]
-        with (held or ReplicatedPolicy(network)).policy() as policy:
+        with (held or ReplicatedPolicy(network)).policy() as policy, with_cache(policy):
             return prompts, sample(policy, prompts, chance, **how)
 
     return draw
