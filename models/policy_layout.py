@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from models.load import device
 from models.policy import PolicyAndCritic, reference_logprobs
-from models.processes import processes
-from models.sharding import full, load_full_optimiser_state, load_full_state, shard, whole
+from models.sharding import full, is_fsdp, load_full_optimiser_state, load_full_state, shard, whole
 from posttrain.rl.layout import Layout, Replicated
 from posttrain.settings.model import ModelSettings
 
@@ -50,7 +50,7 @@ class ShardedPolicy(Layout):
     def __init__(self, network: PolicyAndCritic) -> None:
         self._network = network
         empty = {id(weight): nn.Parameter(weight.new_empty(0), requires_grad=False) for weight in network.policy.parameters()}
-        self._copy: Any = copy.deepcopy(network.policy, empty).eval()
+        self._copy: Any = copy.deepcopy(network.policy, empty).eval().to(device())
 
     def prepared(self, network: nn.Module, accelerator: Accelerator) -> nn.Module:
         """Return the network, sharded in place, with its forward in Accelerate's number format."""
@@ -110,4 +110,4 @@ class ShardedPolicy(Layout):
 
 def laid_out(network: PolicyAndCritic, model: ModelSettings) -> ReplicatedPolicy | ShardedPolicy:
     """Return how the processes of this stage hold a network: by `model.sharding`, where there are several."""
-    return ShardedPolicy(network) if model.sharding == "fsdp" and processes() > 1 else ReplicatedPolicy(network)
+    return ShardedPolicy(network) if is_fsdp(model) else ReplicatedPolicy(network)

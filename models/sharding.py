@@ -4,14 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from models.load import device
 from models.processes import is_first, processes
+from posttrain.settings.model import ModelSettings
+
+
+def is_fsdp(model: ModelSettings) -> bool:
+    """Return whether the processes of this stage share the weights that it trains by FSDP2: where there are several."""
+    return model.sharding == "fsdp" and processes() > 1
+
+
+def home(model: ModelSettings) -> torch.device:
+    """Return where weights to train are loaded: on the CPU where each process's device then gets its part of them alone."""
+    return torch.device("cpu") if is_fsdp(model) else device()
 
 
 def block_names(network: nn.Module) -> list[str]:
@@ -20,48 +31,25 @@ def block_names(network: nn.Module) -> list[str]:
     return sorted({type(module).__name__ for module in network.modules()} & named)
 
 
-def fsdp_plugin(sharding: str, model: nn.Module) -> FullyShardedDataParallelPlugin | None:
-    """Return what tells Accelerate to shard a model; None where it is not to be.
-
-    Accelerate 1.15 takes it on accelerators alone: on a CPU it goes on with DDP and does not say so (`AcceleratorState`).
-    What is trained there is sharded by `shard`, before Accelerate sees it.
-
-    Args:
-        sharding: `model.sharding`.
-        model: whose blocks are gathered one at a time.
-    """
-    if sharding != "fsdp":
-        return None
-    return FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=block_names(model),
-        state_dict_type="FULL_STATE_DICT",
-        cpu_ram_efficient_loading=False,
-    )
-
-
 def shard(network: nn.Module) -> nn.Module:
-    """Let each process keep its part of every weight of a network, and return it; every process must ask for it.
+    """Let each process keep its part of every weight of a network, on its device, and return it; every process must ask for it.
 
     Transformer blocks are gathered one at a time, and what is in none of them (embedding, output layer, heads) with the network
     itself, which alone may be called. Outside a call and its backward pass every weight is a part (a DTensor), so that an
     optimiser made now steps on parts. Gradients are averaged over the processes, as under DDP.
 
     Args:
-        network: whole, and the same on every process; where two modules share a frozen weight, each has parts of its own then.
+        network: whole, and the same on every process, on any device. Where two blocks share a frozen weight, each has parts of
+            its own afterwards.
     """
     names = block_names(network)
     # inner ones first, as FSDP2 wants them
     blocks = [module for module in reversed(list(network.modules())) if type(module).__name__ in names]
     _part_blocks(blocks)
-    device = next(network.parameters()).device.type
-    mesh = init_device_mesh(device, (processes(),))
+    mesh = init_device_mesh(device().type, (processes(),))
     # the network too gives back what it gathered: else weights were whole between a reading and the next step
     parts = [fully_shard(module, mesh=mesh, reshard_after_forward=True) for module in (*blocks, network)]
     for part in parts:
-        # gloo has no mean
-        part.set_force_sum_reduction_for_comms(device == "cpu")
         # what is gathered keeps for ever whether it had a gradient when it was gathered first, and adapters may be off by then
         part.unshard()
         part.reshard()
@@ -89,14 +77,6 @@ def is_sharded(module: nn.Module) -> bool:
 def whole(figure: Tensor) -> Tensor:
     """Return a tensor of which each process may hold a part, whole on every process; every one of them must ask for it."""
     return figure.full_tensor() if isinstance(figure, DTensor) else figure
-
-
-def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return the whole weights and buffers of a sharded module, on the CPU of the first process alone; the others get none.
-
-    Every process must ask for it.
-    """
-    return full(module.state_dict())
 
 
 def load_full_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:

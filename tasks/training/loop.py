@@ -18,6 +18,7 @@ from models.lora import adapted, merged
 from models.policy import PolicyAndCritic, policy_and_critic
 from models.policy_layout import ReplicatedPolicy, ShardedPolicy, laid_out
 from models.reward import centre_of
+from models.sharding import home
 from models.size import size_of
 from posttrain.compute import Compute, Size, learning, reading
 from posttrain.errors import ContractError, RequestError
@@ -92,7 +93,7 @@ def train_policy(
     source, revision = source_of(start)
     kept = Checkpoints(checkpoints)
     with quiet_libraries(), bar(estimator.name, settings.updates) as advance:
-        policy = load_model(source, model, on=device(), revision=revision, train=True)
+        policy = load_model(source, model, on=home(model), revision=revision, train=True)
         network = _network(policy, model, settings, reward, has_critic=estimator.has_critic, seed=seed)
         state = kept.latest()
         run = _Run(log, advance, asker, kept, settings, state, sizes=_Sizes.of(network))
