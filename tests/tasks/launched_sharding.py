@@ -58,7 +58,8 @@ def compare(out, log):
         ways = {"whole": trained(ReplicatedPolicy, **case), "parts": trained(ShardedPolicy, **case)}
         policy_layout.shard = shard
         told[name] = {way: figures(made) | {"state": made.states[-1]} for way, made in ways.items()}
-        told[name]["start"] = dict(network(case["critic"], case.get("lora_rank", 0)).named_parameters())
+        start = network(case["critic"], case.get("lora_rank", 0))
+        told[name]["start"] = {weight: value.detach() for weight, value in start.named_parameters()}
         told[name]["held"] = gather_object([[share_of(module) for module in sharded]])
     if rank() == 0:
         torch.save(told, out / "told.pt")
