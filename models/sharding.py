@@ -90,11 +90,13 @@ def load_full_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 def load_full_optimiser_state(optimiser: Optimizer, state: Mapping[str, Any]) -> None:
     """Take an optimiser's whole state, of which every process has all, into one that steps on a process's parts of weights."""
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+
+    def part(weight: Tensor, figure: Any) -> Any:
+        # what has a number for each weight lies as the weights do; a count of steps is a single number
+        return part_like(weight, figure) if isinstance(figure, Tensor) and figure.shape == weight.shape else figure
+
     parts = {
-        place: {
-            name: part_like(weights[place], figure) if torch.is_tensor(figure) and figure.shape == weights[place].shape else figure
-            for name, figure in of_weight.items()
-        }
+        place: {name: part(weights[place], figure) for name, figure in of_weight.items()}
         for place, of_weight in state["state"].items()
     }
     optimiser.load_state_dict({**state, "state": parts})

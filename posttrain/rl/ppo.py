@@ -132,9 +132,7 @@ class _Trainer:
             )
         self.module = network
         self.layout = layout
-        self.learner = Learner(
-            network, estimator=estimator, settings=settings, accelerator=accelerator, seed=seed, layout=layout
-        )
+        self.learner = Learner(network, estimator=estimator, settings=settings, accelerator=accelerator, seed=seed, layout=layout)
         self.collector = Collector(
             network,
             has_critic=estimator.has_critic,

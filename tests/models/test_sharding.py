@@ -1,4 +1,4 @@
-"""Which blocks are gathered one at a time, and what sharding asks of a module; on processes: tests/tasks/test_launch_sharded_ppo.py."""
+"""Which blocks are gathered one at a time, and what is whole already; on processes: tests/tasks/test_launch_sharded_ppo.py."""
 
 import torch
 
