@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -75,23 +75,19 @@ class ShardedPolicy(Layout):
 
         With LoRA that is the network with its adapters off; else a frozen copy, sharded as well.
         """
-        has_adapters = hasattr(self._network.policy, "disable_adapter")
+        policy: Any = self._network.policy
+        has_adapters = hasattr(policy, "disable_adapter")
         frozen = self._network
         if not has_adapters:
-            frozen = PolicyAndCritic(copy.deepcopy(self._network.policy).requires_grad_(False))
+            frozen = PolicyAndCritic(copy.deepcopy(policy).requires_grad_(False))
             shard(frozen)
 
         @torch.no_grad()
         def logprobs(ids: Tensor, prompt_length: Tensor, response_length: Tensor) -> Tensor:
-            # by the root, which gathers what is in no block
-            def told() -> Tensor:
-                want = frozenset({"logprob"})
-                return torch.as_tensor(frozen(ids, prompt_length, response_length, temperature=temperature, want=want).logprob)
-
-            if not has_adapters:
-                return told()
-            with frozen.policy.disable_adapter():
-                return told()
+            # the whole network is called, since that gathers what is in no block
+            how: dict[str, Any] = {"temperature": temperature, "want": frozenset({"logprob"})}
+            with policy.disable_adapter() if has_adapters else nullcontext():
+                return torch.as_tensor(frozen(ids, prompt_length, response_length, **how).logprob)
 
         return logprobs
 
