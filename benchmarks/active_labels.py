@@ -115,7 +115,8 @@ class Bench:
     def _trained(self, places: Sequence[int]) -> list[Any]:
         """Train reward models on the labels of these pairs."""
         from models.load import device
-        from models.reward import reward_network, train_reward_network
+        from models.reward import reward_network
+        from models.reward_training import train_reward_network
 
         groups, networks = self._groups(places), []
         for member in range(MEMBERS):
@@ -127,7 +128,7 @@ class Bench:
         return networks
 
     def _groups(self, places: Sequence[int]) -> list[Any]:
-        from models.reward import Group
+        from models.reward_training import Group
 
         of_question: dict[str, list[int]] = {}
         for place in sorted(places):

@@ -1,5 +1,6 @@
 """Whether several processes can share the stages of a run, before any of it runs."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from flows.training import trainer_settings
@@ -10,13 +11,17 @@ SHARED = ("batch_size", "mini_batch_size")
 """Settings of a trainer that all processes take an equal part of; an update's episodes are a multiple of its mini-batch."""
 
 
+PACKAGE = "deepspeed"
+
+
 def check_processes(config: Config) -> None:
-    """Refuse more processes than there are GPUs to train on, and batches that they cannot share evenly.
+    """Refuse more processes than there are GPUs to train on, and batches or weights that they cannot share.
 
     Raises:
         RequestError: naming the setting.
     """
     number = config.model.processes
+    _check_sharding(config)
     if number == 1:
         return
     import torch
@@ -32,6 +37,47 @@ def check_processes(config: Config) -> None:
                     f"{section}.{name} must be a multiple of model.processes ({number}), so that each process has as much to do, "
                     f"got {size}"
                 )
+
+
+def _check_sharding(config: Config) -> None:
+    """Refuse to share weights where there is nobody to share them with, and what cannot be shared."""
+    model = config.model
+    if model.sharding == "none":
+        return
+    asked = f"model.sharding={model.sharding}"
+    if model.processes == 1:
+        raise RequestError(
+            f"{asked} shares the weights among the processes of a stage, and model.processes=1 is a single one. Say "
+            "model.processes=2 or more, or model.sharding=none"
+        )
+    if model.quantization != "none":
+        raise RequestError(
+            f"{asked} shares weights that are whole, and model.quantization={model.quantization} keeps them in 4 bits, all of "
+            "them in each process. Say model.quantization=none or model.sharding=none"
+        )
+    if model.sharding == "deepspeed":
+        _check_deepspeed(config)
+
+
+def _check_deepspeed(config: Config) -> None:
+    import torch
+
+    method = config.row
+    own = [name for name in method.stages if name == "reward_model" or (name == method.trainer and method.is_rewarded)]
+    if own:
+        raise RequestError(
+            f"model.sharding=deepspeed trains in SFT, DPO and KTO, and method={config.method} trains in {' and '.join(own)} too. "
+            "Say model.sharding=fsdp, which trains in all of them"
+        )
+    if not torch.cuda.device_count():
+        raise RequestError(
+            "model.sharding=deepspeed needs a GPU for each process, and this machine has none that can be used. Say "
+            "model.sharding=fsdp, which computes on CPUs too"
+        )
+    if find_spec(PACKAGE) is None:
+        raise RequestError(
+            f"model.sharding=deepspeed needs {PACKAGE}: .venv/bin/pip install -c constraints.txt -e '.[deepspeed]'"
+        )
 
 
 def _trained_by(config: Config) -> dict[str, Any]:

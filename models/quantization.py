@@ -63,9 +63,9 @@ def is_quantized(network: Any) -> bool:
 
 
 def weights_in(weight: torch.nn.Parameter) -> int:
-    """Return how many weights a tensor stands for: in 4 bits two lie in each byte of it."""
+    """Return how many weights a tensor stands for: in 4 bits two lie in each byte of it, and DeepSpeed keeps them elsewhere."""
     state = getattr(weight, "quant_state", None)
-    return weight.numel() if state is None else math.prod(state.shape)
+    return int(getattr(weight, "ds_numel", weight.numel())) if state is None else math.prod(state.shape)
 
 
 def merged_whole(model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reward models: a causal model's trunk with one score at a sequence's last token, trained on pairs, centred, one or several.
+"""Reward models: a causal model's trunk with one score at a sequence's last token, centred, one or several.
 
 On disk a reward model is a directory as transformers writes it, and `AutoModelForSequenceClassification` reads it wherever
 transformers has such a class for the architecture (`models.scorer`). Its heads have no bias, so what centres its scores stands in
@@ -8,9 +8,6 @@ with plain transformers gets the first member, uncentred.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -25,17 +22,14 @@ from models.encoding import prompt_ids
 from models.load import dtype, fit_embedding
 from models.packed import Packing, called_packed, is_packing, let_pack
 from models.policy import without_dropout
-from models.processes import processes, rank, sum_gradients, summed
 from models.quantization import loaded_in_4_bits
 from models.scorer import saved_class, scorer_class
 from models.size import size_of
 from posttrain.compute import Compute, reading
 from posttrain.errors import RequestError
-from posttrain.ops.device_rows import SHARED, in_parts, with_rows
-from posttrain.ops.losses import bradley_terry_loss
+from posttrain.ops.device_rows import in_parts
 from posttrain.ops.masks import is_response, padded
 from posttrain.settings.model import ModelSettings
-from posttrain.settings.reward_model import RewardModelSettings
 
 CENTRE = "posttrain_centre"
 """Where a reward model's configuration keeps the mean score of the reference demonstrations."""
@@ -216,185 +210,3 @@ def _states(network: Any, sequences: Sequence[Sequence[int]], lengths: Tensor) -
     ids = padded(sequences, with_value=0).to(lengths.device)  # causal: what stands behind a token cannot reach it
     states: Tensor = trunk(input_ids=ids, use_cache=False).last_hidden_state
     return states[is_response(lengths, longest=ids.shape[1])]
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Group:
-    """All labels of one prompt, which share a batch, and its responses, each of which goes through the network once.
-
-    Attributes:
-        responses: token ids of prompt, response and EOS.
-        pairs: (place of the first, place of the second, probability that the first is better, margin).
-    """
-
-    responses: Sequence[Sequence[int]]
-    pairs: Sequence[tuple[int, int, float, float]]
-
-
-@dataclass(frozen=True)
-class RewardStep:
-    """One optimiser step.
-
-    Attributes:
-        step: its number, from 1.
-        loss: of the scores, nats a label, each weighted as in training; the loss of the tokens' mean is not in it.
-        accuracy: share of the labels that the scores agree with, before the step.
-        learning_rate: of the step.
-        tokens: that went through the network.
-    """
-
-    step: int
-    loss: float
-    accuracy: float
-    learning_rate: float
-    tokens: int
-
-
-def steps_of(settings: RewardModelSettings, *, groups: int) -> int:
-    """Return the optimiser steps that a member's training takes."""
-    return min(settings.max_steps, math.ceil(math.ceil(groups / settings.batch_size) * settings.epochs))
-
-
-def train_reward_network(
-    network: Any, groups: Sequence[Group], settings: RewardModelSettings, *, seed: int, autocast: bool = False
-) -> Iterator[RewardStep]:
-    """Train a network in place, one step a yield: AdamW, a rate that rises and then falls linearly, gradients of norm 1.
-
-        L = BT(score at the last token) + w · BT(mean score of the tokens from the first that differs),   w = `token_weight`
-
-    BT is the mean of `bradley_terry_loss` over a step's prompts, each with the mean over its own labels, as eq. 1 of
-    arXiv:2203.02155 divides by K choose 2; with `mean_over` "labels" it is the mean over all of a step's labels. How the prompts
-    are split among the device's parts decides nothing.
-    The second term says at which token a response goes wrong, which the last token alone tells in many more labels.
-
-    Args:
-        network: as `reward_network` gives it.
-        groups: the prompts to learn from.
-        settings: passes, prompts a step, rate.
-        seed: of the order of prompts.
-        autocast: whether the passes through the network are in bfloat16 (weights and scores stay as they are).
-    """
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    steps = steps_of(settings, groups=len(groups))
-    rising = max(1.0, settings.warmup_ratio * steps)
-    optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, betas=(0.9, settings.adam_beta2), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / rising, 1 - step / steps))
-    batches = _batches(len(groups), settings.batch_size, seed=seed)
-    for step in range(1, steps + 1):
-        batch = [groups[place] for place in next(batches)]
-        optimiser.zero_grad(set_to_none=True)
-        loss, hits = with_rows(
-            "training",
-            min(settings.device_batch_size, sum(len(group.responses) for group in batch)),
-            partial(_gradients, network, batch, settings, autocast=autocast),
-            undo=partial(optimiser.zero_grad, set_to_none=True),
-            fixed=SHARED if processes() > 1 else "",
-        )
-        loss, hits = summed(torch.tensor([loss, hits], dtype=torch.float64, device=network.device)).tolist()
-        sum_gradients(weights)
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        rate = float(schedule.get_last_lr()[0])
-        schedule.step()
-        yield RewardStep(step, loss, hits, rate, sum(len(ids) for group in batch for ids in group.responses))
-
-
-def _gradients(
-    network: Any, batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
-) -> tuple[float, float]:
-    """Add this process's part of a step's gradients, and return its part of the loss and of the share ranked right."""
-    labels = sum(len(group.pairs) for group in batch)
-    loss = hits = 0.0
-    for part in _parts(batch[rank() :: processes()], most=rows):
-        with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
-            scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
-        pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
-        difference = pairs.last(scores, ends)
-        share = pairs.weights / len(batch) if settings.mean_over == "prompts" else 1 / labels
-        own = (share * pairs.losses(difference)).sum()
-        second = (share * pairs.losses(pairs.mean(scores, ends))).sum()
-        (own + settings.token_weight * second).backward()  # type: ignore[no-untyped-call]
-        loss += own.item()
-        hits += pairs.hits(difference) / labels
-    return loss, hits
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """The labels of some groups, flat; each (labels,).
-
-    Attributes:
-        sides: place of the first response among those of all groups, and of the second.
-        shared: tokens that both begin with, the prompt's among them, fewer than either has.
-        preference: probability that the first is better.
-        margin: difference of scores asked for.
-        weights: 1 over the number of labels of the label's prompt.
-    """
-
-    sides: tuple[Tensor, Tensor]
-    shared: Tensor
-    preference: Tensor
-    margin: Tensor
-    weights: Tensor
-
-    @classmethod
-    def of(cls, groups: Sequence[Group], *, margin_weight: float, on: torch.device) -> "_Pairs":
-        rows, before = [], 0
-        for group in groups:
-            for one, other, preference, margin in group.pairs:
-                shared = _shared(group.responses[one], group.responses[other])
-                rows.append((before + one, before + other, shared, preference, margin, 1 / len(group.pairs)))
-            before += len(group.responses)
-        first, second, common, told, asked, weights = (torch.tensor(column, device=on) for column in zip(*rows, strict=True))
-        return cls(sides=(first, second), shared=common, preference=told, margin=margin_weight * asked, weights=weights)
-
-    def last(self, scores: Tensor, ends: Tensor) -> Tensor:
-        """Return the difference of the scores at the last token."""
-        first, second = (scores[ends[side] - 1] for side in self.sides)
-        return first - second
-
-    def mean(self, scores: Tensor, ends: Tensor) -> Tensor:
-        """Return the difference of the mean scores of the tokens that are not shared."""
-        until = torch.cat([scores.new_zeros(1), scores]).double().cumsum(0)  # before each token; rounding grows with the batch
-        begins = torch.cat([ends.new_zeros(1), ends[:-1]])
-        first, second = (
-            (until[ends[side]] - until[begins[side] + self.shared]) / (ends[side] - begins[side] - self.shared)
-            for side in self.sides
-        )
-        return (first - second).to(scores.dtype)
-
-    def losses(self, difference: Tensor) -> Tensor:
-        return bradley_terry_loss(difference, self.preference, self.margin)
-
-    def hits(self, difference: Tensor) -> float:
-        """Return how many labels a difference agrees with; where either says that both are equal, half of one."""
-        return float(((difference.detach().sign() * (self.preference - 0.5).sign() + 1) / 2).sum())
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens both begin with, at least one of either left out."""
-    most = min(len(one), len(other)) - 1
-    return next((place for place in range(most) if one[place] != other[place]), most)
-
-
-def _parts(batch: Sequence[Group], *, most: int) -> Iterator[list[Group]]:
-    """Yield whole groups of at most `most` responses together; a group of more is a part of its own."""
-    part: list[Group] = []
-    for group in batch:
-        if part and sum(len(one.responses) for one in part) + len(group.responses) > most:
-            yield part
-            part = []
-        part.append(group)
-    if part:
-        yield part
-
-
-def _batches(groups: int, size: int, *, seed: int) -> Iterator[list[int]]:
-    """Yield places of groups without end, each once a pass."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(groups, generator=generator).tolist()
-        yield from (order[start : start + size] for start in range(0, groups, size))

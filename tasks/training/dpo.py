@@ -11,9 +11,10 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
-from models.load import device, load_model, load_tokenizer
-from models.lora import merged, seeded_lora
+from models.load import load_tokenizer
+from models.lora import seeded_lora
 from models.processes import processes, summed
+from models.sharding import is_fsdp
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError
@@ -22,9 +23,9 @@ from posttrain.records import Preference
 from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
+from tasks.training.sharded import WithReference, save_trained, with_reference
 from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched, with_shared_cache
 from tasks.workspace.artifacts import Log, Outcome
-from tasks.workspace.weights import save, source_of
 
 
 def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, epochs: float, context: int, seed: int) -> DPOConfig:
@@ -40,12 +41,12 @@ def arguments(scratch: Path, settings: DPOSettings, *, model: ModelSettings, epo
         loss_weights=weights,
         beta=settings.beta,
         label_smoothing=settings.label_smoothing,
-        precompute_ref_log_probs=True,
+        precompute_ref_log_probs=not is_fsdp(model),
         max_length=context,
     )
 
 
-class EndsAsSampled(DPOTrainer):  # type: ignore[misc]  # trl is not typed
+class EndsAsSampled(WithReference, DPOTrainer):  # type: ignore[misc]  # trl is not typed
     """TRL's trainer on rows that are tokenised already, with an end behind the responses that had one (`tokenised`).
 
     TRL takes the mean of each loss over what a device takes at once, and then the mean of these means. Here a part counts by its
@@ -127,13 +128,12 @@ def train(
             "average to 0.5). Ask more annotators or another judge (labels.*)"
         )
     rows = rows_of(pairs, reader)
-    source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     with TemporaryDirectory() as scratch, watched("dpo", steps=steps_of(epochs, settings, rows=len(rows)), log=log) as curves:
 
         def make(settings: DPOSettings) -> EndsAsSampled:
             return EndsAsSampled(
-                model=load_model(source, model, on=device(), revision=revision, train=True),
+                **with_reference(start, model),
                 args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
                 train_dataset=Dataset.from_list(rows),
                 processing_class=reader,
@@ -145,7 +145,7 @@ def train(
         trainer = trained("dpo", settings, make)
         seconds, size = time.perf_counter() - started, size_of(trainer.model)
         read = _pair_tokens(trainer.train_dataset, context)
-        save(merged(trainer.model), reader, out / "model")
+        save_trained(trainer, reader, out / "model", start=start, model=model)
     last = curves.last
     tokens = int(last.get("num_tokens", 0))
     return Outcome(

@@ -11,9 +11,10 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
-from models.load import device, load_model, load_tokenizer
-from models.lora import merged, seeded_lora
+from models.load import load_tokenizer
+from models.lora import seeded_lora
 from models.processes import processes
+from models.sharding import is_fsdp
 from models.size import size_of
 from posttrain.compute import learning, reading
 from posttrain.errors import DataError, RequestError
@@ -21,6 +22,7 @@ from posttrain.feedback.labels import Verdict, as_preferences, as_verdicts, by_p
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from tasks.feedback.labels import read_labels
+from tasks.training.sharded import WithReference, save_trained, with_reference
 from tasks.training.trl import (
     device_batch,
     epochs_within,
@@ -32,7 +34,6 @@ from tasks.training.trl import (
     with_shared_cache,
 )
 from tasks.workspace.artifacts import Log, Outcome
-from tasks.workspace.weights import save, source_of
 
 FIXED = (
     "the responses that a device takes at once estimate KTO's KL term, so their number decides what is learnt and is not lowered "
@@ -43,7 +44,7 @@ FIGURES = {"loss": "loss", "margin": "rewards/margins", "desirable_reward": "rew
 """What the last step says of itself, as TRL calls it."""
 
 
-class EndsAsSampled(KTOTrainer):  # type: ignore[misc]  # trl has no types
+class EndsAsSampled(WithReference, KTOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's trainer on rows that are tokenised already, with an end behind the responses that had one (`tokenised`).
 
     A batch's own responses, each behind the next one's prompt, estimate the KL term. A last batch of one gets another beside it.
@@ -95,7 +96,7 @@ def arguments(
         beta=settings.beta,
         desirable_weight=weight,
         undesirable_weight=other or weight / ratio,
-        precompute_ref_log_probs=True,
+        precompute_ref_log_probs=not is_fsdp(model),
         max_length=context,
     )
 
@@ -128,7 +129,6 @@ def train(
     # shuffled here, since TRL reads them in order: neighbours estimate the KL term and must not share their prompt
     rows = rows_of(Random(seed).sample(verdicts, len(verdicts)), reader)
     good, bad = (sum(it.is_desirable is which for it in verdicts) for which in (True, False))
-    source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     with TemporaryDirectory() as scratch, watched("kto", steps=steps_of(epochs, settings, rows=len(rows)), log=log) as curves:
         started = time.perf_counter()
@@ -136,7 +136,7 @@ def train(
 
         def make(settings: KTOSettings) -> EndsAsSampled:
             return EndsAsSampled(
-                model=load_model(source, model, on=device(), revision=revision, train=True),
+                **with_reference(start, model),
                 args=told,
                 train_dataset=Dataset.from_list(rows),
                 processing_class=reader,
@@ -147,7 +147,7 @@ def train(
         trainer = trained("kto", settings, make, fixed=FIXED)
         seconds, size, tokens = time.perf_counter() - started, size_of(trainer.model), int(curves.last["num_tokens"])
         once = sum(min(context, len(row["prompt_ids"]) + len(row["completion_ids"])) for row in trainer.train_dataset)
-        save(merged(trainer.model), reader, out / "model")
+        save_trained(trainer, reader, out / "model", start=start, model=model)
     # the reference reads all once, matched and mismatched; the policy reads the mismatched in every step as well
     spent = reading(size, 2 * once + tokens).plus(learning(size, tokens))
     return Outcome(

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from models.checkpointing import let_checkpoint
 from models.fingerprint import must_move
 from models.load import device, dtype, load_tokenizer
 from models.lora import adapted, merged
-from models.reward import Group, centred, reward_network, save_reward_model, score_texts, steps_of, train_reward_network
+from models.reward import centred, reward_network, save_reward_model, score_texts
+from models.reward_training import Group, shard_reward_network, steps_of, train_reward_network
+from models.sharding import home, is_fsdp
 from models.size import size_of
 from posttrain.compute import Compute, learning
 from posttrain.errors import ContractError, DataError
@@ -30,6 +32,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
 from tasks.evaluation.reward_model import QUALITY, Texts, label_agreement, scored_pairs, write_quality
 from tasks.feedback.labels import read_labels
+from tasks.training.sharded import whole_copy
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
 from tasks.workspace.jsonl import has_rows, read_records
 from tasks.workspace.progress import bar
@@ -166,9 +169,11 @@ def _trained(
     with bar("reward model", steps * settings.ensemble) as advance:
         for number in range(settings.ensemble):
             own_seed = seed * 1_000 + number
-            network = reward_network(source, model, on=device(), revision=revision, pad=reader.pad_token_id, seed=own_seed)
-            network = adapted(let_checkpoint(network, model), model, task="SEQ_CLS", seed=own_seed)
+            made = partial(_network, source, model, revision=revision, pad=reader.pad_token_id, seed=own_seed)
+            network = made(on=home(model))
             size = size_of(network)
+            if is_fsdp(model):
+                shard_reward_network(network)
             is_half = dtype(model) == torch.bfloat16
             with must_move(network, stage="reward_model"):
                 for step in train_reward_network(network, groups, settings, seed=own_seed, autocast=is_half):
@@ -180,7 +185,9 @@ def _trained(
                     if step.step > steps - max(1, steps // 10):
                         losses.append(step.loss)
                         accuracies.append(step.accuracy)
-            members.append(merged(network))
+            # every process scores with whole members by itself
+            whole = whole_copy(network, partial(made, on=device()), everywhere=True) if is_fsdp(model) else network
+            members.append(merged(whole))
     return _Trained(
         members=members,
         figures={
@@ -193,6 +200,12 @@ def _trained(
         tokens=tokens,
         compute=compute,
     )
+
+
+def _network(source: str, model: ModelSettings, *, revision: str | None, pad: int, seed: int, on: torch.device) -> Any:
+    """Return a member before its training."""
+    network = reward_network(source, model, on=on, revision=revision, pad=pad, seed=seed)
+    return adapted(let_checkpoint(network, model), model, task="SEQ_CLS", seed=seed)
 
 
 # --- centring --------------------------------------------------------------------------------------------------------

@@ -8,17 +8,21 @@ from tempfile import TemporaryDirectory
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from models.load import device, load_model, load_tokenizer
-from models.lora import merged, seeded_lora
+from models.load import load_tokenizer
+from models.lora import seeded_lora
 from models.size import size_of
 from posttrain.compute import learning
 from posttrain.records import Demonstration, Prompt
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
+from tasks.training.sharded import Sharded, save_trained, to_train
 from tasks.training.trl import epochs_within, shared_arguments, steps_of, tokenised, trained, watched
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.jsonl import required
-from tasks.workspace.weights import save, source_of
+
+
+class Imitation(Sharded, SFTTrainer):  # type: ignore[misc]  # trl is not typed
+    """TRL's trainer, which may keep its weights in parts."""
 
 
 def arguments(scratch: Path, settings: SFTSettings, *, model: ModelSettings, epochs: float, context: int, seed: int) -> SFTConfig:
@@ -93,14 +97,13 @@ def imitate(
         {"input_ids": head + tail, "completion_mask": [0] * len(head) + [1] * len(tail)}
         for head, tail in zip(heads, tails, strict=True)
     ]
-    source, revision = source_of(start)
     epochs = epochs_within(settings, rows=len(rows))
     steps = steps_of(epochs, settings, rows=len(rows))
     with TemporaryDirectory() as scratch, watched(stage, steps=steps, log=log) as curves:
 
-        def make(settings: SFTSettings) -> SFTTrainer:
-            return SFTTrainer(
-                model=load_model(source, model, on=device(), revision=revision, train=True),
+        def make(settings: SFTSettings) -> Imitation:
+            return Imitation(
+                model=to_train(start, model),
                 args=arguments(Path(scratch), settings, model=model, epochs=epochs, context=context, seed=seed),
                 train_dataset=Dataset.from_list(rows),
                 processing_class=reader,
@@ -112,7 +115,7 @@ def imitate(
         trainer = trained(stage, settings, make)
         seconds = time.perf_counter() - started
         size = size_of(trainer.model)
-        save(merged(trainer.model), reader, out / "model")
+        save_trained(trainer, reader, out / "model", start=start, model=model)
     tokens = int(curves.last.get("num_tokens", 0))
     return Outcome(
         metrics={"loss": curves.last["loss"], "epochs": epochs},

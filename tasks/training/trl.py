@@ -31,6 +31,7 @@ from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
+from tasks.training.sharded import sharding_arguments
 from tasks.workspace.artifacts import Log
 from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries
@@ -57,6 +58,7 @@ def shared_arguments(
     on_gpu = device().type == "cuda"
     devices = _devices()
     a_device = device_batch(settings, settings.device_batch_size)
+    checkpointing = on_gpu if model.gradient_checkpointing == "auto" else model.gradient_checkpointing == "on"
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": a_device,
@@ -71,13 +73,13 @@ def shared_arguments(
         "data_seed": seed,
         "bf16": dtype(model) == torch.bfloat16,
         "use_cpu": not on_gpu,
-        "activation_checkpointing": on_gpu if model.gradient_checkpointing == "auto" else model.gradient_checkpointing == "on",
         "save_strategy": "no",
         "report_to": "none",
         "logging_strategy": "steps",
         "logging_steps": 1,
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
+        **sharding_arguments(model, checkpointing=checkpointing),
     }
 
 

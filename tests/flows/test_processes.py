@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from flows import processes
 from flows.processes import check_processes
 from posttrain.errors import RequestError
 from posttrain.settings.config import merge
@@ -38,3 +39,65 @@ def test_a_gpu_each(monkeypatch):
     check_processes(config("model.processes=2", "method=sft"))
     with pytest.raises(RequestError, match=r"^model\.processes=4 needs as many GPUs, one a process, and there are 2$"):
         check_processes(config("model.processes=4", "method=sft"))
+
+
+# --- weights in parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sharding", ["fsdp", "deepspeed"])
+def test_a_single_process_has_nobody_to_share_weights_with(sharding):
+    with pytest.raises(RequestError) as told:
+        check_processes(config(f"model.sharding={sharding}", "method=sft"))
+    assert str(told.value) == (
+        f"model.sharding={sharding} shares the weights among the processes of a stage, and model.processes=1 is a single one. "
+        "Say model.processes=2 or more, or model.sharding=none"
+    )
+
+
+def test_weights_in_4_bits_are_not_shared():
+    with pytest.raises(RequestError) as told:
+        check_processes(config("model.sharding=fsdp", "model.processes=2", "model.quantization=nf4", "model.lora_rank=4"))
+    assert str(told.value) == (
+        "model.sharding=fsdp shares weights that are whole, and model.quantization=nf4 keeps them in 4 bits, all of them in each "
+        "process. Say model.quantization=none or model.sharding=none"
+    )
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto", "rlhf", "ppo", "grpo", "few_shot"])
+def test_fsdp_shares_whatever_is_trained(method):
+    check_processes(config("model.sharding=fsdp", "model.processes=2", f"method={method}"))
+    check_processes(config("model.sharding=fsdp", "model.processes=2", f"method={method}", "model.lora_rank=4"))
+
+
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [("rlhf", "reward_model and ppo"), ("ppo", "ppo"), ("reft", "ppo"), ("grpo", "grpo"), ("rloo", "rloo"), ("drlaif", "ppo")],
+)
+def test_deepspeed_trains_in_trls_stages_alone(method, own):
+    with pytest.raises(RequestError) as told:
+        check_processes(config("model.sharding=deepspeed", "model.processes=2", f"method={method}"))
+    assert str(told.value) == (
+        f"model.sharding=deepspeed trains in SFT, DPO and KTO, and method={method} trains in {own} too. Say model.sharding=fsdp, "
+        "which trains in all of them"
+    )
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto", "self_training"])
+def test_deepspeed_needs_gpus_and_its_package(monkeypatch, method):
+    words = "model.sharding=deepspeed", "model.processes=2", f"method={method}"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(processes, "find_spec", lambda name: None)
+    with pytest.raises(RequestError) as told:
+        check_processes(config(*words))
+    assert str(told.value) == (
+        "model.sharding=deepspeed needs a GPU for each process, and this machine has none that can be used. Say "
+        "model.sharding=fsdp, which computes on CPUs too"
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RequestError) as told:
+        check_processes(config(*words))
+    assert str(told.value) == (
+        "model.sharding=deepspeed needs deepspeed: .venv/bin/pip install -c constraints.txt -e '.[deepspeed]'"
+    )
+    monkeypatch.setattr(processes, "find_spec", lambda name: object())
+    check_processes(config(*words))

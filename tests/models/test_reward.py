@@ -11,21 +11,19 @@ from peft import get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
-from models import reward
+from models import reward_training
 from models.lora import lora, merged
 from models.packed import is_packing
 from models.reward import (
-    Group,
     centre_of,
     centred,
     load_reward_model,
     reward_network,
     save_reward_model,
     score_texts,
-    steps_of,
     token_scores,
-    train_reward_network,
 )
+from models.reward_training import Group, steps_of, train_reward_network
 from models.tokenizers import world_tokenizer
 from posttrain.errors import RequestError
 from posttrain.ops.losses import bradley_terry_loss
@@ -261,7 +259,7 @@ def test_the_tokens_mean_by_hand():
     # 3 4 are shared; 5 6 EOS score 1, 2, 6 and 9 EOS score 4, 8: means 3 and 6
     group = Group(responses=[[3, 4, 5, 6, EOS], [3, 4, 9, EOS]], pairs=[(0, 1, 1.0, 0.0), (1, 0, 0.0, 0.0)])
     scores, ends = torch.tensor([7.0, 7.0, 1.0, 2.0, 6.0, 5.0, 5.0, 4.0, 8.0]), torch.tensor([5, 9])
-    pairs = reward._Pairs.of([group], margin_weight=0.0, on=CPU)
+    pairs = reward_training._Pairs.of([group], margin_weight=0.0, on=CPU)
     assert pairs.shared.tolist() == [2, 2]
     assert pairs.mean(scores, ends).tolist() == [-3.0, 3.0]
     assert pairs.last(scores, ends).tolist() == [-2.0, 2.0]
@@ -273,7 +271,7 @@ def test_the_tokens_mean_by_hand():
     [([3, 4, EOS], [3, 5, EOS], 1), ([3, EOS], [3, 4, EOS], 1), ([3, 4, EOS], [3, 4, EOS], 2), ([4], [3, 5], 0), ([4], [4], 0)],
 )
 def test_what_two_responses_share_leaves_a_token_of_each(one, other, shared):
-    assert reward._shared(one, other) == reward._shared(other, one) == shared
+    assert reward_training._shared(one, other) == reward_training._shared(other, one) == shared
 
 
 def test_the_loss_of_the_tokens_mean_has_its_weight(source):
@@ -302,10 +300,24 @@ def test_large_data_take_no_more_steps_than_allowed():
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(1, 10))
 def test_parts_keep_groups_whole_and_in_order(sizes, most):
     groups = [Group(responses=[[number]] * size, pairs=[]) for number, size in enumerate(sizes)]
-    parts = list(reward._parts(groups, most=most))
+    parts = list(reward_training._parts(groups, most=most))
     assert [group for part in parts for group in part] == groups
     for part in parts:
         assert len(part) == 1 or sum(len(group.responses) for group in part) <= most
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_processes_that_gather_together_make_as_many_passes(monkeypatch, is_equal):
+    groups = [Group(responses=[[number]] * size, pairs=[]) for number, size in enumerate([3, 1, 1])]
+    monkeypatch.setattr(reward_training, "processes", lambda: 2)
+    passes = []
+    for number in range(2):
+        monkeypatch.setattr(reward_training, "rank", lambda number=number: number)
+        passes.append(list(reward_training._passes(groups, 2, is_equal=is_equal)))
+    assert [len(each) for each in passes] == ([2, 2] if is_equal else [2, 1])
+    counted = [group for each in passes for part, counts in each if counts for group in part]
+    assert sorted(group.responses[0][0] for group in counted) == [0, 1, 2] and {counts for part, counts in passes[0]} == {1.0}
+    assert [counts for part, counts in passes[1]] == ([1.0, 0.0] if is_equal else [1.0])
 
 
 # --- files --------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaForSequenceClassification, LlamaModel
 
-from models import reward
+from models import reward_training
 from models.policy import PolicyAndCritic
-from models.reward import Group, train_reward_network
+from models.reward_training import Group, train_reward_network
 from posttrain.errors import RequestError
 from posttrain.ops.device_rows import Found, finding
 from posttrain.settings.dpo import DPOSettings
@@ -164,7 +164,7 @@ def test_a_reward_model_repeats_the_step_with_fewer_rows(monkeypatch):
         return dict(network.named_parameters()), [step.loss for step in told], [step.accuracy for step in told]
 
     whole = learnt()
-    scores, calls = reward.token_scores, []
+    scores, calls = reward_training.token_scores, []
 
     def limited(network, sequences):
         calls.append(len(sequences))
@@ -172,7 +172,7 @@ def test_a_reward_model_repeats_the_step_with_fewer_rows(monkeypatch):
             raise MemoryError
         return scores(network, sequences)
 
-    monkeypatch.setattr(reward, "token_scores", limited)
+    monkeypatch.setattr(reward_training, "token_scores", limited)
     lines = []
     with finding(Found(tell=lambda what, rows: lines.append((what, rows)))):
         parts = learnt()
