@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import label validate settings ask chat ab export serve labels grade monitor retrain schedule promote rollback history ui up down status doctor backup restore bench test lint lock clean
+.PHONY: help setup pipeline compare advise data import label validate settings ask chat ab export serve labels grade monitor retrain schedule deploy promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -113,7 +113,10 @@ monitor: $(READY)
 	@$(FLOWS) monitor $(call given,FILE DATA FORMAT MAP SET)
 
 schedule: $(READY)
-	@$(FLOWS) schedule $(call given,METHOD DATA CRON TZ ON FILE FORMAT MAP SET UNTIL RUNS CATCH_UP NAME PAUSE RESUME DELETE)
+	@$(FLOWS) schedule $(call given,METHOD DATA CRON TZ ON FILE FORMAT MAP SET UNTIL RUNS CATCH_UP NAME POOL PAUSE RESUME DELETE)
+
+deploy: $(READY)
+	@$(FLOWS) deploy $(call given,POOL NAME IMAGE TO FORCE)
 
 ui: $(READY)
 	@$(FLOWS) ui $(call given,PORT OPEN)

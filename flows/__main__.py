@@ -20,7 +20,7 @@ from flows.children import as_child
 from flows.data_events import announcing
 from flows.disk import check_disk
 from flows.doctor import run_doctor
-from flows.params import no_repository, params_of
+from flows.params import params_of
 from flows.profiles import profile_for
 from flows.settling import settle_imports, settle_restore, settle_runs
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
@@ -51,9 +51,12 @@ def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
     check_disk(paths)
     _prepare(paths, config)
     from flows.aftermath import accountable, settle
+    from flows.nodes import join, launching
     from flows.server import starting_server
     from tasks.workspace.disk import storage_errors
 
+    if config.launch.node_rank:  # node 0 has the pipeline
+        return join(paths, config, say)
     with storage_errors("the pipeline", paths.root):
         with starting_server(paths):
             from flows.pipeline import check, pipeline
@@ -67,8 +70,8 @@ def run_pipeline(paths: Paths, words: Sequence[str]) -> dict[str, Any]:
             for note in check(config, paths):
                 say(note)
         settle(paths, say)
-        with accountable(paths, config, words) as command:
-            report: dict[str, Any] = pipeline(config, paths.root, say, command)
+        with launching(paths, config, say) as launch, accountable(paths, config, words) as command:
+            report: dict[str, Any] = pipeline(config, paths.root, say, command, launch)
     print_report(report)
     return report
 
@@ -109,29 +112,10 @@ def run_data(paths: Paths, words: Sequence[str]) -> None:
 
 
 def run_import(paths: Paths, words: Sequence[str]) -> None:
-    """Turn a file into a dataset: FILE and NAME, and FORMAT, MAP, HELD_OUT and SKIP_BAD where they are needed."""
-    given = dict(word.partition("=")[::2] for word in words)
-    for name in ("file", "name"):
-        if not given.get(name):
-            raise RequestError(f"import needs {name.upper()}: make import FORMAT=gsm8k FILE=train.jsonl NAME=gsm8k")
-    if given.get("skip_bad", "") not in ("", "0", "1"):
-        raise RequestError(f"SKIP_BAD must be 1 (put rows that cannot be read aside) or 0, got {given['skip_bad']}")
-    if not (paths.root / "params.yaml").exists():  # before any folder is made
-        raise no_repository(paths)
-    check_disk(paths)
-    _prepare(paths, None)
-    from tasks.data.dvc import bring_up_to_date
-    from tasks.data.importing import import_file
-    from tasks.data.next_step import next_step, summary
+    """Turn a file into a dataset (flows/import_verb.py)."""
+    from flows.import_verb import import_dataset
 
-    how = {"format": given.get("format", ""), "file": given["file"], "name": given["name"], "columns": given.get("map", "")}
-    report = import_file(paths, **how, held_out=given.get("held_out", ""), skip_bad=given.get("skip_bad") == "1")
-    for note in report.notes:
-        say(note)
-    version = bring_up_to_date(paths, report.name)
-    counts = ", ".join(f"{count:,} {kind}s" for kind, count in report.kinds.items())
-    print(f"{report.name}: {counts} in {report.path}, {summary(version)}")
-    print(next_step(version))
+    import_dataset(paths, words, partial(_prepare, paths, None), say)
 
 
 def run_label(paths: Paths, words: Sequence[str]) -> None:
@@ -241,6 +225,14 @@ def run_schedule(paths: Paths, words: Sequence[str]) -> None:
     schedule(paths, words, Start(configuration=partial(configuration, paths), prepare=partial(_begin, paths), say=say))
 
 
+def run_deploy(paths: Paths, words: Sequence[str]) -> None:
+    """Make the files with which scheduled work runs on a work pool of Prefect's: POOL, NAME, IMAGE, TO, FORCE, and settings."""
+    from flows.deploy_verb import deploy
+    from flows.start import Start
+
+    deploy(paths, words, Start(partial(configuration, paths), partial(_begin, paths), say))
+
+
 def run_ui(paths: Paths, words: Sequence[str]) -> None:
     """Serve MLflow's page on this machine until Ctrl-C, and open the view that says who won."""
     given = dict(word.partition("=")[::2] for word in words if word.startswith(("port=", "open=")))
@@ -330,6 +322,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "monitor": run_monitor,
     "retrain": run_retrain,
     "schedule": run_schedule,
+    "deploy": run_deploy,
     "promote": run_promote,
     "rollback": run_rollback,
     "history": run_history,

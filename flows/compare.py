@@ -11,6 +11,7 @@ from typing import Any
 from flows.clusters import check_runner
 from flows.compare_request import Request, read_request
 from flows.jobs import Finished
+from flows.nodes import refuse_nodes
 from flows.start import Start
 from posttrain.comparison.groups import WAYS
 from posttrain.errors import ContractError, PosttrainError, RequestError, did_you_mean
@@ -54,6 +55,7 @@ def _check(config: Config) -> None:
     Raises:
         RequestError: naming the setting.
     """
+    refuse_nodes(config, "a comparison")
     choices: dict[str, tuple[str, Iterable[str]]] = {
         "reference": (config.compare.reference, METHODS),
         "metric": (config.compare.metric, ("auto", *METRICS)),

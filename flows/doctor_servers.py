@@ -194,9 +194,11 @@ def schedules(stores: Stores) -> list[Finding]:
         if isinstance(server, Finding):
             return [_without_server(stores, server)]
         awake = [one for one in entries(server, stores.paths) if not (one.kept.is_paused or one.end)]
-        found = [wrong(f"schedule {one.kept.schedule.name}: {one.trouble}") for one in awake if one.is_served and one.trouble]
-        if awake and (why := _trouble_of_workers(server)):
-            found.append(wrong(f"{counted(len(awake), 'schedule')} and no worker: {why}. Start one: make up"))
+        at_pools = [one for one in awake if one.kept.schedule.pool]
+        told = [one for one in awake if one.trouble and (one.is_served or one in at_pools)]
+        found = [wrong(f"schedule {one.kept.schedule.name}: {one.trouble}") for one in told]
+        if (here := len(awake) - len(at_pools)) and (why := _trouble_of_workers(server)):
+            found.append(wrong(f"{counted(here, 'schedule')} and no worker: {why}. Start one: make up"))
         timed = sum(one.kept.schedule.on == TIMES for one in awake)
         waiting = f", {counted(len(awake) - timed, 'trigger')} waiting for an event" if timed < len(awake) else ""
         return found or [well(f"{counted(timed, 'schedule')} with a next run{waiting}")]

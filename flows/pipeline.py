@@ -21,6 +21,7 @@ from flows.feedback import gather_feedback, people_of
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
+from flows.nodes import Launch, check_nodes
 from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.processes import check_processes
@@ -57,8 +58,10 @@ REFUSING = ("validation", "judge", "reward_model")
 
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
 @untagged
-def pipeline(config: Config, root: Path, say: Callable[[str], None], command: str = "") -> dict[str, Any]:
-    """Run one method from data to report, and return the report; `command` is how to run it again."""
+def pipeline(
+    config: Config, root: Path, say: Callable[[str], None], command: str = "", launch: Launch | None = None
+) -> dict[str, Any]:
+    """Run one method from data to report, and return the report; `command` is how to run it again, `launch` as `Run` has it."""
     paths, started = Paths(root), time.time()
     data = versioned_data(paths, config.data.name)
     for note in data.notes:
@@ -81,6 +84,7 @@ def pipeline(config: Config, root: Path, say: Callable[[str], None], command: st
     )
     to_come = plan(config, data.folder, people)
     run = Run(paths=paths, config=config, ledger=ledger, parent=parent, say=say, plan=to_come, people=people)
+    run.launch = launch or run.launch
     try:
         outcomes = run_stages(run, data)
         return conclude(run, data, outcomes, pipeline_id=pipeline_id, git_commit=commit)
@@ -195,6 +199,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     require_profile(config)
     check_prompts(paths, config.model)
     check_groups(config)
+    check_nodes(config)
     check_processes(config)
     if shared := open_shared(config.store):
         shared.check()

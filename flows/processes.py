@@ -20,32 +20,33 @@ def check_processes(config: Config) -> None:
     Raises:
         RequestError: naming the setting.
     """
-    number = config.model.processes
-    _check_sharding(config)
+    here, nodes = config.model.processes, config.launch.nnodes
+    number = here * nodes
+    _check_sharding(config, number)
     if number == 1:
         return
     import torch
 
     gpus = torch.cuda.device_count()
-    if gpus and number > gpus:
-        raise RequestError(f"model.processes={number} needs as many GPUs, one a process, and there are {gpus}")
+    if gpus and here > gpus:
+        raise RequestError(f"model.processes={here} needs as many GPUs, one a process, and there are {gpus}")
+    said = f"model.processes ({number})" if nodes == 1 else f"model.processes times launch.nnodes ({number})"
     for section, settings in _trained_by(config).items():
         for name in SHARED:
             size = getattr(settings, name, number)
             if size % number:
                 raise RequestError(
-                    f"{section}.{name} must be a multiple of model.processes ({number}), so that each process has as much to do, "
-                    f"got {size}"
+                    f"{section}.{name} must be a multiple of {said}, so that each process has as much to do, got {size}"
                 )
 
 
-def _check_sharding(config: Config) -> None:
+def _check_sharding(config: Config, processes: int) -> None:
     """Refuse to share weights where there is nobody to share them with, and what cannot be shared."""
     model = config.model
     if model.sharding == "none":
         return
     asked = f"model.sharding={model.sharding}"
-    if model.processes == 1:
+    if processes == 1:
         raise RequestError(
             f"{asked} shares the weights among the processes of a stage, and model.processes=1 is a single one. Say "
             "model.processes=2 or more, or model.sharding=none"

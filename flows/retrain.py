@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.aftermath import accountable
+from flows.nodes import refuse_nodes
 from flows.pipeline import check_settings
 from flows.retrain_job import Job, Retrained, Say, record_of_job
 from flows.retrain_notices import tell
@@ -77,6 +78,7 @@ def check_request(config: Config, paths: Paths) -> None:
         RequestError: base or judge cannot be used, the method trains nothing, the model would not be registered, or it would be
             measured on the questions that chose its settings.
     """
+    refuse_nodes(config, "a retraining")
     check_settings(config, paths)
     if config.row.is_prompted:
         raise RequestError(f"{config.method} trains nothing, so there is nothing to retrain. Take a method that makes a model")

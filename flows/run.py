@@ -62,7 +62,8 @@ class StageCall:
         key: of its result.
         inputs: settings, digests and arguments, sorted.
         resumable: it takes `checkpoints`, a folder of this key's own.
-        processes: that compute it.
+        processes: of each node that compute it.
+        is_launched: it is computed by processes of its own, and not by the pipeline's.
     """
 
     name: str
@@ -71,6 +72,7 @@ class StageCall:
     inputs: Inputs
     resumable: bool
     processes: int
+    is_launched: bool = False
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -95,6 +97,7 @@ class Run:
         limits: what `max_new_tokens=auto` has become, a line a setting (`flows.lengths`).
         cut_off: which references are longer than a response may be, a line a setting.
         source: returns the digest of a module and what it imports; None: worked out anew for each stage.
+        launch: computes a stage by several processes: those of this machine, or of several (flows/nodes.py).
     """
 
     paths: Paths
@@ -109,6 +112,7 @@ class Run:
     limits: list[str] = field(default_factory=list)
     cut_off: list[str] = field(default_factory=list)
     source: Callable[[str], str] | None = None
+    launch: Callable[..., Outcome] = call_on_processes
 
     def artifact(self, stage: str) -> Artifact:
         """Return what a stage gave that has run.
@@ -168,7 +172,7 @@ class Run:
                 make, so that a cached run does not wait for torch.
             read: digests of what the stage reads by itself and is not given, which enter the key.
             resumable: it takes `checkpoints`, a folder of this key's own, which goes when the stage is finished.
-            trains: it can be computed by several processes, as many as `model.processes` says.
+            trains: it can be computed by several processes, as many as `model.processes` and `launch.nnodes` say.
             arguments: of the stage.
 
         Raises:
@@ -178,7 +182,8 @@ class Run:
         if before := next((one for one in self.done if (one.name, one.artifact.key) == (name, key)), None):
             return before.artifact
         processes = self.config.model.processes if trains else 1
-        self.done.append(self.obtain(StageCall(name, compute, key, inputs, resumable, processes)))
+        is_launched = trains and (processes > 1 or self.config.launch.nnodes > 1)
+        self.done.append(self.obtain(StageCall(name, compute, key, inputs, resumable, processes, is_launched)))
         return self.done[-1].artifact
 
     def obtain(self, call: StageCall) -> Done:
@@ -269,11 +274,11 @@ class Run:
     def _computed(self, call: StageCall, out: Path, log: Log, own: Mapping[str, Any]) -> Outcome:
         """Compute a stage here, or by several processes."""
         arguments = {**call.inputs.arguments, **own}
-        if self.config.model.processes > 1:
+        if self.config.model.processes > 1 or self.config.launch.nnodes > 1:
             get_ready()  # while an earlier stage computes
-        if call.processes > 1:
+        if call.is_launched:
             logs = self.paths.logs / f"{call.name}-{call.key[:8]}"
-            return call_on_processes(call.compute, out, log, arguments, stage=call.name, processes=call.processes, logs=logs)
+            return self.launch(call.compute, out, log, arguments, stage=call.name, processes=call.processes, logs=logs)
         with remembering(self.paths.checkpoints / call.name / call.key, self._say):  # rows of a device that is short of memory
             return called(call.compute, out, log, arguments)
 

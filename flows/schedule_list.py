@@ -7,9 +7,8 @@ from zoneinfo import ZoneInfo
 
 from flows.prefect_server import SCHEDULED, STATES, Server, online
 from flows.schedule_runs import following, utc_now
-from flows.schedules import Kept, all_kept, of_checkout
+from flows.schedules import Kept, all_kept, of_checkout, pool_of
 from flows.service_lines import duration
-from flows.service_plans import WORK_POOL
 from posttrain.printable import printable
 from posttrain.schedules.rules import EVENTS, TIMES
 from posttrain.schedules.standing import trouble_of
@@ -88,13 +87,17 @@ class Entry:
 
 
 def entries(server: Server, paths: Paths) -> list[Entry]:
-    """Return every schedule of this checkout as it stands; three requests each, and two for all."""
+    """Return every schedule of this checkout as it stands; three requests each, and two for each pool."""
     kept = of_checkout(all_kept(server), paths)
     if not kept:
         return []
     now = utc_now()
-    is_served, is_busy = _worker(server)
-    return [_entry(server, paths, one, now=now, is_served=is_served, is_busy=is_busy) for one in kept]
+    workers = {pool: _worker(server, pool) for pool in {pool_of(one.schedule) for one in kept}}
+    made = []
+    for one in kept:
+        is_served, is_busy = workers[pool_of(one.schedule)]
+        made.append(_entry(server, paths, one, now=now, is_served=is_served, is_busy=is_busy))
+    return made
 
 
 def _entry(server: Server, paths: Paths, kept: Kept, *, now: datetime, is_served: bool, is_busy: bool) -> Entry:
@@ -131,12 +134,12 @@ def runs_of(server: Server, kept: Kept) -> tuple[datetime | None, tuple[Past, ..
     return (ahead[0].next_scheduled_start_time if ahead else None), tuple(told)
 
 
-def _worker(server: Server) -> tuple[bool, bool]:
-    """Return whether a worker asks for runs of our pool, and whether it has one at work."""
-    workers = server.read_workers(WORK_POOL)
+def _worker(server: Server, pool: str) -> tuple[bool, bool]:
+    """Return whether a worker asks for runs of a pool, and whether it has one at work."""
+    workers = server.read_workers(pool)
     if workers is None:  # no worker has made the pool yet
         return False, False
-    return online(workers), bool(server.read_flow_runs(pool=WORK_POOL, states=["RUNNING", "PENDING"], limit=1))
+    return online(workers), bool(server.read_flow_runs(pool=pool, states=["RUNNING", "PENDING"], limit=1))
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -173,6 +176,7 @@ def _starts(entry: Entry) -> str:
         how = f"on {EVENTS[schedule.on]} of dataset.{schedule.dataset}"
     ends = [f"until {schedule.until}"] if schedule.until else []
     ends += [f"{entry.done} of {schedule.runs} runs made"] if schedule.runs else []
+    ends += [f"on work pool {schedule.pool}"] if schedule.pool else []
     ends += ["missed times are caught up"] if schedule.is_caught_up else []
     return "; ".join([how, *ends])
 

@@ -27,7 +27,7 @@ from tasks.workspace.paths import Paths
 Say = Callable[[str], None]
 MOVES = ("pause", "resume", "delete")
 OF_A_CHECK = ("file", "format", "map")
-OWN = (*MOVES, *OF_A_CHECK, "cron", "tz", "until", "runs", "name", "on", "catch_up")
+OWN = (*MOVES, *OF_A_CHECK, "cron", "tz", "until", "runs", "name", "on", "catch_up", "pool")
 """Words of the verb itself; the others are settings of what it runs."""
 EXAMPLE = 'make schedule METHOD=dpo CRON="0 3 * * *" DATA=mine'
 
@@ -104,6 +104,7 @@ def schedule_of(asked: Asked, config: Config, *, now: datetime, moves_back: bool
         until=checked_until(given.get("until", ""), zone, now=now),
         runs=checked_runs(given.get("runs", "")),
         is_caught_up=given.get("catch_up") == "1",
+        pool=given.get("pool", ""),
     )
     first = next_time(schedule.cron, zone, now, moves_back=moves_back) if on == TIMES else None
     if on == TIMES and (why := schedule.end(at=first.at if first else None, done=0)):
@@ -128,6 +129,8 @@ def _refuse_contradictions(given: Mapping[str, str], on: str, verb: str) -> None
         raise RequestError(f"make monitor is scheduled by CRON, ON={on} starts a retraining: leave FILE or ON out")
     if verb == RETRAIN and (stray := [name for name in ("format", "map") if name in given]):
         raise RequestError(f"{stray[0].upper()} belongs to FILE, the prompts that make monitor checks; add FILE, or leave it out")
+    if "pool" in given and "runs" in given:
+        raise RequestError("RUNS is counted in the folder where runs happen, which POOL puts elsewhere: take UNTIL instead")
     if given.get("catch_up", "") not in ("", "0", "1"):
         raise RequestError(f"CATCH_UP must be 1 (make up for missed times) or 0, got {given['catch_up']}")
 

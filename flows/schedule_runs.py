@@ -10,7 +10,7 @@ from uuid import UUID
 
 from flows.lost_runs import LOST
 from flows.prefect_server import Server
-from flows.schedules import Kept, connected, kept_of, run_again, set_paused
+from flows.schedules import Kept, connected, kept_of, pool_of, run_again, set_paused
 from flows.service_lines import duration
 from flows.service_plans import WORK_POOL
 from posttrain.errors import PosttrainError, RequestError
@@ -70,7 +70,8 @@ def why_skipped(paths: Paths, schedule: Schedule, this: ThisRun, cause: str, *, 
     if cause != "schedule" or schedule.is_caught_up or late <= ALLOWED:
         return ""
     later = following(schedule, this.due)
-    reason = why_dropped(due=this.due, now=now, following=later.at if later else None, busy=busy_since(server, this.due, now))
+    busy = busy_since(server, this.due, now, pool=pool_of(schedule))
+    reason = why_dropped(due=this.due, now=now, following=later.at if later else None, busy=busy)
     if not reason:
         return ""
     due = f"its time was {this.due.astimezone(zone_of(schedule.zone)):%Y-%m-%d %H:%M %Z}, {duration(late.total_seconds())} ago"
@@ -79,10 +80,10 @@ def why_skipped(paths: Paths, schedule: Schedule, this: ThisRun, cause: str, *, 
     return f"{due}; others ran since, and the next time of the schedule has come, whose run does the same"
 
 
-def busy_since(server: Server, moment: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
+def busy_since(server: Server, moment: datetime, now: datetime, *, pool: str = WORK_POOL) -> list[tuple[datetime, datetime]]:
     """Return when the worker was at work since a moment: beginning and end of each run of the pool that ended after it."""
     runs = server.read_flow_runs(
-        pool=WORK_POOL,
+        pool=pool,
         started_before=now,
         ended_after=moment - timedelta(seconds=1),
         sort="END_TIME_DESC",

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
-from flows.prefect_server import Server
+from flows.prefect_server import Server, online
 from flows.schedule_list import as_lines, entries
 from flows.schedule_request import Asked, check_runnable, read_asked, schedule_of
 from flows.schedule_runs import MOVES_BACK, utc_now
@@ -63,8 +63,8 @@ def _make(paths: Paths, asked: Asked, start: "Start") -> None:
     config = start.configuration(asked.settings)
     made = schedule_of(asked, config, now=utc_now(), moves_back=MOVES_BACK)
     start.prepare(config)
-    with connected(paths):  # before the checks, which take longer
-        pass
+    with connected(paths) as server:  # before the checks, which take longer
+        is_served = online(server.read_workers(made.pool) or []) if made.pool else bool(running(paths, WORKER))
     md5 = check_runnable(paths, made, config, start.say)
     if made.on == DATA:
         mark_announced(paths, {made.dataset: md5})  # it waits for the next version; this one is no news
@@ -74,8 +74,10 @@ def _make(paths: Paths, asked: Asked, start: "Start") -> None:
     print("\n".join(_told(made, utc_now())))
     for line in _notes(made, utc_now()):
         start.say(line)
-    if not running(paths, WORKER):
-        start.say("note: no worker runs in this folder; without one nothing starts. Start it: make up")
+    if not is_served:
+        where = f"asks for runs of work pool {made.pool}" if made.pool else "runs in this folder"
+        how = "what make deploy printed" if made.pool else "make up"
+        start.say(f"note: no worker {where}; without one nothing starts. Start it: {how}")
 
 
 def _told(made: Schedule, now: datetime) -> list[str]:

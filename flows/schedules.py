@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from flows.deploy_files import ROOT_NAME
 from flows.prefect_server import NOT_FOUND, Deployment, Server
 from flows.service_plans import WORK_POOL
 from posttrain.errors import RequestError, did_you_mean
@@ -130,7 +131,8 @@ def save(server: Server, paths: Paths, schedule: Schedule, config: Config) -> UU
     except HTTPStatusError as error:
         if error.response.status_code != NOT_FOUND:
             raise
-        raise RequestError(f"there is no work pool {WORK_POOL}: no worker has run yet. {UP}") from None
+        start = f"Make and start it: make deploy NAME={schedule.pool}" if schedule.pool else UP
+        raise RequestError(f"there is no work pool {pool_of(schedule)}: no worker has run yet. {start}") from None
     client.delete_resource_owned_automations(f"prefect.deployment.{deployment}")
     if schedule.on != TIMES:
         trigger = trigger_of(schedule)
@@ -159,13 +161,24 @@ def _deployment(paths: Paths, schedule: Schedule, config: Config) -> dict[str, A
         },
         "description": schedule.command,
         "tags": [TAG],
-        "work_pool_name": WORK_POOL,
+        "work_pool_name": pool_of(schedule),
         "path": root,
         "entrypoint": f"{FILE}:{FLOWS[schedule.verb]}",
-        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": root}}],
-        "job_variables": {"working_dir": root, "env": environment_of(config, paths)},
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": _folder_of_runs(schedule, root)}}],
+        # elsewhere, what the pool's own files set is enough (flows/deploy_files.py)
+        "job_variables": {} if schedule.pool else {"working_dir": root, "env": environment_of(config, paths)},
         "enforce_parameter_schema": False,
     }
+
+
+def pool_of(schedule: Schedule) -> str:
+    """Return the work pool that a schedule's runs are put in."""
+    return schedule.pool or WORK_POOL
+
+
+def _folder_of_runs(schedule: Schedule, root: str) -> str:
+    """Return where a run works: this checkout, or the one that its worker names in the environment."""
+    return f"{{{{ ${ROOT_NAME} }}}}" if schedule.pool else root
 
 
 def environment_of(config: Config, paths: Paths) -> dict[str, str]:

@@ -174,9 +174,17 @@ SCHEDULE = (
     Word("RUNS", "10", "how many runs in all"),
     Word("CATCH_UP", "1", "make up for times that were missed while nobody was there; else they are skipped"),
     Word("NAME", "nightly", "of the schedule; dataset and method where it is left out. One of this name is replaced"),
+    Word("POOL", "gpu", "the work pool whose workers run it (make deploy); that of make up where it is left out"),
     Word("PAUSE", "nightly", "pause the schedule of this name"),
     Word("RESUME", "nightly", "let it go on"),
     Word("DELETE", "nightly", "delete it"),
+)
+DEPLOY = (
+    Word("POOL", "docker", "the kind of work pool: process, docker or kubernetes", is_choice=True),
+    Word("NAME", "gpu", "of the pool and of all that is made for it; posttrain-<kind> where it is left out"),
+    Word("IMAGE", "registry.example.org/posttrain:1", "the image that runs have; Kubernetes must be able to pull it"),
+    Word("TO", "deploy", "the folder in which a folder of this NAME is made"),
+    Word("FORCE", "1", "write over files that were changed by hand"),
 )
 DOCTOR = (
     Word("FIX", "1", "mend what is safe; the rest is told"),

@@ -1,4 +1,4 @@
-"""A stage on several processes of this machine: torchrun's agent starts them, the pipeline waits, and none is left behind.
+"""A stage on several processes of one or more machines: torchrun's agent starts them, the pipeline waits, and none is left.
 
 The pipeline's own process keeps Prefect, MLflow and DVC. It hands a stage's arguments over in a file, follows its curve, and
 takes its outcome. The first process writes the stage's files; the others write nowhere that is kept.
@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -45,6 +46,35 @@ FAILURES = "failures.json"
 """Rank and exit code of the process that failed first, as torchrun's agent saw it."""
 STOPPED = 70
 """Exit code of a process whose error is in its file."""
+LOOPBACK = ("localhost", "127.0.0.1")
+
+
+class UnexplainedError(ContractError):
+    """Processes of this machine ended, and none of them said why in an error of ours: another machine's may have."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The part of one machine in a stage that several compute.
+
+    Attributes:
+        node: which it is, from 0; the processes of node 0 have the lowest ranks.
+        nodes: how many there are.
+        host: the name of node 0.
+        port: at which the agents of this stage meet there.
+        seconds: that an agent waits for the others.
+    """
+
+    node: int
+    nodes: int
+    host: str
+    port: int
+    seconds: float
+
+    @property
+    def is_on_one_machine(self) -> bool:
+        """Whether the nodes are folders of one machine, as in tests."""
+        return self.host in LOOPBACK
 
 
 def get_ready() -> None:
@@ -54,9 +84,18 @@ def get_ready() -> None:
 
 
 def call_on_processes(
-    compute: str, out: Path, log: Log, arguments: Mapping[str, Any], *, stage: str, processes: int, logs: Path
+    compute: str,
+    out: Path,
+    log: Log,
+    arguments: Mapping[str, Any],
+    *,
+    stage: str,
+    processes: int,
+    logs: Path,
+    place: Place | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Compute a stage on several processes, and return what the first of them gave.
+    """Compute a stage on several processes, and return what the first of them gave: nothing on any machine but the first.
 
     Args:
         compute: `module:function` of the stage.
@@ -64,8 +103,10 @@ def call_on_processes(
         log: takes each point of its curve.
         arguments: of the stage, beside `out` and `log`.
         stage: its name, for errors.
-        processes: how many.
+        processes: how many of this machine.
         logs: folder for what each process prints; it is begun anew.
+        place: of this machine among several; None where it is alone.
+        look: is called while the processes compute; what it raises ends them.
 
     Raises:
         PosttrainError, OSError: as the first process that failed raised it.
@@ -82,10 +123,12 @@ def call_on_processes(
     pipeline = psutil.Process()
     asked |= {"pipeline": (pipeline.pid, pipeline.create_time())}
     (scratch / "request.pkl").write_bytes(cloudpickle.dumps(asked))
-    with _agent(scratch, processes, logs) as agent:
-        _follow(agent, scratch / "points.jsonl", log)
+    with _agent(scratch, processes, logs, place) as agent:
+        _follow(agent, scratch / "points.jsonl", log, look)
     if agent.exitcode:
-        raise _failure(scratch, logs, stage=stage, processes=processes)
+        raise _failure(scratch, logs, stage=stage, processes=processes * (place.nodes if place else 1))
+    if place and place.node:
+        return Outcome()
     told = json.loads((scratch / "outcome.json").read_text(encoding="utf-8"))
     peaks = sum(float(file.read_text()) for file in scratch.glob("peak-*"))
     shutil.rmtree(scratch)
@@ -99,9 +142,9 @@ def _context() -> multiprocessing.context.ForkServerContext:
 
 
 @contextmanager
-def _agent(scratch: Path, processes: int, logs: Path) -> Iterator[BaseProcess]:
+def _agent(scratch: Path, processes: int, logs: Path, place: Place | None) -> Iterator[BaseProcess]:
     """Start the processes; whatever ends the block ends them, and all that they started."""
-    agent = _context().Process(target=be_agent, args=(scratch, processes, logs, dict(os.environ)))
+    agent = _context().Process(target=be_agent, args=(scratch, processes, logs, dict(os.environ), place))
     agent.start()
     try:
         yield agent
@@ -122,7 +165,7 @@ def _end(agent: BaseProcess) -> None:
     agent.join()
 
 
-def _follow(agent: BaseProcess, points: Path, log: Log) -> None:
+def _follow(agent: BaseProcess, points: Path, log: Log, look: Callable[[], None]) -> None:
     """Hand over the points of the curve as they come, until the processes have ended."""
     read, is_over = 0, False
     while not is_over:
@@ -137,6 +180,7 @@ def _follow(agent: BaseProcess, points: Path, log: Log) -> None:
                     step, figures = json.loads(line)
                     log(step, figures)
         if not is_over:
+            look()
             time.sleep(WAIT)
 
 
@@ -163,17 +207,17 @@ def _failure(scratch: Path, logs: Path, *, stage: str, processes: int) -> Except
         )
     if told:
         first = told[0]
-        return ContractError(
+        return UnexplainedError(
             f"stage {stage}: process {first['rank']} of {processes} failed with {first['kind']}: {first['text']}. We did not "
             f"expect that. {looks}"
         )
-    return ContractError(f"stage {stage}: its {processes} processes could not be started, or ended without a word. {looks}")
+    return UnexplainedError(f"stage {stage}: its {processes} processes could not be started, or ended without a word. {looks}")
 
 
 # --- within the agent, and within a process ---------------------------------------------------------------------------
 
 
-def be_agent(scratch: Path, processes: int, logs: Path, environment: Mapping[str, str]) -> None:
+def be_agent(scratch: Path, processes: int, logs: Path, environment: Mapping[str, str], place: Place | None = None) -> None:
     """Start a stage's processes, wait for them, and end with how they ended, as `torchrun` does.
 
     Args:
@@ -181,6 +225,7 @@ def be_agent(scratch: Path, processes: int, logs: Path, environment: Mapping[str
         processes: how many.
         logs: what torchrun says goes there.
         environment: of the pipeline: what the forkserver has is as old as the pipeline.
+        place: of this machine among several; None where it is alone.
     """
     # a session of its own: Ctrl-C reaches the pipeline alone, which then ends them all
     os.setsid()
@@ -188,20 +233,20 @@ def be_agent(scratch: Path, processes: int, logs: Path, environment: Mapping[str
     os.environ.clear()
     os.environ.update(environment)
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    if place is None or place.is_on_one_machine:  # else gloo takes the address of the machine's name, or what the user has set
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 
     import torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    nodes = place.nodes if place else 1
     how = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=nodes,
+        max_nodes=nodes,
         nproc_per_node=processes,
-        run_id=scratch.parent.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
+        run_id="stage" if place else scratch.parent.name,
+        **(_among(place) if place else _alone()),
         max_restarts=0,
         start_method="spawn" if torch.cuda.device_count() else "fork",
     )
@@ -211,6 +256,19 @@ def be_agent(scratch: Path, processes: int, logs: Path, environment: Mapping[str
         traceback.print_exc()
         _write_whole(scratch / FAILURES, json.dumps([[rank, one.exitcode] for rank, one in error.failures.items()]))
         sys.exit(1)
+
+
+def _alone() -> dict[str, Any]:
+    return {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "local_addr": "127.0.0.1"}
+
+
+def _among(place: Place) -> dict[str, Any]:
+    """Return how agents of several machines meet: with the ranks that they were given, since node 0 takes the stage's files.
+
+    torchrun's c10d rendezvous gives ranks by the order of the machines' names.
+    """
+    how = {"rank": place.node, "timeout": int(place.seconds) + 1}
+    return {"rdzv_backend": "static", "rdzv_endpoint": f"{place.host}:{place.port}", "rdzv_configs": how}
 
 
 def be_process(scratch: Path) -> None:

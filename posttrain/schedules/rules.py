@@ -34,6 +34,7 @@ class Schedule:
         until: no run starts later than this moment, ISO 8601; "" for no end.
         runs: how many runs it makes in all; 0 for no end. A run that is skipped is none.
         is_caught_up: whether runs whose time is long over are made up for.
+        pool: the work pool whose workers run it; "" for that of the worker of this machine.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Schedule:
     until: str = ""
     runs: int = 0
     is_caught_up: bool = False
+    pool: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """Return it as JSON has it."""

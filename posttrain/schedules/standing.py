@@ -11,6 +11,7 @@ YOUNG = timedelta(minutes=2)
 WAITING = timedelta(minutes=2)
 """How long a run whose time has come may wait for a worker: it asks for work every 10 s."""
 UP = "make up"
+NO_WORKER = f"no worker asks for its runs. Start one: {UP}"
 
 
 def trouble_of(
@@ -35,7 +36,7 @@ def trouble_of(
         is_busy: whether that worker runs something now, behind which others wait.
     """
     if not is_served:
-        return f"no worker asks for its runs. Start one: {UP}"
+        return f"no worker asks for runs of work pool {schedule.pool}: start one there" if schedule.pool else NO_WORKER
     if schedule.on != TIMES or expected is None:
         return ""
     if found is None:
@@ -44,10 +45,8 @@ def trouble_of(
         return f"Prefect's scheduler has made no run for it. See .posttrain/services/prefect.log, then: make down && {UP}"
     if found <= now:
         is_waiting = now - found > WAITING and not is_busy
-        return (
-            f"its run of {found:%Y-%m-%d %H:%M} waits, and the worker does not take it. Restart it: make down && {UP}"
-            * is_waiting
-        )
+        how = f"the worker of work pool {schedule.pool}" if schedule.pool else f"it: make down && {UP}"
+        return f"its run of {found:%Y-%m-%d %H:%M} waits, and the worker does not take it. Restart {how}" * is_waiting
     # by UTC: two times of one zone are compared by what the clock shows, and it shows some times twice
     if found.astimezone(UTC) != expected.astimezone(UTC):
         return (

@@ -21,6 +21,7 @@ from posttrain.settings.grpo import GRPOSettings
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.labelling import LabellingSettings
+from posttrain.settings.launch import LaunchSettings
 from posttrain.settings.merging import setting_names, tree_of, written
 from posttrain.settings.model import ModelSettings, PretrainSettings, TinySettings
 from posttrain.settings.monitor import MonitorSettings
@@ -81,6 +82,7 @@ class Config(Section):
     tracking: TrackingSettings = TrackingSettings()
     servers: ServersSettings = ServersSettings()
     store: StoreSettings = StoreSettings()
+    launch: LaunchSettings = LaunchSettings()
     _profile: Profile = PrivateAttr(default=Profile())
 
     @property

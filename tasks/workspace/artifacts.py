@@ -194,6 +194,17 @@ def make(
                 return artifact, False
 
 
+def take(paths: Paths, stage: str, key: str, shared: SharedStages | None, say: Callable[[str], None]) -> bool:
+    """Have a finished stage in this folder, from the shared storage where it is not there; return whether it is."""
+    with storage_errors(f"stage {stage}", paths.stages):
+        (paths.stages / stage).mkdir(parents=True, exist_ok=True)
+        with _lock(paths.stages / stage / f"{key}.lock", lambda: None):
+            if find(paths, stage, key)[0]:
+                return True
+            sweep(paths.stages / stage, key)
+            return shared is not None and _fetched(paths, stage, key, shared, say) is not None
+
+
 @contextmanager
 def _turn(shared: SharedStages | None, stage: str, key: str, say: Callable[[str], None]) -> Iterator[bool]:
     """Wait for other machines that make the stage; yield whether it is ours to make. Storage that fails holds nobody up."""

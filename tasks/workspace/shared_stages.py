@@ -77,6 +77,15 @@ class SharedStages:
         with self._errors():
             next(iter(self._list("")), None)
 
+    def holds(self, stage: str, key: str) -> bool:
+        """Return whether a finished stage is there.
+
+        Raises:
+            TroubleError: the storage refused.
+        """
+        with self._errors():
+            return self._read(f"{stage}/{key}/{MADE}") is not None
+
     def fetch(self, stage: str, key: str, into: Path) -> bool:
         """Fetch the files of a finished stage into an empty folder, each held against its digest; return whether it is there.
 

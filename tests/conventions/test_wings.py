@@ -52,6 +52,7 @@ WINGS = {
         "monitoring": {"data", "pages", "tracking", "workspace"},
         "retraining": {"promotion", "tracking", "workspace"},
         "schedules": {"workspace"},
+        "nodes": {"launch", "workspace"},  # which computes a stage on the processes of one machine
         "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
         "keeping": {"services", "tracking", "workspace"},
         "asking": {"workspace"},

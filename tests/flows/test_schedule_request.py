@@ -162,3 +162,10 @@ def test_prompts_are_read_once(house):
     (house.paths.root / "prompts.txt").write_text("How many apples?\nHow many pears?\n")
     assert check_runnable(house.paths, check, config, lambda line: None) == "0123"
     assert house.told == ["mine"], "no pipeline is walked for a check"
+
+
+def test_a_schedule_on_a_pool():
+    assert made(CRON, "POOL=gpu").pool == "gpu" and made(CRON).pool == ""
+    assert said(CRON, "POOL=gpu", "RUNS=3") == (
+        "RUNS is counted in the folder where runs happen, which POOL puts elsewhere: take UNTIL instead"
+    )

@@ -179,3 +179,22 @@ def test_a_refusal_of_the_server_is_told_in_a_sentence(paths, monkeypatch):
     with pytest.raises(RequestError) as error, connected(paths):
         raise httpx.ReadTimeout("slow\nserver")
     assert str(error.value) == "Prefect's server at http://127.0.0.1:4200/api did not do it: slow server"
+
+
+def test_a_schedule_on_a_pool_runs_where_its_worker_says(client, paths):
+    key = save(client, paths, nightly(pool="gpu"), CONFIG)
+    told = deployment_of(client)
+    assert told["work_pool_name"] == "gpu" and told["job_variables"] == {}
+    (step,) = told["pull_steps"]
+    (folder,) = step["prefect.deployments.steps.set_working_directory"].values()
+    assert folder == "{{ $POSTTRAIN_ROOT }}"
+    assert told["path"] == str(paths.root.resolve()), "whose it is stays known"
+    assert kept_of(client, key).schedule.pool == "gpu"
+
+
+def test_prefect_reads_the_folder_of_a_run_from_its_workers_environment(monkeypatch):
+    from prefect.utilities.templating import apply_values
+
+    monkeypatch.setenv("POSTTRAIN_ROOT", "/posttrain")
+    assert apply_values({"directory": subject._folder_of_runs(nightly(pool="gpu"), "/here")}, {}) == {"directory": "/posttrain"}
+    assert subject._folder_of_runs(nightly(), "/here") == "/here"

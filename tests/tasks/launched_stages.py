@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import torch
 
 from posttrain.errors import DataError
+from tasks.workspace.artifacts import Outcome
 
 
 def fail(out, log, *, who, how):
@@ -24,5 +26,18 @@ def fail(out, log, *, who, how):
 
 def wait(out, log, *, at):
     """Stand in for a stage that takes long."""
+    at = Path(at)
     (at / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     time.sleep(600)
+
+
+def read(out, log, *, stage_path, checkpoints_path):
+    """Stand in for a stage that reads another one: each process tells what it sees, and the sum of all is the metric."""
+    (seen,) = [float(file.read_text()) for file in stage_path.glob("number.txt")]
+    kept = len(list(checkpoints_path.glob("*.pt")))
+    both = torch.tensor([seen, float(kept), float(os.environ["RANK"])])
+    torch.distributed.all_reduce(both)
+    log(1, {"seen": seen})
+    if os.environ["RANK"] == "0":
+        (out / "result.txt").write_text(str(both.tolist()))
+    return Outcome(metrics=dict(zip(("seen", "kept", "ranks"), both.tolist(), strict=True)))

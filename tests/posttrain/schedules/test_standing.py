@@ -9,9 +9,9 @@ NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 NEXT = datetime(2026, 11, 30, 3, tzinfo=UTC)
 
 
-def trouble(on="times", **other):
+def trouble(on="times", pool="", **other):
     told = {"expected": NEXT, "found": NEXT, "now": NOW, "age": timedelta(days=1), "is_served": True, "is_busy": False}
-    return trouble_of(Schedule("nightly", "retrain", "mine", (), on=on, cron="0 3 * * *"), **(told | other))
+    return trouble_of(Schedule("nightly", "retrain", "mine", (), on=on, cron="0 3 * * *", pool=pool), **(told | other))
 
 
 def test_nothing_is_wrong_where_prefect_has_the_time_that_the_cron_has():
@@ -45,3 +45,9 @@ def test_a_run_whose_time_has_come_waits_for_a_worker():
     assert trouble(found=NOW - timedelta(minutes=3)) == said
     assert trouble(found=NOW - timedelta(minutes=3), is_busy=True) == "", "it waits behind another"
     assert trouble(found=NOW - WAITING) == "" and trouble(found=NOW) == ""
+
+
+def test_of_a_pool_the_worker_is_elsewhere():
+    assert trouble(pool="gpu", is_served=False) == "no worker asks for runs of work pool gpu: start one there"
+    late = trouble(pool="gpu", found=NOW - timedelta(hours=1), is_busy=False)
+    assert late.endswith("waits, and the worker does not take it. Restart the worker of work pool gpu")

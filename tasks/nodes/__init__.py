@@ -1,0 +1,1 @@
+"""Several machines that compute a stage together."""
