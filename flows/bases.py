@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from posttrain.errors import RequestError
 from posttrain.printable import printable
@@ -19,6 +20,8 @@ from tasks.workspace.paths import Paths
 
 BASE, JUDGE = "model.base", "judge.model"
 STAGE, COMPUTE = "gguf", "tasks.base_model.gguf:convert"
+SECONDS = 10
+"""That a server has to say that it is well."""
 Say = Callable[[str], None]
 
 
@@ -89,6 +92,47 @@ def check_quantized(model: ModelSettings, ppo: PPOSettings) -> None:
     from models.quantization import check_quantization
 
     check_quantization(model, on=device())
+
+
+def check_engine(ppo: PPOSettings, *, asks: bool = False) -> None:
+    """Refuse an engine that cannot draw responses here.
+
+    Args:
+        ppo: name the engine.
+        asks: whether a server that it names is asked, too.
+
+    Raises:
+        RequestError: there is no GPU, vLLM is missing, or its server does not answer.
+    """
+    if ppo.engine != "vllm":
+        return
+    from models.load import device
+    from models.vllm_engine import check_vllm
+
+    check_vllm(on=device(), url=ppo.engine_url)
+    if asks and ppo.engine_url:
+        check_answers(ppo.engine_url)
+
+
+def check_answers(url: str) -> None:
+    """Refuse a vLLM server that does not say that it is well.
+
+    Args:
+        url: of the server, as `ppo.engine_url` has it.
+
+    Raises:
+        RequestError: it does not.
+    """
+    try:
+        with urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS):
+            return
+    except (OSError, ValueError) as error:  # a refused connection, an answer that is an error, no such host, no address
+        inner = getattr(error, "reason", None)
+        reason = str(inner if isinstance(inner, Exception) else error).partition("\n")[0]
+        raise RequestError(
+            f"ppo.engine_url={url}: no vLLM server answers there ({reason}). Start one as docs/scale.md says, or leave "
+            "ppo.engine_url out, and vLLM runs within the stage"
+        ) from None
 
 
 def converted(paths: Paths, file: Path, *, told: str, say: Say) -> str:

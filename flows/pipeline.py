@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 from flows.aftermath import untagged
-from flows.bases import check_quantized, locate_base
+from flows.bases import check_engine, check_quantized, locate_base
 from flows.elsewhere import run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback, people_of
@@ -182,6 +182,8 @@ def check(config: Config, paths: Paths) -> list[str]:
         RequestError: the base model, or the judge, that is asked for cannot be used.
     """
     check_settings(config, paths)
+    if config.row.is_rewarded:
+        check_engine(config.ppo, asks=True)
     told = [config.profile.sentence] if config.profile.sentence else []
     return told + (check_judge_server(config, paths) if _is_judged(config) else [])
 
@@ -195,6 +197,8 @@ def check_settings(config: Config, paths: Paths) -> None:
     if _is_judged(config):
         check_judge_settings(config, paths)
     check_quantized(config.model, config.ppo)
+    if config.row.is_rewarded:
+        check_engine(config.ppo)
     locate_base(paths, config.model)
     require_profile(config)
     check_prompts(paths, config.model)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from models.sampler import sample
+from models.vllm_engine import VLLM
 from posttrain.rl.rollout import Sampled
+from posttrain.settings.ppo import PPOSettings
 
 Engine = Callable[..., Sampled]
 """Is called as `models.sampler.sample` is; the log-probabilities that it tells need not be the policy's own."""
@@ -42,5 +44,9 @@ class Bfloat16:
             mine.copy_(weight)
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {"transformers": lambda: sample, "bfloat16": Bfloat16}
+ENGINES: dict[str, Callable[[PPOSettings], Engine]] = {
+    "transformers": lambda _: sample,
+    "bfloat16": lambda _: Bfloat16(),
+    "vllm": lambda settings: VLLM(url=settings.engine_url, memory=settings.engine_memory),
+}
 """By `ppo.engine`."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from posttrain.settings.section import BatchSize, Count, NotNegative, Positive, Section, Share, TokenLimit
+from posttrain.settings.section import BatchSize, Count, NotInKey, NotNegative, Positive, Section, Share, TokenLimit
 
 
 class RLHFSettings(Section):
@@ -52,9 +52,14 @@ class PPOSettings(Section):
     """Norm that gradients are clipped to, the policy's and the critic's each by itself."""
     max_new_tokens: TokenLimit = 64
     """Response tokens, at most. `auto`: as `evaluate.max_new_tokens=auto` has it."""
-    engine: Literal["transformers", "bfloat16"] = "transformers"
+    engine: Literal["transformers", "bfloat16", "vllm"] = "transformers"
     """What draws the responses. `transformers`: the policy itself. `bfloat16`: a copy of it in bfloat16, which takes its weights
-    before each update: quicker where such products are quick, and another distribution (docs/decisions/0043-engines.md)."""
+    before each update: quicker where such products are quick, and another distribution. `vllm`: vLLM, on a GPU, which takes them
+    likewise; it was not run yet (docs/decisions/0043-engines.md)."""
+    engine_memory: Annotated[float, Field(gt=0.0, lt=1.0), NotInKey()] = 0.3
+    """Share of each GPU's memory that vLLM takes for its weights and cache beside the training (TRL's default)."""
+    engine_url: Annotated[str, NotInKey()] = ""
+    """Address of a vLLM server that draws instead, on other GPUs: http://127.0.0.1:8000. Empty: vLLM runs within the stage."""
     sampler_correction: bool = True
     """Whether tokens that another engine than the policy drew are weighted by min(p_policy / p_engine, C)
     (https://fengyao.notion.site/off-policy-rl)."""
@@ -140,6 +145,10 @@ class PPOSettings(Section):
                 f"engine={self.engine} is another distribution than the policy, so log-probabilities are computed again. Leave "
                 "old_logprobs out"
             )
+        if self.engine_url and not self.engine_url.startswith(("http://", "https://")):
+            raise ValueError(f"engine_url must begin with http:// or https://, got {self.engine_url}")
+        if self.engine_url and self.engine != "vllm":
+            raise ValueError(f"engine_url names a vLLM server, and engine={self.engine} asks none. Say ppo.engine=vllm too")
         return self
 
     @model_validator(mode="after")

@@ -50,7 +50,7 @@ class Asker:
         self.tokenizer = tokenizer
         self._settings = settings
         self._context = context
-        self._engine = ENGINES[settings.engine]()
+        self._engine = ENGINES[settings.engine](settings)
         self._reward = reward.load()
         self._gold = build_grader("answer")
         self.name = reward.name
