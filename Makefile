@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWS := $(BIN)/python -m flows
 
-.PHONY: help setup pipeline compare advise data import label validate settings ask chat ab export serve labels grade monitor retrain schedule deploy promote rollback history ui up down status doctor backup restore bench test lint lock clean
+.PHONY: help setup pipeline compare advise scale data import label validate settings ask chat ab export serve labels grade monitor retrain schedule deploy promote rollback history ui up down status doctor backup restore bench test lint lock clean
 
 ifneq ($(filter help,$(MAKECMDGOALS)),)  # `make help pipeline` tells of pipeline, and runs nothing
 help:
@@ -60,6 +60,9 @@ compare: $(READY)
 
 advise: $(READY)
 	@$(FLOWS) advise $(call given,DATA METHODS SET OUT)
+
+scale: $(READY)
+	@$(FLOWS) scale $(call given,MODEL METHOD GPUS GB SET)
 
 data: $(READY)
 	@$(FLOWS) data $(call given,DATA SET)

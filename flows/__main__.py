@@ -22,6 +22,7 @@ from flows.disk import check_disk
 from flows.doctor import run_doctor
 from flows.params import params_of
 from flows.profiles import profile_for
+from flows.scale import run_scale
 from flows.settling import settle_imports, settle_restore, settle_runs
 from flows.terminal import INTERRUPTED, farewell, hear_signals, run
 from flows.verbs import HELP, help_of, overview, words_of
@@ -307,6 +308,7 @@ VERBS: dict[str, Callable[[Paths, Sequence[str]], Any]] = {
     "pipeline": as_child(run_pipeline),
     "compare": run_compare,
     "advise": run_advise,
+    "scale": run_scale,
     "data": run_data,
     "import": run_import,
     "label": run_label,

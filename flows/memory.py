@@ -77,25 +77,37 @@ def situation_of_memory(config: Config, folder: Path) -> Situation:
 
 def memory_asked(config: Config) -> dict[str, Any]:
     """Return what of the settings decides how much memory a run takes, as `Asked` names it."""
-    limit = config.evaluate.max_new_tokens
+    limit, processes = config.evaluate.max_new_tokens, config.model.processes
     trainers = {row.trainer or "sft": row.loop or row.trainer or "sft" for row in METHODS.values()}
+    rows = {trainer: _rows(getattr(config, section), processes) for trainer, section in trainers.items()}
+    is_colocated = config.ppo.engine == "vllm" and not config.ppo.engine_url
     return {
         "max_new_tokens": WITHOUT_REFERENCES if limit == "auto" else limit,  # a number, once the rows have been looked at
         "lora_rank": config.model.lora_rank,
         "is_quantized": config.model.quantization != "none",
         "has_shared_critic": config.ppo.critic == "shared",
-        "has_sampling_copy": not config.ppo.samples_itself,
+        "has_sampling_copy": config.ppo.engine == "bfloat16",
         "reward_models": config.reward_model.ensemble,
-        "device_rows": {trainer: _rows(getattr(config, section)) for trainer, section in trainers.items()},
+        "device_rows": rows
+        # kto.device_batch_size is of all processes together, and a reward model's batch is of prompts
+        | {"kto": max(1, min(rows["kto"], config.kto.device_batch_size // processes))}
+        | {"reward_model": config.reward_model.device_batch_size},
         "drawn_rows": config.evaluate.batch_size,
-        "rollout_rows": min(config.ppo.sample_batch_size, config.ppo.episodes),
+        "rollout_rows": min(config.ppo.sample_batch_size, -(-config.ppo.episodes // processes)),
         "is_checkpointed": config.model.gradient_checkpointing == "on",
+        "checkpoints_itself": config.model.gradient_checkpointing == "auto",
+        "processes": processes,
+        "is_sharded": processes > 1 and getattr(config.model, "sharding", "none") != "none",
+        "engine_share": config.ppo.engine_memory if is_colocated else 0.0,
+        "draws_elsewhere": bool(config.ppo.engine_url),
     }
 
 
-def _rows(section: Any) -> int:
+def _rows(section: Any, processes: int) -> int:
     """Return how many sequences a device takes at once; 1 for what trains nothing."""
-    limits = [getattr(section, name, None) for name in ("device_batch_size", "mini_batch_size", "batch_size")]
+    limits = [getattr(section, "device_batch_size", None)]
+    batches = [getattr(section, name, None) for name in ("mini_batch_size", "batch_size")]
+    limits += [max(1, int(batch) // processes) for batch in batches if batch is not None]
     return min((int(limit) for limit in limits if limit is not None), default=1)
 
 

@@ -53,6 +53,13 @@ IMPORT = (
     Word("HELD_OUT", "test.json", "a second file: the rows that its publisher holds out; without it, FILE is split"),
     Word("SKIP_BAD", "1", "put rows that cannot be read aside, instead of refusing the file"),
 )
+SCALE = (
+    Word("MODEL", "7e9", "a number of weights, or a base as model.base takes it; that of the settings where it is left out"),
+    Word("METHOD", "reft", "one method, part by part; a table of all trainings where it is left out", is_choice=True),
+    Word("GPUS", "8", "how many GPUs train together and share the weights; 1 where it is left out"),
+    Word("GB", "80", "the memory of one GPU, GB; 80 where it is left out"),
+    SET,
+)
 UP = (
     Word("PORT", "4201", "the port of Prefect's page, 4200 where it is left out"),
     Word("UNIT", "1", "print a unit of systemd, for services that come back with the machine; start nothing"),

@@ -93,6 +93,11 @@ class Asked:
         drawn_rows: responses that evaluation and sampling draw at once, at most.
         rollout_rows: the same of PPO's loop.
         is_checkpointed: activations are computed again in the backward pass.
+        checkpoints_itself: SFT, DPO and KTO do so where there is a GPU (`model.gradient_checkpointing=auto`).
+        processes: that train a stage together (`model.processes`).
+        is_sharded: each of them holds a part of the trained networks and the reference, and not all (`model.sharding`).
+        engine_share: of a GPU's memory, what vLLM takes for itself beside training (`ppo.engine_memory`); 0: it is not there.
+        draws_elsewhere: a server draws the responses (`ppo.engine_url`).
     """
 
     reward: str = "answer"
@@ -111,6 +116,11 @@ class Asked:
     drawn_rows: int = 0
     rollout_rows: int = 0
     is_checkpointed: bool = False
+    checkpoints_itself: bool = False
+    processes: int = 1
+    is_sharded: bool = False
+    engine_share: float = 0.0
+    draws_elsewhere: bool = False
 
     @property
     def names_judge(self) -> bool:
@@ -205,6 +215,11 @@ class Situation:
         """Tokens of prompt and response of 95 % of the training rows, at most; never more than the context."""
         response = self.long_response_tokens or self.asked.max_new_tokens
         return min(self.base.context, self.prompt_tokens + response)
+
+    @property
+    def drawn_tokens(self) -> int:
+        """Tokens of the responses of 95 % of the training rows, at most, as `sequence_tokens` counts them."""
+        return min(self.sequence_tokens, self.long_response_tokens or self.asked.max_new_tokens)
 
     def labels_by(self, method: Method) -> str:
         """Return who would label for a method: `simulated`, `dataset`, `judge` or `people`; "" for nobody."""

@@ -24,6 +24,7 @@ WINGS = {
         "judges": {"data", "feedback", "statistics"},
         "report": {"evaluation", "feedback", "statistics"},
         "advice": {"graders", "settings", "statistics"},
+        "scale": {"advice"},
         "drift": {"data", "settings", "statistics"},
         "comparison": {"evaluation", "feedback", "graders", "report", "settings", "statistics"},
         "promotion": {"comparison", "evaluation", "report", "settings", "statistics"},

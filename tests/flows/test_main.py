@@ -21,7 +21,7 @@ READS_SETTINGS = (
     *("label", "labels", "ab"),
 )
 VERBS = (
-    *("pipeline", "compare", "advise", "data", "import", "label", "validate", "settings"),
+    *("pipeline", "compare", "advise", "scale", "data", "import", "label", "validate", "settings"),
     *("ask", "chat", "ab", "export", "serve", "labels", "grade", "monitor"),
     *(
         "retrain",

@@ -47,14 +47,14 @@ def told(monkeypatch, tmp_path):
 
 
 def test_sums_by_hand():
-    """SFT of 134.5 M weights: 16 bytes each; 16 rows of 100 tokens, each 30 · 576 · 136 + 49,152 · 12 bytes; 700 MiB more."""
+    """SFT of 134.5 M weights: 16 bytes each; 1,600 tokens, each 30 · 576 · 96 bytes, of logits 8 · 32,768 · 4; 700 MiB."""
     found = replace(situation(64), asked=Asked(device_rows={"sft": 16}))
     needed = memory_of(METHODS["sft"], found)
     assert needed.least == 16 * 134_515_008
-    assert needed.likely == 16 * 134_515_008 + 16 * 100 * (30 * 576 * 136 + 49_152 * 12) + 700 * 2**20
+    assert needed.likely == 16 * 134_515_008 + 16 * 100 * (30 * 576 * 96 + 8 * 32_768 * 4) + 700 * 2**20
     # checkpointed: 4 bytes of each block's input, and one block whole
     less = memory_of(METHODS["sft"], replace(found, asked=replace(found.asked, is_checkpointed=True)))
-    assert needed.likely - less.likely == 16 * 100 * (30 * 576 * 136 - (30 * 576 * 4 + 576 * 136))
+    assert needed.likely - less.likely == 16 * 100 * (30 * 576 * 96 - (30 * 576 * 4 + 576 * 96))
     # 512 sequences drawn at once keep 30 layers of 384 numbers of 4 bytes a token, beside the model and its weights laid out
     drawn = memory_of(METHODS["few_shot"], replace(found, asked=Asked(drawn_rows=512)))
     assert drawn.likely == 2 * 4 * 134_515_008 + 512 * 100 * 30 * 384 * 4 + 700 * 2**20
@@ -67,7 +67,7 @@ def test_a_run_that_fits_is_not_spoken_of(told, tmp_path):
 
 def test_a_run_that_likely_does_not_fit_is_told_with_what_would(told):
     assert told(8, "method=dpo", "sft.device_batch_size=8") == [
-        "warning: DPO on ./smol takes about 37.7 GB at its peak (trained network 2.0), and there are 8.0 GB. What fits: "
+        "warning: DPO on ./smol takes about 26.5 GB at its peak (trained network 2.0), and there are 8.0 GB. What fits: "
         "dpo.device_batch_size=8"
     ]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posttrain.advice.costs import Cost, labels_wanted, response_length, responses_wanted
-from posttrain.advice.memory import memory_of
+from posttrain.advice.memory import memory_of, reward_model_memory
 from posttrain.advice.page import advice_page
 from posttrain.advice.power import (
     EFFECTS,
@@ -69,23 +69,97 @@ SMALL = Situation(
 
 
 @pytest.mark.parametrize(
-    ("method", "least", "rows"),
+    ("method", "least", "rows", "networks", "logits"),
     [
-        # a trained weight has 16 bytes, a frozen one 4, a reference 4
-        ("few_shot", 4_000, 0),
-        ("sft", 16_000, 3),
-        ("dpo", 16_000, 6),  # chosen and rejected
-        ("reft", 16_000 + 4_000 + 16_000, 2),
-        ("grpo", 16_000 + 4_000, 2),
-        ("rlhf", 16_000 + 4_000 + 16_000 + 4_000, 2),  # with its reward model
-        ("drlaif", 16_000 + 4_000 + 16_000 + 4_000, 2),  # the base judges
+        # a trained weight has 16 bytes, a frozen one 4, a reference 4. Of rows of 30 tokens TRL has the logits of all, 32,768
+        # words of 4 bytes and seven times 100 of them; the loop has those of 20, 100 words of 8 bytes
+        ("few_shot", 4_000, 0, 1, 0),
+        ("sft", 16_000, 3, 1, 30 * (32_768 * 4 + 7 * 400)),
+        ("dpo", 16_000, 6, 1, 30 * (32_768 * 4 + 7 * 400)),  # chosen and rejected
+        ("reft", 16_000 + 4_000 + 16_000, 2, 2, 20 * 800),
+        ("grpo", 16_000 + 4_000, 2, 1, 20 * 800),
+        ("rlhf", 16_000 + 4_000 + 16_000 + 4_000, 2, 2, 20 * 800),  # with its reward model
+        ("drlaif", 16_000 + 4_000 + 16_000 + 4_000, 2, 2, 20 * 800),  # the base judges
     ],
 )
-def test_memory_by_hand(method, least, rows):
+def test_memory_by_hand(method, least, rows, networks, logits):
     needed = memory_of(METHODS[method], SMALL)
-    # a token takes 2 layers · 10 wide · 136 bytes + 100 words · 12 bytes = 3,920; rows of 10 + 20 tokens
-    assert (needed.least, needed.likely - needed.least) == (least, rows * 30 * 3_920)
+    # a token takes 2 layers · 10 wide · 96 bytes of each network
+    more = rows * (30 * networks * 1_920 + logits)
+    assert (needed.least, needed.likely - needed.least) == (least, more)
     assert sum(needed.parts.values()) == needed.least
+
+
+def test_memory_of_a_reward_models_training():
+    """It gives scores, and no logits: rows of 30 tokens, 1,920 bytes each."""
+    needed = reward_model_memory(replace(SMALL, asked=Asked(device_rows={"reward_model": 4})))
+    assert (needed.least, needed.likely) == (16_000, 16_000 + 4 * 30 * 1_920)
+
+
+def test_memory_in_bfloat16():
+    """Products are in 2 bytes, trained weights in 4: a copy of each beside 68 bytes a token, layer and unit of width."""
+    half = replace(SMALL, machine=Machine(has_gpu=True, weight_bytes=2))
+    needed = memory_of(METHODS["sft"], half)
+    assert needed.phases["training"] == {
+        "activations": 90 * 2 * 10 * 68,
+        "logits": 90 * 32_768 * 2,
+        "weights in bfloat16": 2_000,
+    }
+    many = replace(half, asked=Asked(device_rows={"sft": 1_000}))
+    assert memory_of(METHODS["sft"], many).phases["training"]["logits"] == 4_096 * 32_768 * 2, "a tile, and no more"
+    assert memory_of(METHODS["reft"], half).phases["training"]["weights in bfloat16"] == 4_000, "and of the critic"
+    adapted = replace(half, asked=replace(SMALL.asked, lora_rank=4))
+    assert memory_of(METHODS["sft"], adapted).phases["training"]["weights in bfloat16"] == 2 * 200
+
+
+def test_trls_trainers_checkpoint_by_themselves_on_a_gpu():
+    asked = replace(SMALL.asked, checkpoints_itself=True)
+    on_gpu = replace(SMALL, machine=Machine(has_gpu=True), asked=asked)
+    assert memory_of(METHODS["sft"], on_gpu).phases["training"]["activations"] == 90 * (10 * 96 + 2 * 10 * 4)
+    assert memory_of(METHODS["reft"], on_gpu).phases == memory_of(METHODS["reft"], replace(on_gpu, asked=SMALL.asked)).phases
+    assert memory_of(METHODS["sft"], replace(SMALL, asked=asked)) == memory_of(METHODS["sft"], SMALL)
+
+
+# --- memory of several processes --------------------------------------------------------------------------------------
+
+
+def shared_out(processes, **changes):
+    gpu = Machine(has_gpu=True, weight_bytes=2, memory=10_000)
+    return replace(SMALL, machine=gpu, asked=replace(SMALL.asked, processes=processes, is_sharded=processes > 1, **changes))
+
+
+def test_processes_that_share_weights():
+    one, four = (memory_of(METHODS["rlhf"], shared_out(count)) for count in (1, 4))
+    assert one.parts == {"trained network": 16_000, "reference": 4_000, "critic": 16_000, "reward model": 4_000}
+    assert four.parts == {"trained network": 4_000, "reference": 1_000, "critic": 4_000, "reward model": 4_000}
+    assert four.phases["training"]["activations"] == one.phases["training"]["activations"], "each has rows of its own"
+    # the embedding takes all of the 1,000 weights, none are left for blocks: 2 networks · 2 bytes · 2 · 1,000
+    assert four.phases["training"]["gathered blocks"] == 2 * 2 * 2 * 1_000
+    assert four.phases["sampling"] == {"gathered policy": 4_000, "cache": 0}
+    assert four.largest == "activations" and one.largest == "activations"
+    adapted = memory_of(METHODS["reft"], shared_out(4, lora_rank=4))
+    assert adapted.parts == {"trained network": 500 + 800, "critic": 800}
+    assert adapted.phases["sampling"]["gathered policy"] == 2_000
+
+
+def test_processes_without_a_gpu_share_one_memory():
+    two = memory_of(METHODS["sft"], replace(SMALL, asked=replace(SMALL.asked, processes=2), machine=Machine(process=7)))
+    one = memory_of(METHODS["sft"], replace(SMALL, machine=Machine(process=7)))
+    assert (two.least, two.likely) == (2 * one.least, 2 * one.likely)
+    assert two.parts == {"trained network": 32_000}
+
+
+def test_vllm_takes_its_share_of_a_gpu_or_draws_elsewhere():
+    asked = {"rollout_rows": 8, "max_new_tokens": 20}
+    itself, within, elsewhere = (
+        memory_of(METHODS["grpo"], shared_out(1, **asked, **more))
+        for more in ({}, {"engine_share": 0.3}, {"draws_elsewhere": True})
+    )
+    # 8 rows of 30 tokens, 2 layers of 128 numbers of 2 bytes
+    assert itself.phases["sampling"] == {"cache": 8 * 30 * 2 * 128 * 2}
+    assert within.phases["sampling"] == elsewhere.phases["sampling"] == {}
+    assert within.parts["vLLM"] == 3_000 and "vLLM" not in elsewhere.parts
+    assert memory_of(METHODS["dpo"], shared_out(1, engine_share=0.3)).parts == {"trained network": 16_000}
 
 
 def test_memory_under_lora():
