@@ -97,7 +97,7 @@ def memory_asked(config: Config) -> dict[str, Any]:
         "is_checkpointed": config.model.gradient_checkpointing == "on",
         "checkpoints_itself": config.model.gradient_checkpointing == "auto",
         "processes": processes,
-        "is_sharded": processes > 1 and getattr(config.model, "sharding", "none") != "none",
+        "is_sharded": processes > 1 and config.model.sharding != "none",
         "engine_share": config.ppo.engine_memory if is_colocated else 0.0,
         "draws_elsewhere": bool(config.ppo.engine_url),
     }

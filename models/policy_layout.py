@@ -54,7 +54,8 @@ class ShardedPolicy(Layout):
 
     def prepared(self, network: nn.Module, accelerator: Accelerator) -> nn.Module:
         """Return the network, sharded in place, with its forward in Accelerate's number format."""
-        called: nn.Module = accelerator.prepare_model(shard(network), evaluation_mode=True)
+        products = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+        called: nn.Module = accelerator.prepare_model(shard(network, products=products), evaluation_mode=True)
         return called
 
     def whole(self, figure: Tensor) -> Tensor:

@@ -101,13 +101,13 @@ def train_reward_network(
         yield RewardStep(step, loss, hits, rate, sum(len(ids) for group in batch for ids in group.responses))
 
 
-def shard_reward_network(network: Any) -> None:
+def shard_reward_network(network: Any, *, products: torch.dtype | None = None) -> None:
     """Let each process keep its part of a network's weights: of the trunk's blocks, of the trunk, and of the head.
 
     Scores of tokens ask trunk and head, and not the network, so each of the two is gathered by itself.
     """
     whole = network.get_base_model() if hasattr(network, "get_base_model") else network
-    shard(whole.base_model)
+    shard(whole.base_model, products=products)
     shard(network.score)
 
 

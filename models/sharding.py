@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -31,7 +31,7 @@ def block_names(network: nn.Module) -> list[str]:
     return sorted({type(module).__name__ for module in network.modules()} & named)
 
 
-def shard(network: nn.Module) -> nn.Module:
+def shard(network: nn.Module, *, products: torch.dtype | None = None) -> nn.Module:
     """Let each process keep its part of every weight of a network, on its device, and return it; every process must ask for it.
 
     Transformer blocks are gathered one at a time, and what is in none of them (embedding, output layer, heads) with the network
@@ -41,6 +41,8 @@ def shard(network: nn.Module) -> nn.Module:
     Args:
         network: whole, and the same on every process, on any device. Where two blocks share a frozen weight, each has parts of
             its own afterwards.
+        products: the number format that blocks are gathered in, where it is another than their weights'. Autocast would make
+            copies of whole weights in it, and the backward pass would keep them.
     """
     names = block_names(network)
     # inner ones first, as FSDP2 wants them
@@ -48,7 +50,12 @@ def shard(network: nn.Module) -> nn.Module:
     _part_blocks(blocks)
     mesh = init_device_mesh(device().type, (processes(),))
     # the network too gives back what it gathered: else weights were whole between a reading and the next step
-    parts = [fully_shard(module, mesh=mesh, reshard_after_forward=True) for module in (*blocks, network)]
+    # heads stay in their own format: a value or a score is a number, where a block's output is one of many sums
+    formats = {network: MixedPrecisionPolicy()}
+    parts = [
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=formats.get(module, MixedPrecisionPolicy(products)))
+        for module in (*blocks, network)
+    ]
     for part in parts:
         # what is gathered keeps for ever whether it had a gradient when it was gathered first, and adapters may be off by then
         part.unshard()

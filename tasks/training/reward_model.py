@@ -172,9 +172,9 @@ def _trained(
             made = partial(_network, source, model, revision=revision, pad=reader.pad_token_id, seed=own_seed)
             network = made(on=home(model))
             size = size_of(network)
-            if is_fsdp(model):
-                shard_reward_network(network)
             is_half = dtype(model) == torch.bfloat16
+            if is_fsdp(model):
+                shard_reward_network(network, products=torch.bfloat16 if is_half else None)
             with must_move(network, stage="reward_model"):
                 for step in train_reward_network(network, groups, settings, seed=own_seed, autocast=is_half):
                     told = {"loss": step.loss, "accuracy": step.accuracy, "learning_rate": step.learning_rate}

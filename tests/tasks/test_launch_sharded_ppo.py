@@ -108,14 +108,14 @@ def interrupt_at_2(number, _figures):
 def arguments(tiny_world, tmp_path):
     """Return what the stage `ppo` is given: its sharding, its folder of checkpoints, and other settings of its loop."""
 
-    def given(sharding="none", *, kept="kept", **changes):
+    def given(sharding="none", *, kept="kept", dtype="float32", **changes):
         settings = {"episodes": 16, "mini_batch_size": 8, "device_batch_size": 3, "max_new_tokens": 12, "epochs": 1, "updates": 3}
         settings |= {"learning_rate": 1e-3, "min_finished": 0.0, "checkpoint_every": 1} | changes
         return {
             "tokenizer": tiny_world.tokenizer,
             "context": tiny_world.context,
             "seed": 1,
-            "model": ModelSettings(context=tiny_world.context, dtype="float32", sharding=sharding),
+            "model": ModelSettings(context=tiny_world.context, dtype=dtype, sharding=sharding),
             "start": tiny_world.base,
             "data": tiny_world.data,
             "reward": reward_source("answer", partial_credit=0.5, registered=Path),
@@ -165,6 +165,14 @@ def test_two_processes_draw_by_another_engine(arguments, tmp_path):
     assert len(curve) == 2
     for figures in curve:
         assert 0 < figures["ppo/sampler_mismatch"] < 0.1 and figures["ppo/sampler_correction"] == pytest.approx(1, abs=0.05)
+
+
+def test_in_bfloat16_what_is_trained_is_near_what_was_sampled(arguments, tmp_path):
+    curve = []
+    given = arguments("fsdp", dtype="bfloat16", updates=2)
+    on_two("tasks.training.ppo:train", tmp_path / "out", lambda _, figures: curve.append(figures), given, logs=tmp_path / "logs")
+    assert len(curve) == 2, "the contract on the first ratio holds"
+    assert all(0 < figures["ppo/sampler_mismatch"] < 0.02 for figures in curve), "blocks are gathered in bfloat16"
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
