@@ -23,21 +23,8 @@ READS_SETTINGS = (
 VERBS = (
     *("pipeline", "compare", "advise", "scale", "data", "import", "label", "validate", "settings"),
     *("ask", "chat", "ab", "export", "serve", "labels", "grade", "monitor"),
-    *(
-        "retrain",
-        "schedule",
-        "promote",
-        "rollback",
-        "history",
-        "ui",
-        "up",
-        "down",
-        "status",
-        "doctor",
-        "backup",
-        "restore",
-        "clean",
-    ),
+    *("retrain", "schedule", "deploy", "promote", "rollback", "history", "ui", "up", "down", "status", "doctor"),
+    *("backup", "restore", "clean"),
 )
 MEND = "Mend it, or: git checkout params.yaml"
 

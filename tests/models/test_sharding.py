@@ -62,4 +62,4 @@ def test_blocks_are_gathered_in_the_format_of_products_and_heads_in_their_own(pr
         "value_head": torch.float32,
         "policy.lm_head": torch.float32,
     }
-    assert {weight.dtype for weight in made.parameters()} == {weight.grad.dtype for weight in made.parameters()} == {torch.float32}
+    assert {figure.dtype for weight in made.parameters() for figure in (weight, weight.grad)} == {torch.float32}
