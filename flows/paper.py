@@ -111,7 +111,9 @@ def _loop(config: Config) -> Loop:
 def _outlined(paths: Paths, model: ModelSettings) -> Base:
     """Return the sizes of a base by its own configuration."""
     if model.base == TINY:
-        raise RequestError(f"scale needs MODEL, a number of weights or what model.base takes: {EXAMPLE}")
+        raise RequestError(
+            f"scale needs MODEL, a number of weights or a base that exists, and the tiny base is made by a run: {EXAMPLE}"
+        )
     quieten()
     from models.outline import outline
 

@@ -12,6 +12,10 @@ from posttrain.scale.rates import GB, Device
 from tasks.workspace.paths import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_MODEL = (
+    "scale needs MODEL, a number of weights or a base that exists, and the tiny base is made by a run: "
+    "make scale MODEL=7e9 METHOD=reft GPUS=8"
+)
 
 
 @pytest.fixture
@@ -73,10 +77,8 @@ def test_a_base_by_its_own_configuration(paths, tiny_world):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (
-            ["METHOD=reft"],
-            "scale needs MODEL, a number of weights or what model.base takes: make scale MODEL=7e9 METHOD=reft GPUS=8",
-        ),
+        (["METHOD=reft"], NO_MODEL),
+        (["MODEL=tiny", "METHOD=reft"], NO_MODEL),
         (["MODEL=7e9", "GPUS=0"], "GPUS must be a whole number from 1 to 100,000, got 0"),
         (["MODEL=7e9", "GB=much"], "GB must be a whole number from 1 to 100,000, got much"),
         (["MODEL=7e9", "METHOD=dop"], "there is no method dop; did you mean dpo?; methods are "),
