@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,18 +141,14 @@ class LocalJudge:
         room = self._context - max(map(len, options))
         fitting = [index for index, length in enumerate(lengths) if length <= room]
         self.usage = self.usage.plus(Usage(asked=len(keys), prompt_tokens=sum(lengths), completion_tokens=written))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         if too_long := [index for index, length in enumerate(lengths) if length > room]:
-            yield {keys[index]: {"logprobs": None, "reasoning": thoughts[index], "at": now} for index in too_long}
+            yield {keys[index]: {"logprobs": None, "reasoning": thoughts[index]} for index in too_long}
         batches = option_logprobs(
             model, tokenizer, [texts[index] for index in fitting], options, batch_size=self._settings.batch_size
         )
         for chosen, rows in batches:
             indices = [fitting[place] for place in chosen]
-            yield {
-                keys[index]: {"logprobs": row, "reasoning": thoughts[index], "at": now}
-                for index, row in zip(indices, rows, strict=True)
-            }
+            yield {keys[index]: {"logprobs": row, "reasoning": thoughts[index]} for index, row in zip(indices, rows, strict=True)}
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         source, revision = self._source
@@ -205,9 +200,10 @@ def _parts(inquiries: Mapping[str, Inquiry], *, most: int) -> list[dict[str, Inq
 
 
 def _opinion(reply: Mapping[str, Any]) -> Opinion:
+    # without the time: a judge that computes here says the same whenever it is asked, and labels made again are the same file
     if reply["logprobs"] is None:
-        return Opinion(shares=None, mass=0.0, at=reply["at"])
-    return replace(from_logprobs(reply["logprobs"]), reasoning=reply["reasoning"], at=reply["at"])
+        return Opinion(shares=None, mass=0.0)
+    return replace(from_logprobs(reply["logprobs"]), reasoning=reply["reasoning"])
 
 
 def _before_thought(tokenizer: PreTrainedTokenizerBase, inquiry: Inquiry) -> str:

@@ -24,6 +24,8 @@ from tasks.workspace.shared_stages import SharedStages, TroubleError
 
 LARGE = 2**26
 """Bytes of a file above which a glance does not read it: 64 MiB are read in a tenth of a second."""
+HOW_IT_WENT = ("curves.jsonl", "judge.json")
+"""Files of a stage that hold times, or what a cache had already: made again they differ, and nothing is computed from them."""
 VERSIONS_IN_KEY = ("torch", "transformers", "trl")
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -302,8 +304,8 @@ def _compute(
 
 
 def _digest_of(files: Mapping[str, str]) -> str:
-    """Return the digest of a result: of its files' digests, but for the curve, which holds times."""
-    results = {name: digest for name, digest in files.items() if name != "curves.jsonl"}
+    """Return the digest of a result: of its files' digests, but for those that tell how it went."""
+    results = {name: digest for name, digest in files.items() if name not in HOW_IT_WENT}
     return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
 
 

@@ -102,11 +102,25 @@ def test_equal_files_have_equal_digests_and_other_files_others(paths):
         log(3, {"seconds": 9.0})
         return outcome
 
+    def asked(cached):
+        def compute(out, log):
+            outcome = write()(out, log)
+            (out / "judge.json").write_text(cached)
+            return outcome
+
+        return compute
+
     first, _ = made(paths)
     curve, _ = made(paths, slower, key=OTHER)
     other, _ = made(paths, write("other weights"), key="c" * 64)
+    judged, _ = made(paths, asked("all asked"), key="d" * 64)
+    again, _ = made(paths, asked("half of it in the cache"), key="e" * 64)
     assert first.digest == curve.digest, "a curve holds times, and no later stage reads it"
+    assert judged.digest == again.digest, "what a judge was asked depends on its cache, and labels do not"
     assert first.digest != other.digest
+    # they are still held against their own digests
+    (again.path / "judge.json").write_text("damaged")
+    assert find(paths, "sft", "e" * 64)[0] is None
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,13 @@ def samples(tmp_path, world_records):
 
 
 @pytest.mark.parametrize("mode", ["pairwise", "pointwise"])
-def test_labels_tell_who_said_what_of_which_and_when(tmp_path, tiny_world, samples, mode):
+def test_labels_tell_who_said_what_of_which(tmp_path, tiny_world, samples, mode):
     outcome, labels, told = labelled(tmp_path, tiny_world, samples, mode=mode)
     assert len(labels) == 12 and outcome.costs["labels"] == 12 and outcome.costs["judge"] == 0
     for one in labels:
         assert one.source == "judge" and one.annotator == told["judge"] and one.annotator.startswith("base-")
         assert one.group == one.question and one.first_model == one.second_model == "stage:sft/abc"
-        assert one.gold == float("Answer" in one.first) and one.at.endswith("+00:00")
+        assert one.gold == float("Answer" in one.first) and one.at == "", "made again they are the same file"
         assert 0 < one.preference < 1
         assert one.prompt_version == read_template(JudgeSettings(mode=mode), folder=TEMPLATES).digest
     assert told["mode"] == mode and told["asked_for"] == "probabilities of the options"
