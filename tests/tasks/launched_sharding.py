@@ -54,7 +54,7 @@ def compare(out, log):
     told = {}
     for name, case in CASES.items():
         sharded = []
-        policy_layout.shard = lambda module, sharded=sharded: sharded.append(module) or shard(module)
+        policy_layout.shard = lambda module, sharded=sharded, **how: sharded.append(module) or shard(module, **how)
         ways = {"whole": trained(ReplicatedPolicy, **case), "parts": trained(ShardedPolicy, **case)}
         policy_layout.shard = shard
         told[name] = {way: figures(made) | {"state": made.states[-1]} for way, made in ways.items()}
