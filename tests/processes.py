@@ -1,6 +1,7 @@
 """What tests ask about processes that they started, or that those started."""
 
 import time
+from multiprocessing import forkserver
 
 import psutil
 
@@ -17,3 +18,9 @@ def has_ended(pid: int, seconds: float = 30.0) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.02)
+
+
+def left_of_launches() -> list[str]:
+    """Return what launched stages have left behind: descendants of the forkserver that do not end in time, as text."""
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    return [str(child) for child in server.children(recursive=True) if not has_ended(child.pid)]

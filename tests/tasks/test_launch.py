@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from functools import partial
-from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,7 @@ from tasks.feedback.agreement import write_labels
 from tasks.launch import LIBRARIES, call_on_processes
 from tasks.rewards.sources.table import reward_source
 from tasks.training import dpo, grpo, kto, ppo, reward_model, sft
-from tests.processes import has_ended
+from tests.processes import has_ended, left_of_launches
 from tests.tasks.training.test_reward_model import SETTINGS, labelled
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -87,7 +86,7 @@ def launched(tmp_path):
         return out, outcome, curve
 
     yield launch
-    assert not psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True)
+    assert left_of_launches() == []
 
 
 @pytest.mark.parametrize("name", TRAINERS)

@@ -1,10 +1,8 @@
 """Stages whose processes share the weights (FSDP2) arrive where those arrive that hold a copy each, and hold half of them."""
 
 import json
-from multiprocessing import forkserver
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +15,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.feedback.agreement import write_labels
 from tasks.launch import call_on_processes
+from tests.processes import left_of_launches
 from tests.tasks.training.test_reward_model import SETTINGS, labelled
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -91,7 +90,7 @@ def trained(stages, tmp_path_factory):
     arguments = {"asked": asked, "at": held}
     compute = "tests.tasks.launched_sharded:train_in_turn"
     call_on_processes(compute, out, lambda *_: None, arguments, stage="x", processes=2, logs=folder / "logs")
-    assert not psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True)
+    assert left_of_launches() == []
 
     def read(label):
         told = json.loads((out / label / "told.json").read_text())
@@ -191,4 +190,4 @@ def test_a_process_that_is_killed_ends_the_stage(stages, tmp_path):
     compute = "tests.tasks.launched_sharded:be_killed"
     with pytest.raises(ContractError, match=r"^stage sft: process 1 of 2 was killed by signal 9"):
         call_on_processes(compute, out, lambda *_: None, arguments, stage="sft", processes=2, logs=tmp_path / "logs")
-    assert not psutil.Process(forkserver._forkserver._forkserver_pid).children(recursive=True)
+    assert left_of_launches() == []
