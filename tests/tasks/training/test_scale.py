@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.checkpointing import let_checkpoint
 from models.load import load_tokenizer
 from models.policy import policy_and_critic
-from models.reward import Group, reward_network, train_reward_network
+from models.reward import reward_network
+from models.reward_training import Group, train_reward_network
 from posttrain.advice.memory import ACTIVATION_BYTES, KEPT_BYTES, TRAINED, memory_of, reward_model_memory
 from posttrain.advice.situation import Asked, Base, Machine, Situation
 from posttrain.methods import METHODS
