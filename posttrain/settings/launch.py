@@ -18,4 +18,5 @@ class LaunchSettings(Section):
     rdzv_endpoint: Annotated[str, NotInKey()] = ""
     """`host:port` of node 0, by the name that the others reach it by; node 0 listens there. torchrun's `--rdzv-endpoint`."""
     join_seconds: Annotated[float, Field(gt=0.0, allow_inf_nan=False), NotInKey()] = 600.0
-    """Seconds that nodes wait for each other: at the start, and before each stage, while the others fetch what it reads."""
+    """Seconds that nodes wait for each other: at the start, and before each stage, while the others fetch what it reads.
+    The default is that of torchrun's own rendezvous."""
