@@ -1,13 +1,14 @@
 """What a comparison costs: six methods on several seeds from an empty store, beside one pipeline at a time, and again cached.
 
     python -m benchmarks.compare [methods="sft dpo reft rlhf rlaif ppo"] [seeds=3] [workers=cores] [kills=5]
-                                 [set="name=value …"] [keep=FOLDER]
+                                 [set="name=value …"] [keep=FOLDER] [ratio=true]
 
 Prints wall time with `workers` pipelines at a time and with one, their ratio, the peak memory of all processes together, and the
 time of a cached repetition. With `kills=N` a third copy is killed with -9, its whole process group, at N moments spread over the
 run, and started again each time; its record must be that of the first to the last digit, but for times and ids. On two cores
 with the default methods and three seeds: about two hours, of which the run with one worker takes more than half. With
-`keep=FOLDER` stores and figures stay there, and a benchmark that was stopped goes on behind its last whole part.
+`keep=FOLDER` stores and figures stay there, and a benchmark that was stopped goes on behind its last whole part. `ratio=false`
+leaves out the run with one worker: what then follows does not have to wait for an hour.
 """
 
 import json
@@ -104,7 +105,7 @@ def main(words: list[str]) -> None:
         folder = Path(given["keep"]).absolute() if "keep" in given else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         walls = {}
-        for count in dict.fromkeys((workers, 1)):
+        for count in dict.fromkeys((workers,) if given.get("ratio") == "false" else (workers, 1)):
             found = measured(folder / f"with-{count}", [*asked, f"WORKERS={count}"])
             walls[count], cached = found["wall"], found["cached"]
             table.add_row(str(count), f"{walls[count]:.0f}", f"{found['peak']:.0f}", f"{cached:.1f}")
@@ -112,7 +113,8 @@ def main(words: list[str]) -> None:
             print(say, file=sys.stderr)
         record = found["record"]
         console.print(table)
-        console.print(f"{workers} workers are {walls[1] / walls[workers]:.2f} times as quick as one")
+        if 1 in walls:
+            console.print(f"{workers} workers are {walls[1] / walls[workers]:.2f} times as quick as one")
         console.print(record["verdict"])
         if kills := int(given.get("kills", "0")):
             killed = measured(folder / "killed", [*asked, f"WORKERS={workers}"], kills=kills, seconds=walls[workers])
