@@ -5,14 +5,15 @@
 In a fresh copy of the repository with a small world and servers on free ports. `make up` counts until every service is well,
 which is when it returns; `make schedule` lists so many schedules. Memory is the sum of the resident memory of all their
 processes, which counts shared pages once a process. Idle is the processor time of all of them, in % of one core, in so many
-seconds in which nobody asks anything, beginning a minute after the start. The first two rows are medians with the lowest and
-the highest.
+seconds in which nobody asks anything, beginning a minute after the start; below it stands the share of each service. The first
+two rows are medians with the lowest and the highest.
 """
 
 import os
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -43,7 +44,7 @@ def main(words: Sequence[str]) -> int:
                 house.must("schedule", "METHOD=sft", f"CRON={number} 3 * * *", f"NAME=nightly-{number}", "TZ=Europe/Berlin")
             listed = [house.must("schedule") for _ in range(repetitions)]
             time.sleep(SETTLED)
-            memory = sum(process.memory_info().rss for process in processes(house)) / 2**20
+            memory = sum(process.memory_info().rss for process in chain(*processes(house).values())) / 2**20
             idle = _idle(house, seconds)
         finally:
             house.verb("down")
@@ -51,7 +52,9 @@ def main(words: Sequence[str]) -> int:
     for name, times in (("make up, s", up), (f"make schedule, {schedules} schedules, s", listed)):
         table.add_row(name, *(f"{value:.1f}" for value in (median(times), min(times), max(times))))
     table.add_row("memory of all, MB", f"{memory:.0f}", "", "")
-    table.add_row(f"idle for {seconds:.0f} s, % of a core", f"{idle:.1f}", "", "")
+    table.add_row(f"idle for {seconds:.0f} s, % of a core", f"{sum(idle.values()):.2f}", "", "")
+    for service, share in idle.items():
+        table.add_row(f"  of which {service}", f"{share:.2f}", "", "")
     Console(width=100).print(table)
     return 0
 
@@ -62,23 +65,23 @@ def _restarted(house: House) -> float:
     return house.must("up")
 
 
-def processes(house: House) -> list[psutil.Process]:
-    """Return every process of the services, children too."""
-    notes = [note for name in SERVICES if (note := note_of(Paths(house.root), name))]
-    leaders = [psutil.Process(note.process.pid) for note in notes]
-    return [*leaders, *(child for leader in leaders for child in leader.children(recursive=True))]
+def processes(house: House) -> dict[str, list[psutil.Process]]:
+    """Return each service's processes, children too."""
+    notes = {name: note_of(Paths(house.root), name) for name in SERVICES}
+    leaders = {name: psutil.Process(note.process.pid) for name, note in notes.items() if note}
+    return {name: [leader, *leader.children(recursive=True)] for name, leader in leaders.items()}
 
 
-def _idle(house: House, seconds: float) -> float:
-    """Return the processor time of all services in % of one core."""
+def _idle(house: House, seconds: float) -> dict[str, float]:
+    """Return each service's processor time in % of one core."""
 
-    def used() -> float:
-        times = [process.cpu_times() for process in processes(house)]
-        return float(sum(one.user + one.system for one in times))
+    def used() -> dict[str, float]:
+        return {name: sum(sum(one.cpu_times()[:2]) for one in family) for name, family in processes(house).items()}
 
     before, began = used(), time.perf_counter()
     time.sleep(seconds)
-    return (used() - before) / (time.perf_counter() - began) * 100
+    past = time.perf_counter() - began
+    return {name: (after - before.get(name, 0.0)) / past * 100 for name, after in used().items()}
 
 
 if __name__ == "__main__":

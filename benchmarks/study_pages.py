@@ -7,6 +7,7 @@ of it, under their own names. Shares are written in per cent, differences of sha
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from posttrain.comparison import numbers
 from posttrain.methods import METHODS
 
 Study = Mapping[str, Any]
@@ -52,8 +53,8 @@ def count(value: float | None) -> str:
 
 
 def minutes(seconds: float | None) -> str:
-    """Return seconds as minutes."""
-    return "–" if seconds is None else f"{seconds / 60:.1f}"
+    """Return seconds as minutes, as the page of a comparison does."""
+    return "–" if seconds is None else numbers.minutes(seconds)
 
 
 def p_value(p: float | None) -> str:

@@ -102,8 +102,10 @@ def power(value: float) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """Return seconds as minutes: "0.4", "12.3", "210"."""
-    return _fixed(seconds / 60, 1 if seconds < 6_000 else 0)
+    """Return seconds as minutes: "0.04", "0.4", "12.3", "210"; none are "0"."""
+    if not seconds:
+        return "0"
+    return _fixed(seconds / 60, 2 if seconds < 6 else 1 if seconds < 6_000 else 0)
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Foreign pages in front of real servers: another origin, DNS rebinding, a web socket, and our own page that must still work."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -206,12 +207,53 @@ def test_mlflow_answers_its_own_page_and_no_foreign_one(mlflow_port):
     assert ask(port, "/graphql", method="POST", body=query, **own)[0] != 403
 
 
-def test_an_idle_server_looks_for_background_work_every_second(monkeypatch):
-    from docket import Docket
+@pytest.fixture
+def _patient(monkeypatch):
+    from burner_redis.pubsub import PubSub
     from prefect.server.api import background_workers
 
     monkeypatch.setattr(background_workers, "Worker", background_workers.Worker)
+    monkeypatch.setattr(PubSub, "get_message", PubSub.get_message)
     look_less_often()
+
+
+@pytest.mark.usefixtures("_patient")
+def test_an_idle_server_looks_for_background_work_every_second():
+    from docket import Docket
+    from prefect.server.api import background_workers
+
     worker = background_workers.Worker(Docket(name="prefect", url="memory://"))
     assert (worker.minimum_check_interval, worker.scheduling_resolution) == (LOOKS, LOOKS)
     assert LOOKS.total_seconds() == 1.0
+
+
+@pytest.mark.usefixtures("_patient")
+def test_an_idle_server_listens_for_cancellations_every_second_and_hears_what_was_said_meanwhile(monkeypatch):
+    from burner_redis import BurnerRedis
+
+    waits: list[float] = []
+
+    async def hear() -> list:
+        client = BurnerRedis()
+        pubsub = client.pubsub()
+        await pubsub.psubscribe("cancel:*")
+        assert (await pubsub.get_message(timeout=None))["type"] == "psubscribe", "who waits for ever waits as before"
+        assert await pubsub.get_message(timeout=0.0) is None
+        assert not waits, "who does not want to wait does not"
+
+        async def say_meanwhile(seconds: float) -> None:
+            waits.append(seconds)
+            await client.publish("cancel:1", b"one")
+            for _ in range(3000):  # the message is on its way through a thread of the package
+                if not pubsub._queue.empty():
+                    return
+                await sleep(0.01)
+
+        sleep = asyncio.sleep
+        monkeypatch.setattr("flows.guard.asyncio.sleep", say_meanwhile)
+        heard = await pubsub.get_message(timeout=0.1)
+        await pubsub.aclose()
+        return [heard["type"], heard["data"], heard["channel"]]
+
+    assert asyncio.run(hear()) == ["pmessage", b"one", b"cancel:1"]
+    assert waits == [1.0]

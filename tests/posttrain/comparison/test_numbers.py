@@ -32,6 +32,11 @@ POINTS = Scale(100, 1, "%", "points")
         (numbers.power, 1.234e-3, "1.23 × 10⁻³"),
         (numbers.minutes, 738, "12.3"),  # 738 / 60 = 12.3
         (numbers.minutes, 12_600, "210"),
+        (numbers.minutes, 5_999, "100.0"),
+        (numbers.minutes, 6_000, "100"),
+        (numbers.minutes, 6, "0.1"),
+        (numbers.minutes, 2.4, "0.04"),  # an SFT of the tiny base is no "0.0"
+        (numbers.minutes, 0, "0"),
         (numbers.duration, 34, "34 s"),
         (numbers.duration, 738, "12.3 min"),
         (numbers.duration, 8_640, "2.4 h"),
