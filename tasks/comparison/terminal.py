@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from posttrain.comparison.numbers import minutes
 from posttrain.printable import printable
 
 HEAD = ("method", "mean", "gain", "verdict", "minutes")
@@ -43,7 +44,7 @@ def result_rows(record: Mapping[str, Any]) -> list[list[str]]:
                 _bounded(method["mean"], design["unit"], sign=""),
                 "–" if gain is None else _bounded(gain, design["unit"], sign="+"),
                 "reference" if method["is_reference"] else "–" if gain is None else gain["verdict"],
-                "–" if seconds is None else f"{seconds / 60:.1f}",
+                "–" if seconds is None else minutes(seconds),
             ]
         )
     return rows

@@ -5,15 +5,15 @@ from importlib.util import find_spec
 
 import pytest
 
+from benchmarks.compare import same
 from tests.flows.houses import new_house, run
-from tests.flows.test_compare import without_times
 
 pytestmark = pytest.mark.slow
 ASKED = ("compare", "METHODS=sft", "SEEDS=2", "WORKERS=2", "pretrain.steps=40", "sft.max_steps=4", "evaluate.samples=2")
 
 
 def record(house):
-    return without_times(json.loads((house / "reports" / "compare" / "latest.json").read_text()))
+    return same(json.loads((house / "reports" / "compare" / "latest.json").read_text()))
 
 
 @pytest.fixture(scope="module")
