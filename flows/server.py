@@ -31,6 +31,7 @@ NEEDED_BY_A_PIPELINE = {
 
 
 CALM = {
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "15",
     "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
     "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
@@ -41,7 +42,8 @@ CALM = {
 }
 """How often an idle server looks for work of kinds that we have seldom or never. Prefect's own are 5 to 20 s, and each look costs
 processor time while nothing happens (`python -m benchmarks.services`). Proactive triggers fire of an event that does not come;
-ours are all reactive, and those are not slowed. The user's own environment goes before these."""
+ours are all reactive, and those are not slowed. The look for new or changed schedules is the most frequent one of all; a schedule
+has its next run up to 15 s after it was made. The user's own environment goes before these."""
 
 
 @dataclass(frozen=True)

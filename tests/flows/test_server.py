@@ -85,7 +85,9 @@ def test_prefect_takes_each_of_the_settings_of_a_calm_server(monkeypatch):
         assert after > before, one
         seconds.append(after)
     assert sorted(seconds) == [15, 30, 60, 60, 60, 60] and calm.events.proactive_granularity.total_seconds() == 60
-    assert calm.services.scheduler == usual.services.scheduler, "schedules are made as soon as ever"
+    before, after = usual.services.scheduler, calm.services.scheduler
+    assert (before.recent_deployments_loop_seconds, after.recent_deployments_loop_seconds) == (5, 15)
+    assert after.model_copy(update={"recent_deployments_loop_seconds": 5}) == before, "runs are made as soon as ever"
 
 
 def started_server(words, port):
