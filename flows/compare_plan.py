@@ -15,6 +15,7 @@ from posttrain.methods import METHODS
 from posttrain.settings.config import Config
 from tasks.data.dvc import bring_up_to_date
 from tasks.tracking.ledger import Ledger
+from tasks.upkeep.findings import counted
 from tasks.workspace.paths import Paths
 from tasks.workspace.progress import duration
 
@@ -92,14 +93,16 @@ def _costs(found: Estimate) -> tuple[str, str, str]:
 def _totals(found: Estimate, stages: int, *, workers: int) -> list[str]:
     if not stages:
         return ["everything is there: no stage would run"]
-    lines = [f"{stages} stages would run, {workers} pipelines at a time; one that several jobs share is counted once"]
+    told = f"{counted(stages, 'stage')} would run, {counted(workers, 'pipeline')} at a time"
+    lines = [f"{told}; one that several jobs share is counted once"]
     if found.unknown:
         lines.append(f"no estimate: this store has not made {', '.join(found.unknown)} yet, so nothing says how long that takes")
     if found.seconds:
         known = "the others take" if found.unknown else "together they take"
         tokens = f"{found.costs['generated_tokens']:,.0f} sampled and {found.costs['trained_tokens']:,.0f} trained tokens"
         lines.append(
-            f"{known} about {duration(found.seconds)} of computing, {duration(found.seconds / workers)} on {workers} workers, "
+            f"{known} about {duration(found.seconds)} of computing, {duration(found.seconds / workers)} on "
+            f"{counted(workers, 'worker')}, "
             f"{found.costs['labels']:,.0f} labels, {tokens}, as stages like them did before in this store"
         )
     return lines

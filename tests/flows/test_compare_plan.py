@@ -62,6 +62,7 @@ def test_totals(tmp_path):
         "stages like them did before in this store",
     ]
     told = _totals(earlier.estimate([stage("base", "b")]), 1, workers=1)
+    assert told[0] == "1 stage would run, 1 pipeline at a time; one that several jobs share is counted once"
     assert told[1:] == ["no estimate: this store has not made base yet, so nothing says how long that takes"]
 
 
