@@ -10,8 +10,8 @@ from tasks.services.guard import App, further_names, guarded
 LOOKS = timedelta(seconds=2)
 """How often an idle server looks into its queue of background work, which starts the services that look for schedules, late runs
 and so on: they come round every 5 s and more, so that two seconds later change nothing. Docket's own is 250 ms for each of two
-loops and 100 ms, in a thread, for the one that listens whether such a service is to be cancelled, which Prefect never asks for.
-That is a third of what an idle server does (`python -m benchmarks.services`), and Prefect has no setting for it."""
+loops and 100 ms, in a thread, for the one that listens whether such a service is to be cancelled, which Prefect never asks for;
+it has no setting for them. What an idle server costs: `python -m benchmarks.services`."""
 
 
 def create_app() -> App:
