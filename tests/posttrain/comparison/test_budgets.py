@@ -37,6 +37,7 @@ from posttrain.settings.merging import setting_names
         (" Tokens : 2M ", "tokens", (2e6,)),
         ("flops:1.5e12", "flops", (1.5e12,)),
         ("flops:3T", "flops", (3e12,)),
+        ("flops:7G,2P", "flops", (7e9, 2e15)),
         ("seconds:0.5", "seconds", (0.5,)),
         ("tokens:10K", "tokens", (1e4,)),
     ],
@@ -124,7 +125,20 @@ def test_the_share_of_a_budget_that_was_used():
     assert level(1000.0, "dpo", 2, 0.8, 990.0) == {"amount": 1000, "method": "dpo", "seed": 2, "value": 0.8, "used": 990}
 
 
-@pytest.mark.parametrize(("amount", "text"), [(12500, "12,500"), (2.1e12, "2.1e+12"), (0.5, "0.5"), (3, "3"), (12.34, "12")])
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (12500, "12,500"),
+        (2.1e12, "2.1e+12"),
+        (1e9, "1e+09"),
+        (999_999_999, "999,999,999"),
+        (0.5, "0.5"),
+        (3, "3"),
+        (9.5, "9.5"),
+        (10.4, "10"),
+        (12.34, "12"),
+    ],
+)
 def test_amounts_as_people_read_them(amount, text):
     assert shown(amount) == text
 
@@ -152,6 +166,7 @@ def test_pilots_are_short_and_never_longer_than_the_training_itself():
     updates, epochs = LENGTHS["ppo"], LENGTHS["dpo"]
     assert [updates.pilot(default) for default in (60, 200, 3, 1)] == [9, 30, 2, 1]
     assert [epochs.pilot(default) for default in (10, 2, 0.5)] == [2.5, 1, 0.5]
+    assert {name: one.pilot(10) for name, one in LENGTHS.items()} == {**dict.fromkeys(LENGTHS, 2.5), "ppo": 2}
     assert (updates.rounded(3.5001), epochs.rounded(3.14159)) == (4, 3.142)
 
 

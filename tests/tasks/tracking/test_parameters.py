@@ -66,6 +66,7 @@ def test_the_judge_and_labels_are_told_where_they_decide(words: str, names: set[
     assert {"method", "seed", "data.name"} <= told.keys()
     others = {name for name in told if not name.startswith("judge.")} - {"method", "seed", "data.name"}
     assert others | (judge & ASKING) == names
+    assert told.get("evaluate.judge", True) is True
     assert not judge & {"timeout", "retries", "price_prompt", "practice_steps", "own_questions"}, (
         "they decide nothing, or a stage's"
     )
