@@ -75,7 +75,7 @@ def _addressed(stores: Stores) -> list[Finding]:
     found = []
     for name in names:
         try:
-            check_stores(stores.paths, servers, stores.config.tracking, [name])
+            check_stores(stores.paths, servers, [name])
         except PosttrainError as error:
             found.append(wrong(str(error)))
     return found

@@ -18,7 +18,10 @@ def create_app() -> App:
     """Return Prefect's app, guarded; the password is its own check, which its page and its web sockets know."""
     from prefect.server.api.server import create_app as prefects
 
+    from flows.fresh_database import make_database
+
     look_less_often()
+    make_database()
     return guarded(prefects(), names=further_names())
 
 

@@ -35,11 +35,13 @@ def serve(paths: Paths, name: str, words: Sequence[str]) -> None:
     config = configuration(paths, words)
     check_disk(paths)
     prepare(paths, is_tiny=False, password=config.servers.password)
-    from flows.service_plans import check_stores, plan_of
+    from flows.service_plans import check_stores, make_ledger, plan_of
 
     api = os.environ.get("PREFECT_API_URL", "") if name == WORKER else ""
     plan = plan_of(name, paths, config.servers, api=api)
-    check_stores(paths, config.servers, config.tracking, [name])
+    check_stores(paths, config.servers, [name])
+    if name == MLFLOW:
+        make_ledger(paths, config.servers, config.tracking)
     key = key_environment(paths) if name == MLFLOW else {}
     os.execvpe(plan.command[0], list(plan.command), {**plan.environment, **key})
 

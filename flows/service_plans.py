@@ -128,7 +128,7 @@ def plan_of(name: str, paths: Paths, settings: ServersSettings, *, api: str = ""
         command, environment = mlflow.server_command(port, host=host), _of_mlflow(paths, settings, databases, login)
     else:
         api = api or f"http://127.0.0.1:{settings.prefect_port}/api"
-        command, environment = worker_command(settings), _of_worker(api, port, login)
+        command, environment = worker_command(settings, api), _of_worker(api, port, login)
     return Plan(name, command, environment, site, health, port, host, folder_of(paths) / f"{name}.log")
 
 
@@ -166,11 +166,11 @@ def _of_mlflow(paths: Paths, settings: ServersSettings, databases: Databases, lo
     ) | databases.environment(databases.mlflow)
 
 
-def worker_command(settings: ServersSettings) -> list[str]:
-    """Return the command of the worker, which makes the work pool where it is missing."""
+def worker_command(settings: ServersSettings, api: str) -> list[str]:
+    """Return the command of the worker, which makes the work pool where it is missing; it waits for the server at `api`."""
     named = ["--pool", WORK_POOL, "--type", "process", "--name", f"posttrain-{socket.gethostname()}"]
     told = ["--limit", str(settings.concurrent_runs), "--install-policy", "never", "--with-healthcheck"]
-    return [sys.executable, "-m", "prefect", "worker", "start", *named, *told]
+    return [sys.executable, "-m", "flows.worker", f"{api}/health", *named, *told]
 
 
 def _of_worker(api: str, port: int, login: str) -> dict[str, str]:
@@ -219,11 +219,8 @@ def is_of_this_machine(settings: ServersSettings) -> bool:
     return settings.host in LOOPBACK and (database is None or database.host in LOOPBACK)
 
 
-def check_stores(paths: Paths, settings: ServersSettings, tracking: TrackingSettings, names: Sequence[str] = NAMES) -> None:
-    """See that the databases of the services can be used, before one starts; MLflow's local store is made where there is none.
-
-    It is made with our experiment, so that its files lie where pipelines without a server find them: one that a server makes for
-    its client has addresses that only the server reads.
+def check_stores(paths: Paths, settings: ServersSettings, names: Sequence[str] = NAMES) -> None:
+    """See that the databases of the services can be used, before one starts.
 
     Raises:
         RequestError: the settings cannot be used.
@@ -238,7 +235,22 @@ def check_stores(paths: Paths, settings: ServersSettings, tracking: TrackingSett
     if MLFLOW in names and databases.mlflow:
         where = "mlflow/store/db_migrations/versions"
         check_postgres(databases.mlflow, databases.password, what="MLflow's database", schema=where, upgrade=UPGRADE)
-    elif MLFLOW in names and (paths.ledger / "mlflow.db").exists():
+    elif MLFLOW in names and _has_ledger(paths):
         settle_store(paths)
-    elif MLFLOW in names:
+
+
+def make_ledger(paths: Paths, settings: ServersSettings, tracking: TrackingSettings) -> None:
+    """Make MLflow's local store where there is none and its server is to use it.
+
+    It is made with our experiment, so that its files lie where pipelines without a server find them: one that a server makes for
+    its client has addresses that only the server reads.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    if not settings.mlflow_database and not _has_ledger(paths):
         Ledger.open(paths, TrackingSettings(experiment=tracking.experiment))
+
+
+def _has_ledger(paths: Paths) -> bool:
+    return (paths.ledger / "mlflow.db").exists()

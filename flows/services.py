@@ -15,9 +15,10 @@ from pathlib import Path
 from flows.prefect_database import has_answered
 from flows.server import one_at_a_time, wait_for_prefect
 from flows.service_lines import StatusLine, ended_before, started_line
-from flows.service_plans import WORK_POOL, Plan, check_stores, is_of_this_machine, plan_of
+from flows.service_plans import WORK_POOL, Plan, check_stores, is_of_this_machine, make_ledger, plan_of
 from posttrain.errors import ContractError, PosttrainError, RequestError
 from posttrain.settings.config import Config
+from posttrain.settings.evaluation import TrackingSettings
 from posttrain.settings.servers import ServersSettings
 from tasks.services.notes import MLFLOW, NAMES, PREFECT, WORKER, Service, forget, note_of, remember, running
 from tasks.services.passwords import login_of
@@ -84,8 +85,8 @@ def up(paths: Paths, config: Config, say: Say, *, names: Sequence[str] = NAMES) 
         _tell_dead(paths, missing, say)
         for plan in missing:
             _require_free(plan)
-        check_stores(paths, settings, config.tracking, [plan.name for plan in missing])
-        _start_missing(paths, settings, missing, say)
+        check_stores(paths, settings, [plan.name for plan in missing])
+        _start_missing(paths, settings, config.tracking, missing, say)
     lines = [
         started_line(plans[name].title, there[name] if name in there else _note(paths, name), was_there=name in there)
         for name in names
@@ -127,18 +128,20 @@ def _require_free(plan: Plan) -> None:
         )
 
 
-def _start_missing(paths: Paths, settings: ServersSettings, plans: Sequence[Plan], say: Say) -> None:
-    """Start Prefect and MLflow side by side, and the worker once Prefect answers."""
+def _start_missing(paths: Paths, settings: ServersSettings, tracking: TrackingSettings, plans: Sequence[Plan], say: Say) -> None:
+    """Start all side by side: while Prefect makes its database, MLflow's is made here, and the worker loads and waits."""
     by_name = {plan.name: plan for plan in plans}
     with _started_or_ended(paths) as begin:
         with one_at_a_time(paths) as home:  # an ephemeral server would race in making a fresh database
             prefect = begin(by_name[PREFECT], settings) if PREFECT in by_name else None
+            worker = begin(by_name[WORKER], settings) if WORKER in by_name else None
+            if MLFLOW in by_name:
+                make_ledger(paths, settings, tracking)
             ledger = begin(by_name[MLFLOW], settings) if MLFLOW in by_name else None
             if prefect:
                 api = f"{prefect.plan.site}/api"
                 wait_for_prefect(api, prefect.process, log=prefect.plan.log, home=home)
                 has_answered(paths)
-        worker = begin(by_name[WORKER], settings) if WORKER in by_name else None
         if worker:
             _mark_lost(paths, settings, say)
         for one in (ledger, worker):

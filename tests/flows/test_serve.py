@@ -18,6 +18,7 @@ def became(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("")
     monkeypatch.setattr("flows.service_plans.check_stores", lambda *told: found.append(told[-1]))
+    monkeypatch.setattr("flows.service_plans.make_ledger", lambda *told: found.append("made"))
     monkeypatch.setattr("os.execvpe", lambda program, command, environment: found.append((command, environment)))
     yield found
     os.environ.clear()
@@ -27,8 +28,8 @@ def became(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
 def test_it_becomes_the_service_after_its_store_was_looked_at(became, monkeypatch):  # type: ignore[no-untyped-def]
     monkeypatch.setenv("THEIR_LOGIN", "ann:s3cret")
     assert main(["mlflow", "servers.host=0.0.0.0", "servers.names=mlflow", "servers.password=env:THEIR_LOGIN"]) == 0
-    looked, (command, environment) = became
-    assert looked == ["mlflow"]
+    looked, made, (command, environment) = became
+    assert looked == ["mlflow"] and made == "made"
     assert command[command.index("--host") + 1] == "0.0.0.0" and environment["POSTTRAIN_SERVER_NAMES"] == "mlflow"
 
 

@@ -12,6 +12,7 @@ from flows.service_plans import (
     Plan,
     check_stores,
     is_of_this_machine,
+    make_ledger,
     names_of,
     plan_of,
     require_password_beyond,
@@ -65,7 +66,7 @@ def test_by_default_all_listen_on_this_machine_alone_and_ask_for_no_password(tmp
 
 def test_the_worker_serves_our_pool_and_executes_as_many_runs_as_the_setting_says(tmp_path: Path) -> None:
     command = " ".join(plans(tmp_path, "concurrent_runs=3")["worker"].command)
-    assert f"worker start --pool {WORK_POOL} --type process " in command
+    assert f"flows.worker http://127.0.0.1:4200/api/health --pool {WORK_POOL} --type process " in command
     assert "--limit 3 " in command and "--install-policy never" in command and "--with-healthcheck" in command
     served = plan_of("worker", Paths(tmp_path), settings(), api="http://prefect:4200/api")
     assert served.environment["PREFECT_API_URL"] == "http://prefect:4200/api"
@@ -173,17 +174,22 @@ def test_each_store_is_looked_at_by_who_knows_it(tmp_path: Path, monkeypatch: py
         lambda address, password, **told: looked.append(f"{address.database} {password} {told.get('upgrade', '')}"),
     )
     paths, tracking = Paths(tmp_path), TrackingSettings(experiment="mine", uri="http://elsewhere")
-    check_stores(paths, settings(), tracking)
-    assert looked == ["sqlite of prefect", "made mine "], "a store that a server makes has addresses that only it reads"
+    words = ("prefect_database=postgresql+asyncpg://ann@db/prefect", "mlflow_database=postgresql+psycopg2://ann@db/mlflow")
+    check_stores(paths, settings())
+    assert looked == ["sqlite of prefect"]
+    looked.clear()
+    make_ledger(paths, settings(*words), tracking)
+    make_ledger(paths, settings(), tracking)
+    assert looked == ["made mine "], "a store that a server makes has addresses that only it reads"
+    looked.clear()
     paths.ledger.mkdir(parents=True)
     (paths.ledger / "mlflow.db").touch()
-    looked.clear()
-    check_stores(paths, settings(), tracking)
-    check_stores(paths, settings(), tracking, ["worker"])
+    check_stores(paths, settings())
+    check_stores(paths, settings(), ["worker"])
+    make_ledger(paths, settings(), tracking)
     assert looked == ["sqlite of prefect", "sqlite of mlflow"]
     looked.clear()
-    words = ("prefect_database=postgresql+asyncpg://ann@db/prefect", "mlflow_database=postgresql+psycopg2://ann@db/mlflow")
-    check_stores(paths, settings(*words, "database_password=env:DB_PASSWORD"), tracking)
+    check_stores(paths, settings(*words, "database_password=env:DB_PASSWORD"))
     assert looked == ["prefect dbs3cret ", f"mlflow dbs3cret {subject.UPGRADE}"]
 
 
@@ -203,4 +209,4 @@ def test_runs_may_be_another_machines_where_it_reaches_the_server_or_the_databas
 def test_a_database_that_the_environment_names_is_not_ours_to_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:///x.db")
     monkeypatch.setattr(subject, "check_database", lambda paths: pytest.fail("it was looked at"))
-    check_stores(Paths(tmp_path), settings(), TrackingSettings(), ["prefect"])
+    check_stores(Paths(tmp_path), settings(), ["prefect"])

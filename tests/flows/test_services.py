@@ -76,6 +76,7 @@ def house(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subject, "plan_of", plan)
     monkeypatch.setattr(subject, "check_stores", lambda *_: None)
+    monkeypatch.setattr(subject, "make_ledger", lambda *_: None)
     monkeypatch.setattr(subject, "trouble_of_worker", lambda paths, settings, health: processes.trouble_at(health))
     monkeypatch.setattr(subject, "_mark_lost", lambda *_: None)
     made = House(tmp_path)
@@ -180,6 +181,24 @@ def test_one_that_never_answers_leaves_no_process(house, monkeypatch):
     monkeypatch.setattr(subject, "plan_of", plan)
     monkeypatch.setattr(subject, "start", lambda *given, **told: begun.append(start(*given, **told)) or begun[-1])
     with pytest.raises(StorageError, match="Connection refused"):
+        house.up()
+    assert len(begun) == 3 and all(process.poll() is not None for process in begun)
+    assert not any(note_of(house.paths, name) for name in NAMES)
+
+
+def test_a_store_that_cannot_be_made_leaves_no_process_that_was_not_up(house, monkeypatch):
+    plan_of, begun, start = subject.plan_of, [], subject.start
+
+    def plan(name, *told, **more):
+        return replace(plan_of(name, *told, **more), command=[sys.executable, "-c", "import time; time.sleep(60)"])
+
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(subject, "plan_of", plan)
+    monkeypatch.setattr(subject, "make_ledger", full)
+    monkeypatch.setattr(subject, "start", lambda *given, **told: begun.append(start(*given, **told)) or begun[-1])
+    with pytest.raises(StorageError, match="the disk is full"):
         house.up()
     assert len(begun) == 2 and all(process.poll() is not None for process in begun)
     assert not any(note_of(house.paths, name) for name in NAMES)
