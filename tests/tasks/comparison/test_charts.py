@@ -8,7 +8,7 @@ import pytest
 from posttrain.comparison.alternatives import SAYS
 from posttrain.comparison.markdown import printable_all
 from tasks.comparison.charts.costs import costs, place_labels
-from tasks.comparison.charts.forest import forest, forest_rows
+from tasks.comparison.charts.forest import NARROW_ROW, ROW, forest, forest_rows
 from tasks.comparison.charts.groups import groups
 from tasks.comparison.charts.learning import learning, thinned
 from tasks.comparison.charts.levels import level_rows, levels, means
@@ -121,6 +121,42 @@ def test_one_seed_is_no_dot_beside_itself_and_a_loss_keeps_its_unit():
     assert {row["x"] for row in forest_rows(loss())[0]} == {
         one["estimate"] for one in loss()["pairs"] if one["family"] == "reference"
     }
+
+
+@pytest.mark.parametrize(("width", "row_height", "ticks"), [(WIDE, ROW, 8), (NARROW, NARROW_ROW, 5)])
+def test_the_forest_holds_every_mark_with_a_little_room_and_a_band_as_wide_as_the_margin(width, row_height, ticks):
+    made = comparison()
+    made["design"]["margin"] = 0.5  # wider than every gain, so that it sets the axis
+    rows, seeds = forest_rows(made)
+    drawn = forest(made, width).to_dict()
+    assert drawn["height"] == row_height * len(rows)
+    assert [row["y"] for row in rows] == [place + 0.5 for place in range(len(rows))]
+    by_row = {(round(row["y"], 6), row["colour"]) for row in rows}
+    assert all((round(seed["y"] - 0.24, 6), seed["colour"]) in by_row for seed in seeds), "a seed stands below its method"
+    axis = drawn["layer"][0]["encoding"]["x"]
+    assert axis["scale"]["domain"] == pytest.approx([-50 - 4, 50 + 4]) and axis["axis"] == {"grid": True, "tickCount": ticks}
+    assert drawn["layer"][0]["data"]["values"] == [{"x": -50, "to": 50, "y": 0, "end": len(rows)}]
+    assert drawn["layer"][1]["encoding"]["x"] == {"datum": 0}
+    made["design"]["margin"] = 0.001
+    ends = [-0.1, *(row[key] for row in rows for key in ("low", "high", "low_decides", "high_decides"))]
+    low, high = min([*ends, *(one["x"] for one in seeds)]), max([*ends, *(one["x"] for one in seeds)])
+    room = 0.04 * (high - low)
+    domain = forest(made, width).to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert domain == pytest.approx([low - room, high + room])
+
+
+def test_names_of_the_forest_are_cut_and_not_its_numbers():
+    made = comparison()
+    sizes = {}
+    for title in ("RLHF", "a method with a name of some sixty letters, which no page has room for"):
+        next(one for one in made["methods"] if one["name"] == "rlhf")["title"] = title
+        drawn = forest(made, WIDE).to_dict()
+        sizes[title] = WIDE - drawn["width"]
+        texts = [layer for layer in drawn["layer"] if layer["mark"]["type"] == "text"]
+        assert [(text["mark"]["align"], text["mark"]["limit"]) for text in texts] == [("right", 190), ("left", 211)]
+        assert [text["encoding"]["x"]["value"] for text in texts] == [-12, drawn["width"] + 12]
+    longest = max(len(row["title"]) for row in forest_rows(comparison())[0])
+    assert list(sizes.values()) == [longest * 7.5 + 16 + 225, 190 + 16 + 225]
 
 
 @pytest.mark.parametrize("make", [hostile, logs])

@@ -184,6 +184,30 @@ def test_a_view_is_written_as_mlflows_own_page_writes_it(ledger: Ledger) -> None
     assert states(ledger)[PIPELINES].name == "Every pipeline on world"
 
 
+def test_a_view_shows_all_of_its_runs_and_charts_and_the_charts_are_of_methods(ledger: Ledger) -> None:
+    finished(ledger)
+    write_views(ledger)
+    finish_comparison(ledger, begin(ledger), record(), {})
+    for key, found in states(ledger).items():
+        state = found.state
+        shown_as_is = {"runListHidden": False, "hideEmptyCharts": True, "isAccordionReordered": True, "autoRefreshEnabled": False}
+        assert {name: state[name] for name in shown_as_is} == shown_as_is, key
+        assert (state["groupBy"] is not None) is state["useGroupedValuesInCharts"], "each method is one bar, or each run is one"
+        flags = [(part["deleted"], part["isGenerated"]) for part in (*state["compareRunSections"], *state["compareRunCharts"])]
+        assert set(flags) == {(False, False)}
+        assert {(part["display"], part["isReordered"]) for part in state["compareRunSections"]} == {(True, True)}
+        assert {chart["runsCountToCompare"] for chart in state["compareRunCharts"]} == {100}
+    grouped = {key for key, found in states(ledger).items() if found.state["groupBy"]}
+    assert grouped == {key for key in states(ledger) if "chart" in key} and CHARTS in grouped
+
+
+def test_the_two_figures_of_quality_that_decide_first_are_shown(ledger: Ledger) -> None:
+    finished(ledger, metrics=METRICS | COSTS | {"eval/reference_loss": 2.0, "eval/judge_win_rate": 0.6})
+    write_views(ledger)
+    quality = [name for name in states(ledger)[PIPELINES].state["selectedColumns"] if "eval/" in name]
+    assert quality == [f"metrics.`eval/{name}{end}`" for name in ("accuracy_gain", "accuracy") for end in ("", "_low", "_high")]
+
+
 def test_the_address_of_a_view(ledger: Ledger) -> None:
     here = f"/#/experiments/{ledger.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey="
     assert view_url(ledger) == f"http://127.0.0.1:5000{here}{PIPELINES}"
