@@ -1,4 +1,4 @@
-"""What people were asked and what they said: batches cut off or damaged, labels that never reached their dataset.
+"""What people were asked and what they said: batches cut off or damaged, labels that never reached their dataset, picks, thumbs.
 
 What a person said can be made by nobody else, and a label that is missing may have been taken out by hand: neither is mended.
 """
@@ -6,7 +6,7 @@ What a person said can be made by nobody else, and a label that is missing may h
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from posttrain.errors import DataError
 from tasks.data.labels_file import labels_file, read_people
+from tasks.labelling.ab import PICKS, THUMBS, read_picks, read_thumbs
 from tasks.upkeep.findings import Finding, Stores, counted, named, note, well, wrong
 from tasks.workspace.paths import Paths
 
@@ -35,11 +36,26 @@ def labelling(stores: Stores) -> list[Finding]:
             found.append(wrong(str(error)))
     for batch in batches:
         found += _look_at(paths, batch, known.get(batch.parent.name))
+    opinions, damaged = _opinions(paths)
+    found += damaged
     if found:
         return found
-    if not datasets:
-        return [well("nobody has labelled anything here")]
-    return [well(f"{counted(len(batches), 'batch', 'batches')}, and labels of {counted(len(datasets), 'dataset')}: whole")]
+    seen = [f"{counted(len(batches), 'batch', 'batches')}, and labels of {counted(len(datasets), 'dataset')}"] if datasets else []
+    seen += [f"{counted(opinions, 'pick or thumb', 'picks and thumbs')} of models' answers"] if opinions else []
+    return [well(f"{'; '.join(seen)}: whole" if seen else "nobody has labelled anything here")]
+
+
+def _opinions(paths: Paths) -> tuple[int, list[Finding]]:
+    """Return how many picks and thumbs people gave of models' answers, and which files of them are damaged."""
+    count, found = 0, []
+    readers: tuple[tuple[str, Callable[[Paths, str], Sequence[object]]], ...] = ((PICKS, read_picks), (THUMBS, read_thumbs))
+    for name, read in readers:
+        for file in sorted(paths.labelling.glob(f"[!.]*/{name}")):
+            try:
+                count += len(read(paths, file.parent.name))
+            except DataError as error:
+                found.append(wrong(str(error)))
+    return count, found
 
 
 def _batches(paths: Paths) -> list[Path]:

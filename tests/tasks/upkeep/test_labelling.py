@@ -57,6 +57,28 @@ def test_what_is_whole(stores: Stores) -> None:
     assert told(stores) == WELL
 
 
+def test_picks_and_thumbs_are_read_and_damaged_ones_told(stores: Stores) -> None:
+    folder = stores.paths.labelling / "other"
+    folder.mkdir()
+    thumb = {"id": "s/0", "question": "q", "response": "a", "is_good": True, "finished": True, "model": "m", "annotator": "Ada"}
+    thumbs = json.dumps(thumb | {"prompt": "Who?", "at": "2026-01-01T00:00:00+00:00", "seconds": 1.0}) + "\n"
+    (folder / "thumbs.jsonl").write_text(thumbs)
+    alone = "2 batches, and labels of 1 dataset; 1 pick or thumb of models' answers: whole"
+    assert told(stores) == [(Severity.OK, alone)]
+    (folder / "ab.jsonl").write_text(label("pick") + '{"half')  # which nobody was told of
+    assert told(stores) == [(Severity.OK, alone.replace("1 pick or thumb", "2 picks and thumbs"))]
+    for name in ("ab.jsonl", "thumbs.jsonl"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text("{half\n" + whole)
+        ((severity, says),) = told(stores)
+        assert severity is Severity.WRONG and f"labelling/other/{name}" in says and "line 1" in says
+        (folder / name).write_text(whole)
+    empty = Stores(Paths(stores.paths.root / "empty"), Config())
+    (empty.paths.labelling / "other").mkdir(parents=True)
+    (empty.paths.labelling / "other" / "thumbs.jsonl").write_text(thumbs)
+    assert told(empty) == [(Severity.OK, "1 pick or thumb of models' answers: whole")]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
