@@ -85,6 +85,9 @@ def test_what_comes_from_outside_is_named_with_its_stage():
     now = with_stage(made(), "base", key="k2", inputs={"base": "other", "data": "r-validate"})
     found = changes(made(), now)
     assert found.inputs == ("base: base",) and found.says == "other inputs (base: base)"
+    # a stage whose settings are not known anymore can have been anything, and one that is the same has no other inputs
+    assert changes(with_stage(made(), "base", settings=None), now).inputs == ()
+    assert changes(made(), with_stage(made(), "base", inputs={"base": "other"})).inputs == ()
     # a stage that is not there yet is stood in for by its key
     to_come = with_stage(with_stage(made(), "base", key="k2", digest="to come: k2"), "dpo", key="k3")
     to_come = with_stage(to_come, "dpo", inputs={"data": "r-validate", "start": "to come: k2", "reward": "w1"})
@@ -111,6 +114,12 @@ def test_a_long_list_is_cut_and_counted():
     then = with_stage(made(), "dpo", settings=settings)
     now = with_stage(made(), "dpo", key="k2", settings={name: value + 1 for name, value in settings.items()})
     assert changes(then, now).says == "settings (dpo.s0 0 → 1, dpo.s1 1 → 2, dpo.s2 2 → 3, 2 more)"
+    del settings["dpo.s4"]
+    four = with_stage(made(), "dpo", key="k2", settings={name: value + 1 for name, value in settings.items()})
+    assert changes(then, four).says == "settings (dpo.s0 0 → 1, dpo.s1 1 → 2, dpo.s2 2 → 3, 1 more)"
+    del settings["dpo.s3"]
+    three = with_stage(made(), "dpo", key="k2", settings={name: value + 1 for name, value in settings.items()})
+    assert changes(then, three).says == "settings (dpo.s0 0 → 1, dpo.s1 1 → 2, dpo.s2 2 → 3)"
 
 
 @pytest.mark.parametrize(

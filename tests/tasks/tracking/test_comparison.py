@@ -13,6 +13,7 @@ from tasks.tracking.comparison import (
     marks,
     pair_rows,
     start_comparison,
+    tag_trial,
 )
 from tasks.tracking.experiment_notes import gains_over_reference
 from tasks.tracking.killed_runs import close_killed
@@ -76,13 +77,20 @@ def test_a_finished_comparison_has_its_figures_tables_page_and_links(ledger: Led
         "gain/reft_low": 0.16,
         "gain/reft_high": 0.24,
     }
+    levels = {name: round(value, 9) for name, value in run.data.metrics.items() if name.startswith("score/")}
+    assert {name: levels[f"score/{name}"] for name in ("sft", "dpo", "reft")} == {"sft": 0.4, "dpo": 0.35, "reft": 0.6}
+    assert (levels["score/dpo_low"], levels["score/dpo_high"]) == (0.3, 0.4) and len(levels) == 9
+    assert run.data.metrics["p_holm/dpo"] == 0.02 and "p_holm/sft" not in run.data.metrics
     assert run.data.metrics["seconds/dpo"] == 30.5 and "flops/dpo" not in run.data.metrics
     artifacts = {file.path for file in ledger.client.list_artifacts(run_id)}
     assert artifacts == {"index.html", "comparison.json", "methods.json", "pairs.json", "figures"}
     assert [file.path for file in ledger.client.list_artifacts(run_id, "figures")] == ["figures/forest.svg", "figures/pareto.png"]
     table = json.loads(Path(ledger.client.download_artifacts(run_id, "methods.json")).read_text())
     assert [row[0] for row in table["data"]] == ["SFT", "DPO", "ReFT"]
-    assert table["data"][1][table["columns"].index("verdict")] == "worse"
+    dpo = dict(zip(table["columns"], table["data"][1], strict=True))
+    assert dpo["verdict"] == "worse" and (dpo["seeds"], dpo["p (Holm)"], dpo["labels"]) == (2, 0.02, 642)
+    assert [round(dpo[name], 9) for name in ("score", "score low", "score high")] == [0.35, 0.3, 0.4]
+    assert [round(dpo[name], 9) for name in ("gain", "gain low", "gain high")] == [-0.05, -0.09, -0.01]
 
     told = note(ledger, run_id)
     assert told.splitlines()[0] == f"**{VERDICT}**"
@@ -119,6 +127,13 @@ def test_a_run_that_was_deleted_meanwhile_costs_nothing_but_itself(ledger: Ledge
     finish_comparison(ledger, run_id, record(runs), {})
     assert ledger.client.get_run(run_id).info.status == "FINISHED"
     assert ledger.client.get_run(runs["sft"][0]).data.tags["posttrain.comparison"] == ID
+
+
+def test_a_trial_is_tagged_and_one_without_a_run_costs_nothing(ledger: Ledger) -> None:
+    run_id = pipeline(ledger, "dpo")
+    for one in (run_id, "", "0" * 32):
+        tag_trial(ledger, one, {"posttrain.trial": "2"})
+    assert ledger.client.get_run(run_id).data.tags["posttrain.trial"] == "2"
 
 
 def test_the_registered_model_begins_with_the_verdict(ledger: Ledger) -> None:
