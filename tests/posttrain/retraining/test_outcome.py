@@ -75,3 +75,5 @@ def test_a_reason_fits_the_history():
     assert outcome.history_reason("schedule nightly", "since data changed") == "retraining (schedule nightly): since data changed"
     long = outcome.history_reason("by hand", "x" * 2_000)
     assert len(long) == 1_000 and long.endswith("x…")
+    whole = outcome.history_reason("by hand", "x" * (1_000 - len("retraining (by hand): ")))
+    assert len(whole) == 1_000 and whole.endswith("xx")

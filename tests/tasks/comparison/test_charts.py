@@ -137,12 +137,28 @@ def test_the_forest_holds_every_mark_with_a_little_room_and_a_band_as_wide_as_th
     assert axis["scale"]["domain"] == pytest.approx([-50 - 4, 50 + 4]) and axis["axis"] == {"grid": True, "tickCount": ticks}
     assert drawn["layer"][0]["data"]["values"] == [{"x": -50, "to": 50, "y": 0, "end": len(rows)}]
     assert drawn["layer"][1]["encoding"]["x"] == {"datum": 0}
+    for layer in (drawn["layer"][0], drawn["layer"][-1]):
+        assert layer["encoding"]["y"]["scale"] == {"domain": [len(rows), 0], "nice": False, "zero": False}
+        assert layer["encoding"]["y"]["axis"] is None
     made["design"]["margin"] = 0.001
     ends = [-0.1, *(row[key] for row in rows for key in ("low", "high", "low_decides", "high_decides"))]
     low, high = min([*ends, *(one["x"] for one in seeds)]), max([*ends, *(one["x"] for one in seeds)])
     room = 0.04 * (high - low)
     domain = forest(made, width).to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"]
     assert domain == pytest.approx([low - room, high + room])
+
+
+def test_the_axis_of_the_forest_says_over_what_and_in_which_unit():
+    def title(made):
+        return forest(made, WIDE).to_dict()["layer"][0]["encoding"]["x"]["title"]
+
+    made = comparison()
+    assert title(made) == "gain over SFT, points (right is better)"
+    assert title(loss()) == "gain over SFT, nats (right is better)"
+    sft = next(one for one in made["methods"] if one["name"] == "sft")
+    for letters, shown in ((24, "x" * 24), (25, "x" * 23 + "…")):
+        sft["title"] = "x" * letters
+        assert title(made) == f"gain over {shown}, points (right is better)"
 
 
 def test_names_of_the_forest_are_cut_and_not_its_numbers():
