@@ -107,6 +107,27 @@ def shown(amount: float) -> str:
     return f"{amount:,.0f}" if 10 <= amount < 1e9 or amount == round(amount) < 1e9 else f"{amount:.3g}"
 
 
+NEAR = 1.25
+"""How many times the budget, or how little of it, a method may use before its figures are called unequal in cost."""
+
+
+def off_budget(budget: Mapping[str, Any], shares: Mapping[str, float]) -> list[str]:
+    """Return a warning where methods used much more or much less than the budget, else nothing.
+
+    Args:
+        budget: as the record has it.
+        shares: of the budget that each method used, by title; 0 is a method that can use none of it.
+    """
+    off = {title: share for title, share in shares.items() if share and not 1 / NEAR <= share <= NEAR}
+    if not off:
+        return []
+    told = ", ".join(f"{title} used {share:.0%}".replace("%", " %") for title, share in off.items())
+    why = "; seconds depend on what else the machine does, tokens and flops do not" if budget["kind"] == "seconds" else ""
+    return [
+        f"the methods are not compared at equal cost: of the budget of {shown(budget['amount'])} {budget['kind']} {told}{why}"
+    ]
+
+
 # --- what was used ----------------------------------------------------------------------------------------------------
 
 

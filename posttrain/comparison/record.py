@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain.comparison.answers import telling_answers
+from posttrain.comparison.budgets import off_budget
 from posttrain.comparison.groups import group_questions
 from posttrain.comparison.method_part import comparable, method_part
 from posttrain.comparison.notes import merged_notes
@@ -67,7 +68,7 @@ def build_comparison(
             "groups": group_gains(values, grouping, design),
             "answers": telling_answers(design, questions, methods),
             "notes": _notes(facts, methods),
-            "warnings": [*facts.get("warnings", ()), *_failures(failed), *missing_seeds(seeds)],
+            "warnings": [*facts.get("warnings", ()), *_failures(failed), *missing_seeds(seeds), *_off_budget(design, methods)],
         }
     )
 
@@ -98,6 +99,10 @@ def _notes(facts: Mapping[str, Any], methods: Sequence[MethodResult]) -> list[st
     own = list(facts.get("notes", ()))
     of_runs = merged_notes(note for each in methods for one in each.by_seed.values() for note in one.notes)
     return list(dict.fromkeys([*own, *of_runs]))
+
+
+def _off_budget(design: Design, methods: Sequence[MethodResult]) -> list[str]:
+    return off_budget(design.budget, {one.title: one.budget_used["share"] for one in methods if one.budget_used is not None})
 
 
 def _failures(failed: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -54,7 +54,7 @@ WINGS = {
         "retraining": {"promotion", "tracking", "workspace"},
         "schedules": {"workspace"},
         "nodes": {"launch", "workspace"},  # which computes a stage on the processes of one machine
-        "upkeep": {"data", "promotion", "services", "tracking", "workspace"},
+        "upkeep": {"data", "labelling", "promotion", "services", "tracking", "workspace"},
         "keeping": {"services", "tracking", "workspace"},
         "asking": {"workspace"},
         "labelling": {"data", "feedback", "pages", "services", "workspace"},

@@ -14,6 +14,7 @@ from posttrain.comparison.budgets import (
     labels_overrides,
     length_of,
     level,
+    off_budget,
     parse_budget,
     planned,
     shown,
@@ -115,6 +116,18 @@ def test_a_stage_has_the_costs_of_what_it_did_alone():
 def test_an_unknown_cost_is_never_nought(metrics):
     with pytest.raises(ValueError, match=r"^the report has no cost/\w+, so what was used of tokens is not known$"):
         cost_of("tokens", metrics)
+
+
+def test_a_method_far_from_its_budget_is_named():
+    seconds, tokens = {"kind": "seconds", "amount": 60.0}, {"kind": "tokens", "amount": 12_500.0}
+    assert off_budget(tokens, {"SFT": 1.25, "DPO": 0.8, "few-shot": 0.0}) == [] == off_budget(tokens, {})
+    assert off_budget(seconds, {"SFT": 2.584, "DPO": 1.0, "ReFT": 0.79}) == [
+        "the methods are not compared at equal cost: of the budget of 60 seconds SFT used 258 %, ReFT used 79 %; seconds depend "
+        "on what else the machine does, tokens and flops do not"
+    ]
+    assert off_budget(tokens, {"SFT": 1.26}) == [
+        "the methods are not compared at equal cost: of the budget of 12,500 tokens SFT used 126 %"
+    ]
 
 
 def test_the_share_of_a_budget_that_was_used():

@@ -72,6 +72,14 @@ def test_a_failed_run_leaves_the_rest_compared():
     assert seeds["dpo", "sft"] == [0, 2] and seeds["reft", "sft"] == [0, 1, 2]
 
 
+def test_a_method_that_went_over_its_budget_is_named_among_the_warnings():
+    whole = methods()
+    whole[1] = replace(whole[1], budget_used={"amount": 155.0, "share": 2.584})
+    design = replace(ACCURACY, budget={"kind": "seconds", "amount": 60.0})
+    record = build_comparison(design=design, questions=questions(), methods=whole, facts=FACTS)
+    assert len(record["warnings"]) == 1 and f"60 seconds {whole[1].title} used 258 %" in record["warnings"][0]
+
+
 def test_a_loss_is_shown_as_it_is_and_compared_the_right_way_round():
     given = losses()
     record = build_comparison(design=LOSS, questions=questions(), methods=given, facts=FACTS)
