@@ -115,6 +115,24 @@ def test_the_interval_that_decides_is_drawn_where_it_is_another():
     row = next(row for row in forest_rows(made)[0] if row["title"] == "DPO")
     assert row["low_decides"] is None and row["high_decides"] is None
 
+    def ticks(drawn):
+        return [layer["encoding"]["x"]["field"] for layer in drawn.to_dict()["layer"] if layer["mark"]["type"] == "tick"]
+
+    assert ticks(forest(made, WIDE)) == ["low_decides", "high_decides"], "the other methods' intervals still differ"
+    for one in made["pairs"]:
+        one |= {"low_decides": one["low"], "high_decides": one["high"]}
+    assert ticks(forest(made, WIDE)) == []
+
+
+@pytest.mark.parametrize("missing", ["low", "high", "low_decides", "high_decides"])
+def test_an_end_that_is_not_known_is_not_drawn(missing):
+    made = comparison()
+    pair = next(one for one in made["pairs"] if one["family"] == "reference" and one["a"] == "dpo")
+    pair[missing] = None
+    row = next(row for row in forest_rows(made)[0] if row["title"] == "DPO")
+    assert row["low_decides"] is None and row["high_decides"] is None and row[missing] is None
+    assert forest(made, WIDE).to_dict()["height"] > 0
+
 
 def test_one_seed_is_no_dot_beside_itself_and_a_loss_keeps_its_unit():
     assert forest_rows(one_seed())[1] == [] and len(forest_rows(comparison())[1]) == 15
@@ -137,6 +155,13 @@ def test_the_forest_holds_every_mark_with_a_little_room_and_a_band_as_wide_as_th
     assert axis["scale"]["domain"] == pytest.approx([-50 - 4, 50 + 4]) and axis["axis"] == {"grid": True, "tickCount": ticks}
     assert drawn["layer"][0]["data"]["values"] == [{"x": -50, "to": 50, "y": 0, "end": len(rows)}]
     assert drawn["layer"][1]["encoding"]["x"] == {"datum": 0}
+    assert (axis["scale"]["nice"], axis["scale"]["zero"]) == (False, False), (
+        "else the axis begins at zero, or ends at a round number"
+    )
+    marks = {layer["mark"]["type"]: layer["mark"] for layer in drawn["layer"]}
+    assert marks["point"]["filled"] and marks["point"]["opacity"] == 1
+    texts = [layer["mark"] for layer in drawn["layer"] if layer["mark"]["type"] == "text"]
+    assert len(texts) >= 2 and not any(text["aria"] for text in texts), "the description of the figure says it all once"
     for layer in (drawn["layer"][0], drawn["layer"][-1]):
         assert layer["encoding"]["y"]["scale"] == {"domain": [len(rows), 0], "nice": False, "zero": False}
         assert layer["encoding"]["y"]["axis"] is None
