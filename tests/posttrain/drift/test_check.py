@@ -3,10 +3,12 @@
 import json
 from random import Random
 
+import numpy as np
 import pytest
 
 from posttrain.data.near_duplicates import normalised
-from posttrain.drift.check import check, draw, refuse_settings, text_of
+from posttrain.drift.check import _warnings, check, draw, refuse_settings, text_of
+from posttrain.drift.two_sample import TwoSample
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Message, Question, Text
 from posttrain.settings.monitor import MonitorSettings
@@ -158,6 +160,20 @@ def test_without_held_out_prompts_nothing_is_calibrated():
     ]
     record = checked(questions(story, 40, "n"), held_out=[])
     assert record["figures"].keys() == {"training", "new"} and record["prompts"]["held_out"]["in_training"] is None
+
+
+@pytest.mark.parametrize(("held_out", "is_calibrated"), [(20, True), (19, False)])
+def test_as_many_held_out_prompts_as_are_needed_calibrate(held_out, is_calibrated):
+    record = checked(questions(story, 20, "n"), held_out=questions(story, held_out, "h"))
+    assert (record["calibration"] is not None) is is_calibrated
+    few = f"The dataset has {held_out} different held-out prompts, fewer than monitor.min_prompts (20)"
+    assert any(one.startswith(few) for one in record["warnings"]) is not is_calibrated
+
+
+@pytest.mark.parametrize(("p", "is_told"), [(0.05, True), (0.051, False)])
+def test_held_out_prompts_that_are_told_apart_at_the_level_are_warned_of(p, is_told):
+    apart = TwoSample(auc=0.62, p=p, permuted=np.array([0.46, 0.54]), scores=np.zeros(3), first=60, second=30)
+    assert bool(_warnings({"held_out": 30}, apart, SMALL)) is is_told
 
 
 def test_a_dataset_that_is_uneven_itself_raises_no_alarm_for_prompts_like_its_held_out_ones():

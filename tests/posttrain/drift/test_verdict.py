@@ -59,6 +59,7 @@ def test_where_held_out_prompts_are_told_apart_as_well_new_ones_must_be_further_
         "The new prompts differ from those of training (AUC 0.60, p = 0.001), but so do the held-out prompts of the dataset "
         "(AUC 0.62, p = 0.010), and the new ones are not further away"
     )
+    assert decided(found(0.60, 0.001), found(0.62, 0.05)).rule == "as held out", "told apart at the level itself"
     assert decided(found(0.60, 0.001), found(0.56, 0.06)).is_drift, "held-out prompts that are not told apart change nothing"
 
 
