@@ -6,6 +6,7 @@ from functools import partial, wraps
 from typing import Any
 
 from tasks.services.guard import App, further_names, guarded
+from tasks.services.loading import loading
 
 LOOKS = timedelta(seconds=2)
 """How often an idle server looks into its queue of background work, which starts the services that look for schedules, late runs
@@ -14,6 +15,7 @@ loops and 100 ms, in a thread, for the one that listens whether such a service i
 it has no setting for them. What an idle server costs: `python -m benchmarks.services`."""
 
 
+@loading()
 def create_app() -> App:
     """Return Prefect's app, guarded; the password is its own check, which its page and its web sockets know."""
     from prefect.server.api.server import create_app as prefects

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from importlib import import_module
 
+from tasks.services.loading import loading
 from tasks.services.processes import LONGEST_START, trouble_at
 
 LOADED = ("prefect.cli.worker", "prefect.workers.process", "prefect.runner")
@@ -19,8 +20,9 @@ LOADED = ("prefect.cli.worker", "prefect.workers.process", "prefect.runner")
 def main(words: Sequence[str]) -> int:
     """Become the worker; returns 1 where the server does not come up, after a sentence for the log."""
     health, *options = words
-    for module in LOADED:
-        import_module(module)
+    with loading():
+        for module in LOADED:
+            import_module(module)
     deadline = time.monotonic() + LONGEST_START
     while trouble := trouble_at(health):
         if time.monotonic() > deadline:

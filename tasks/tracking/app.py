@@ -6,6 +6,7 @@
 import os
 
 from tasks.services.guard import LOGIN, App, further_names, guarded
+from tasks.services.loading import loading
 
 STORE = "POSTTRAIN_MLFLOW_STORE"
 """In the environment: the address of the database. Of a PostgreSQL it may tell the host, and so is kept from command lines."""
@@ -13,6 +14,7 @@ ARTIFACTS = "POSTTRAIN_MLFLOW_ARTIFACTS"
 """In the environment: the folder, or the address of the object store, that files lie in."""
 
 
+@loading()
 def create_app() -> App:
     """Return MLflow's app, guarded.
 
