@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from posttrain.data.near_duplicates import normalised
-from posttrain.drift.check import _warnings, check, draw, refuse_settings, text_of
+from posttrain.drift.check import FEWEST_QUESTIONS, _warnings, check, draw, refuse_settings, text_of
 from posttrain.drift.two_sample import TwoSample
 from posttrain.errors import DataError, RequestError
 from posttrain.records import Demonstration, Message, Question, Text
@@ -77,6 +77,14 @@ def test_the_text_of_a_prompt():
             {"level": 0.001, "permutations": 998},
             "monitor.permutations must be at least 999 for monitor.level=0.001, got 998: p is never below 1 / (permutations + 1)",
         ),
+        *(
+            (
+                {"score_questions": few},
+                f"monitor.score_questions must be at least {FEWEST_QUESTIONS}, or 0 for no score, got {few}: "
+                "fewer say nothing of a model",
+            )
+            for few in (1, FEWEST_QUESTIONS - 1)
+        ),
         ({"min_prompts": 51, "max_prompts": 50}, "monitor.max_prompts (50) must be at least monitor.min_prompts (51)"),
     ],
 )
@@ -89,6 +97,8 @@ def test_settings_that_contradict_one_another(settings, sentence):
 def test_settings_at_the_bound_are_taken():
     refuse_settings(MonitorSettings(level=0.001, permutations=999, max_prompts=50))
     refuse_settings(MonitorSettings(level=0.01, permutations=99))
+    refuse_settings(MonitorSettings(score_questions=0))
+    refuse_settings(MonitorSettings(score_questions=FEWEST_QUESTIONS))
     refuse_settings(MonitorSettings())
 
 

@@ -241,6 +241,16 @@ def test_labels_do_not_cover_each_other():
     edge = [{"x": 100, "y": 50, "label": "at the edge", "is_best": True}]
     place_labels(edge, axis, axis, width=300, height=300)
     assert edge[0]["side"] == "left"
+    # 8 letters of 6.6 pixels, 8 pixels beside the point, and 8 that may stand out: 247.2 of 300 pixels
+    for x, side in ((82, "right"), (83, "left")):
+        one = [{"x": x, "y": 50, "label": "8letters", "is_best": True}]
+        place_labels(one, axis, axis, width=300, height=300)
+        assert one[0]["side"] == side
+    # the second has room where its label ends before the point of the first
+    for x, side in ((28, "right"), (29, "left")):
+        two = [{"x": at, "y": 50, "label": "8letters", "is_best": best} for at, best in ((50, True), (x, False))]
+        place_labels(two, axis, axis, width=300, height=300)
+        assert (two[0]["side"], two[1]["side"]) == ("right", side)
 
 
 def test_yardsticks_and_audits_are_those_of_the_json():
