@@ -231,6 +231,41 @@ def test_axes_fit_what_they_hold():
     assert Axis("log", 0.9, 90).values() == [1, 2, 5, 10, 20, 50] and Axis("log", 0.9, 2_000).values() == [1, 10, 100, 1_000]
 
 
+def rows_within(drawn):
+    """Each list of rows with a point a method, wherever it lies in a chart of panels."""
+    if isinstance(drawn, dict):
+        values = drawn.get("values")
+        if isinstance(values, list) and values and isinstance(values[0], dict) and "is_best" in values[0]:
+            yield values
+        for part in drawn.values():
+            yield from rows_within(part)
+    elif isinstance(drawn, list):
+        for part in drawn:
+            yield from rows_within(part)
+
+
+def test_cost_against_quality_has_each_method_with_its_interval_and_the_front_filled():
+    made = comparison()
+    made["methods"][2]["mean"] |= {"low": None}
+    means = {one["title"]: one["mean"] for one in made["methods"]}
+    minutes = {one["title"]: one["costs"]["train_seconds"] / 60 for one in made["methods"]}
+    (first, *_) = (rows for rows in rows_within(costs(made, WIDE).to_dict()) if len(rows) == len(made["methods"]))
+    assert {row["label"] for row in first} == set(means)
+    for row in first:
+        mean = means[row["label"]]
+        assert row["y"] == pytest.approx(100 * mean["estimate"]) and row["x"] == pytest.approx(minutes[row["label"]])
+        assert row["high"] == pytest.approx(100 * mean["high"])
+        assert row["low"] == (None if mean["low"] is None else pytest.approx(100 * mean["low"]))
+        beaten = any(
+            minutes[other] <= minutes[row["label"]] and means[other]["estimate"] >= mean["estimate"]
+            for other in means
+            if other != row["label"]
+        )
+        assert row["is_best"] is not beaten and ("no other method beats it" in row["says"]) is row["is_best"]
+        assert row["fill"] == theme.light("blue" if row["is_best"] else "paper")
+        assert (row["colour"], row["ink"]) == tuple(map(theme.light, ("blue", "ink") if row["is_best"] else ("grey", "muted")))
+
+
 def test_labels_do_not_cover_each_other():
     axis = Axis("linear", 0, 100)
     rows = [{"x": 50, "y": 50, "label": "near", "is_best": place == 3} for place in range(12)]
