@@ -29,7 +29,8 @@ def test_a_fall_by_hand():
     assert (found.difference.low, found.difference.high) == pytest.approx((-0.319, -0.073), abs=0.003)
     assert found.rule == "fallen" and found.is_alarm
     # 0.02 + 0.123 (1 + 0.8416 / 1.9600)
-    assert found.smallest_fall == pytest.approx(0.02 + 0.123 * 1.4294, abs=0.003)
+    half = (found.difference.high - found.difference.low) / 2
+    assert half == pytest.approx(0.123, abs=0.002) and found.smallest_fall == pytest.approx(0.02 + half * 1.4294, abs=1e-5)
 
 
 def test_the_interval_is_newcombes_of_clustered_shares():
@@ -92,6 +93,8 @@ def test_the_sentences():
     holds = compared(answers(80, 100), answers(80, 100))
     assert sentence(holds).startswith("No fall of the champion's score is seen: version 7 answers 80.0 % of 100")
     assert ": +0.0 points [" in sentence(holds)
+    # 7,999 of 10,000 against 800 of 1,000 is a hundredth of a point less
+    assert ": +0.0 points [" in sentence(compared(answers(7_999, 10_000), answers(800, 1_000)))
     assert sentence(holds).endswith(f"; a fall of {100 * holds.smallest_fall:.1f} would be seen in 80 % of the cases")
     assert sentence(compared(answers(2, 20), answers(2, 20))).endswith("; no fall would be seen")
 
@@ -132,8 +135,9 @@ def test_a_record_of_rows():
 
 
 def test_a_question_that_fills_the_context_is_told():
-    found = record([row(50, False, tokens=0, is_finished=False), row(51, False, tokens=0), *rows(10, 28)], rows(32, 40))
-    assert found["warnings"] == ["1 of the fresh questions fill the model's context, so they have no answer, and count as wrong"]
+    full = [row(number, False, tokens=0, is_finished=False) for number in (50, 52)]
+    found = record([*full, row(51, False, tokens=0), row(53, False, is_finished=False), *rows(10, 28)], rows(32, 40))
+    assert found["warnings"] == ["2 of the fresh questions fill the model's context, so they have no answer, and count as wrong"]
 
 
 def test_families_that_the_data_name_count_and_so_do_nearly_equal_prompts():
