@@ -53,7 +53,11 @@ CHECKS = tuple(
         ("versions", "files of every version: there, and with the digest of the registration", "tasks.upkeep.versions:versions"),
         ("stages", "results of stages against their digests", "tasks.upkeep.stages:stages"),
         ("data", "datasets against what DVC has noted, imports that were cut off", "tasks.upkeep.datasets:datasets"),
-        ("labelling", "batches and the labels that people gave: whole, and none lost", "tasks.upkeep.labelling:labelling"),
+        (
+            "labelling",
+            "batches, labels, picks and thumbs that people gave: whole, and no label lost",
+            "tasks.upkeep.labelling:labelling",
+        ),
         ("keeping", "backups, restores and cleans that were cut off", "flows.doctor_keeping:keeping"),
         ("schedules", "each has a next run at the right time, a worker and a server", "flows.doctor_servers:schedules"),
         ("flow runs", "runs of Prefect that no process executes any more", "flows.doctor_servers:flow_runs"),
