@@ -22,11 +22,12 @@ def texts(random, families, *, size=1, features=12, twins=0.0):
 
 
 def test_auc_counts_pairs_within_a_fold_and_ties_as_half():
-    # fold 0: 2 and 3 are above 1, 2 of 2 pairs. Fold 1: a tie, 0.5 of 1. So 2.5 of 3; a pair across folds counts nothing
-    scores = np.array([[1.0], [2.0], [3.0], [0.5], [0.5]])
-    labels = flags("01101")[:, None]
-    assert auc_within(scores, labels, np.array([0, 0, 0, 1, 1])) == pytest.approx([2.5 / 3])
-    assert auc_within(-scores, labels, np.array([0, 0, 0, 1, 1])) == pytest.approx([0.5 / 3])
+    # fold 0: 2 and 3 are above 1, 2 of 2 pairs. Fold 1: a tie, 0.5 of 1. Fold 2: 8 is below 9, 0 of 1. So 2.5 of 4; a pair
+    # across folds counts nothing
+    scores = np.array([[1.0], [2.0], [3.0], [0.5], [0.5], [9.0], [8.0]])
+    labels, fold = flags("0110101")[:, None], np.array([0, 0, 0, 1, 1, 2, 2])
+    assert auc_within(scores, labels, fold) == pytest.approx([2.5 / 4])
+    assert auc_within(-scores, labels, fold) == pytest.approx([1.5 / 4])
 
 
 def test_auc_is_undefined_where_no_fold_has_both():
