@@ -20,6 +20,14 @@ def _programs() -> Path | None:
     return found[-1].parent if found else None
 
 
+def _let_pass(folder: Path) -> None:
+    """Let other users through to a folder: pytest's own are for their user alone, and again so when another pytest starts."""
+    system = Path(tempfile.gettempdir()).resolve()
+    for parent in folder.resolve().parents:
+        if parent.is_relative_to(system) and parent != system:
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
 @contextmanager
 def postgres_or_skip(folder: Path) -> Iterator[tuple[int, Path]]:
     """Run a PostgreSQL with a password and a database for each server; yields its port and the file with the password."""
@@ -33,15 +41,12 @@ def postgres_or_skip(folder: Path) -> Iterator[tuple[int, Path]]:
         pytest.skip("PostgreSQL does not run as root, and there is no runuser")
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
-    system = Path(tempfile.gettempdir()).resolve()
-    for parent in folder.resolve().parents:  # pytest's own folders are for their user alone
-        if parent.is_relative_to(system) and parent != system:
-            parent.chmod(parent.stat().st_mode | 0o011)
     secret, data, port = folder / "password", folder / "data", free_port()
     secret.write_text("dbs3cret")
     secret.chmod(0o644)
 
     def run(*command: object) -> None:
+        _let_pass(folder)
         subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd="/")
 
     run(programs / "initdb", "-D", data, "-U", "ann", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync")

@@ -87,6 +87,7 @@ def test_words_that_tell():
     assert telling_words(training, new, most=0) == []
     # b stands in all 4 new prompts and in none of 1,000: z = 4.8, but four prompts prove nothing
     assert [one.word for one in telling_words(["a"] * 1_000, ["b"] * 4, most=5)] == ["a"]
+    assert [one.word for one in telling_words(["a"] * 1_000, ["b"] * 5, most=5)] == ["b", "a"], "five prompts are enough"
 
 
 def test_a_word_counts_once_a_prompt():
