@@ -4,10 +4,9 @@
 
 In a fresh copy of the repository with a small world and servers on free ports. `make up` counts until every service is well,
 which is when it returns: the first start, which makes the databases, and so many later ones. `make schedule` lists so many
-schedules. Memory is the sum of the resident memory of all their
-processes, which counts shared pages once a process. Idle is the processor time of all of them, in % of one core, in so many
-seconds in which nobody asks anything, beginning a minute after the start; below it stands the share of each service. The rows
-of several times are medians with the lowest and the highest.
+schedules. Memory is the sum of the resident memory of all their processes, which counts shared pages once a process. Idle is
+the processor time of all of them, in % of one core, in so many seconds in which nobody asks anything, beginning a minute after
+the start; below it stands the share of each service. The rows of several times are medians with the lowest and the highest.
 """
 
 import os

@@ -1,6 +1,7 @@
 """Prefect's SQLite file, made whole before its server starts on it: in half of the time, and never half-made."""
 
 import os
+import re
 import sqlite3
 import warnings
 from pathlib import Path
@@ -29,10 +30,11 @@ def make_database() -> None:
     if file.exists() or url.query:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    for left in file.parent.glob(f"{file.name}.[0-9]*"):
-        if not psutil.pid_exists(int(left.name.removeprefix(f"{file.name}.").partition("-")[0])):
+    for left in file.parent.glob(f"{file.name}.draft-*"):
+        number = re.match(r"\d+", left.name.removeprefix(f"{file.name}.draft-"))
+        if number and not psutil.pid_exists(int(number[0])):
             left.unlink()  # of a start that was killed
-    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    draft = file.with_name(f"{file.name}.draft-{os.getpid()}")
     try:
         _migrate(draft)
         sync(draft)

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 def loading() -> Iterator[None]:
     """Load without looking for garbage, and look past what was loaded from then on.
 
-    Python looks through all objects each time that there are a quarter more of them, which takes a fifth of the time that
-    Prefect's server takes to import, and finds nothing. `gc.freeze` is made for that:
-    https://docs.python.org/3/library/gc.html#gc.freeze
+    Python looks through all objects each time that there are a quarter more of them, and while modules load it finds nothing.
+    `gc.freeze` is made for what stays: https://docs.python.org/3/library/gc.html#gc.freeze
     """
     was_on = gc.isenabled()
     gc.disable()

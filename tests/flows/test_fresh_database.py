@@ -37,10 +37,12 @@ def schema(file: Path) -> dict[tuple[str, str], list[str]]:
 def test_it_has_the_schema_that_prefect_makes(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "new folder" / "ours.db", tmp_path / "theirs.db"
     ours.parent.mkdir()
-    for left in ("ours.db.999999999", "ours.db.999999999-journal", f"ours.db.{os.getppid()}"):
+    kept = {f"ours.db.draft-{os.getppid()}", "ours.db.20261130", "ours.db.draft-mine"}
+    for left in ("ours.db.draft-99999999", "ours.db.draft-99999999-journal", *kept):
         (ours.parent / left).touch()
     made_at(f"sqlite+aiosqlite:///{ours}")
-    assert {file.name for file in ours.parent.iterdir()} == {"ours.db", f"ours.db.{os.getppid()}"}, "that start may go on"
+    left = {file.name for file in ours.parent.iterdir()}
+    assert left == {"ours.db", *kept}, "a start that goes on keeps its draft, and a copy of a user's is no draft"
     told = {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{theirs}"}
     subprocess.run([sys.executable, "-c", MAKE], env={**os.environ, **told}, check=True)
     assert schema(ours) == schema(theirs) and len(schema(ours)) > 100
