@@ -128,7 +128,7 @@ def plan_of(name: str, paths: Paths, settings: ServersSettings, *, api: str = ""
         command, environment = mlflow.server_command(port, host=host), _of_mlflow(paths, settings, databases, login)
     else:
         api = api or f"http://127.0.0.1:{settings.prefect_port}/api"
-        command, environment = worker_command(settings, api), _of_worker(api, port, login)
+        command, environment = worker_command(settings), _of_worker(api, port, login)
     return Plan(name, command, environment, site, health, port, host, folder_of(paths) / f"{name}.log")
 
 
@@ -166,11 +166,11 @@ def _of_mlflow(paths: Paths, settings: ServersSettings, databases: Databases, lo
     ) | databases.environment(databases.mlflow)
 
 
-def worker_command(settings: ServersSettings, api: str) -> list[str]:
-    """Return the command of the worker, which makes the work pool where it is missing; it waits for the server at `api`."""
+def worker_command(settings: ServersSettings) -> list[str]:
+    """Return the command of the worker, which waits for the server and makes the work pool where it is missing."""
     named = ["--pool", WORK_POOL, "--type", "process", "--name", f"posttrain-{socket.gethostname()}"]
     told = ["--limit", str(settings.concurrent_runs), "--install-policy", "never", "--with-healthcheck"]
-    return [sys.executable, "-m", "flows.worker", f"{api}/health", *named, *told]
+    return [sys.executable, "-m", "flows.worker", *named, *told]
 
 
 def _of_worker(api: str, port: int, login: str) -> dict[str, str]:

@@ -66,7 +66,7 @@ def test_by_default_all_listen_on_this_machine_alone_and_ask_for_no_password(tmp
 
 def test_the_worker_serves_our_pool_and_executes_as_many_runs_as_the_setting_says(tmp_path: Path) -> None:
     command = " ".join(plans(tmp_path, "concurrent_runs=3")["worker"].command)
-    assert f"flows.worker http://127.0.0.1:4200/api/health --pool {WORK_POOL} --type process " in command
+    assert f"-m flows.worker --pool {WORK_POOL} --type process " in command
     assert "--limit 3 " in command and "--install-policy never" in command and "--with-healthcheck" in command
     served = plan_of("worker", Paths(tmp_path), settings(), api="http://prefect:4200/api")
     assert served.environment["PREFECT_API_URL"] == "http://prefect:4200/api"
