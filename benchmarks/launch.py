@@ -51,7 +51,7 @@ def quiet(step: int, figures: object) -> None:
 def main() -> None:
     """Measure pairs and print them."""
     from posttrain.settings.sft import SFTSettings
-    from tasks.launch import call_on_processes
+    from tasks.launch import Launch, call_on_processes
     from tasks.training import sft
 
     given = dict(word.split("=", 1) for word in sys.argv[1:])
@@ -61,8 +61,8 @@ def main() -> None:
         arguments = prepared(root) | {"settings": SFTSettings(max_steps=int(given.get("steps", "20")))}
 
         def launched(out: Path) -> None:
-            where = {"stage": "sft", "processes": processes, "logs": root / "logs"}
-            call_on_processes("tasks.training.sft:train", out, quiet, arguments, **where)
+            stage = Launch("tasks.training.sft:train", out, quiet, arguments, "sft", processes, root / "logs")
+            call_on_processes(stage)
 
         def timed(name: str, compute: Callable[[Path], object]) -> float:
             out = root / name

@@ -6,7 +6,7 @@ from typing import Any
 
 from posttrain.errors import RequestError
 from posttrain.settings.config import Config
-from tasks.launch import call_on_processes
+from tasks.launch import Launch, call_on_processes
 from tasks.nodes.alike import identity
 from tasks.nodes.board import split_endpoint
 from tasks.workspace.artifacts import Outcome
@@ -14,7 +14,7 @@ from tasks.workspace.paths import Paths
 from tasks.workspace.shared_stages import open_shared
 
 Say = Callable[[str], None]
-Launch = Callable[..., Outcome]
+Launcher = Callable[[Launch], Outcome]
 """Computes a stage by several processes: `call_on_processes`, or `FirstNode.launch`."""
 OWN = {"tracking", "servers"}
 """Sections that nodes may have different: only node 0 talks to servers."""
@@ -47,7 +47,7 @@ def refuse_nodes(config: Config, what: str) -> None:
 
 
 @contextmanager
-def launching(paths: Paths, config: Config, say: Say) -> Iterator[Launch]:
+def launching(paths: Paths, config: Config, say: Say) -> Iterator[Launcher]:
     """Have what computes a stage by several processes: those of this machine, or with the other nodes, as node 0.
 
     Raises:

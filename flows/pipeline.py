@@ -21,7 +21,7 @@ from flows.feedback import gather_feedback, people_of
 from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
 from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
-from flows.nodes import Launch, check_nodes
+from flows.nodes import Launcher, check_nodes
 from flows.outcomes import Outcomes
 from flows.plan import plan
 from flows.processes import check_processes
@@ -59,7 +59,7 @@ REFUSING = ("validation", "judge", "reward_model")
 @flow(name="pipeline", flow_run_name="{config.method}-{config.data.name}-seed-{config.seed}", validate_parameters=False)
 @untagged
 def pipeline(
-    config: Config, root: Path, say: Callable[[str], None], command: str = "", launch: Launch | None = None
+    config: Config, root: Path, say: Callable[[str], None], command: str = "", launch: Launcher | None = None
 ) -> dict[str, Any]:
     """Run one method from data to report, and return the report; `command` is how to run it again, `launch` as `Run` has it."""
     paths, started = Paths(root), time.time()

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from posttrain.settings.config import Config
 from tasks.base_model.identity import device_type
 from tasks.feedback.given import GivenLabels
-from tasks.launch import call_on_processes, get_ready
+from tasks.launch import Launch, call_on_processes, get_ready
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.run_notes import reason
 from tasks.workspace.artifacts import Artifact, Log, Outcome, earlier_seconds, find, make
@@ -112,7 +112,7 @@ class Run:
     limits: list[str] = field(default_factory=list)
     cut_off: list[str] = field(default_factory=list)
     source: Callable[[str], str] | None = None
-    launch: Callable[..., Outcome] = call_on_processes
+    launch: Callable[[Launch], Outcome] = call_on_processes
 
     def artifact(self, stage: str) -> Artifact:
         """Return what a stage gave that has run.
@@ -278,7 +278,7 @@ class Run:
             get_ready()  # while an earlier stage computes
         if call.is_launched:
             logs = self.paths.logs / f"{call.name}-{call.key[:8]}"
-            return self.launch(call.compute, out, log, arguments, stage=call.name, processes=call.processes, logs=logs)
+            return self.launch(Launch(call.compute, out, log, arguments, call.name, call.processes, logs))
         with remembering(self.paths.checkpoints / call.name / call.key, self._say):  # rows of a device that is short of memory
             return called(call.compute, out, log, arguments)
 

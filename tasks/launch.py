@@ -77,27 +77,11 @@ class Place:
         return self.host in LOOPBACK
 
 
-def get_ready() -> None:
-    """Begin to load the libraries of a stage's processes, and return at once; without it the first stage begins with that."""
-    _context()
-    forkserver.ensure_running()
+@dataclass(frozen=True)
+class Launch:
+    """A stage that several processes compute.
 
-
-def call_on_processes(
-    compute: str,
-    out: Path,
-    log: Log,
-    arguments: Mapping[str, Any],
-    *,
-    stage: str,
-    processes: int,
-    logs: Path,
-    place: Place | None = None,
-    look: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Compute a stage on several processes, and return what the first of them gave: nothing on any machine but the first.
-
-    Args:
+    Attributes:
         compute: `module:function` of the stage.
         out: folder that its files go into.
         log: takes each point of its curve.
@@ -107,6 +91,32 @@ def call_on_processes(
         logs: folder for what each process prints; it is begun anew.
         place: of this machine among several; None where it is alone.
         look: is called while the processes compute; what it raises ends them.
+    """
+
+    compute: str
+    out: Path
+    log: Log
+    arguments: Mapping[str, Any]
+    stage: str
+    processes: int
+    logs: Path
+    place: Place | None = None
+    look: Callable[[], None] = lambda: None
+
+    @property
+    def all_processes(self) -> int:
+        """How many compute it on all machines together."""
+        return self.processes * (self.place.nodes if self.place else 1)
+
+
+def get_ready() -> None:
+    """Begin to load the libraries of a stage's processes, and return at once; without it the first stage begins with that."""
+    _context()
+    forkserver.ensure_running()
+
+
+def call_on_processes(launch: Launch) -> Outcome:
+    """Compute a stage on several processes, and return what the first of them gave: nothing on any machine but the first.
 
     Raises:
         PosttrainError, OSError: as the first process that failed raised it.
@@ -114,19 +124,21 @@ def call_on_processes(
     """
     import cloudpickle
 
+    out, logs, place = launch.out, launch.logs, launch.place
+
     scratch = out / ".launch"
     scratch.mkdir()
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
     terminal = os.ttyname(2) if os.isatty(2) else ""
-    asked = {"compute": compute, "out": str(out), "arguments": dict(arguments), "logs": str(logs), "terminal": terminal}
+    asked = {"compute": launch.compute, "out": str(out), "arguments": dict(launch.arguments), "logs": str(logs)}
     pipeline = psutil.Process()
-    asked |= {"pipeline": (pipeline.pid, pipeline.create_time())}
+    asked |= {"terminal": terminal, "pipeline": (pipeline.pid, pipeline.create_time())}
     (scratch / "request.pkl").write_bytes(cloudpickle.dumps(asked))
-    with _agent(scratch, processes, logs, place) as agent:
-        _follow(agent, scratch / "points.jsonl", log, look)
+    with _agent(scratch, launch.processes, logs, place) as agent:
+        _follow(agent, scratch / "points.jsonl", launch.log, launch.look)
     if agent.exitcode:
-        raise _failure(scratch, logs, stage=stage, processes=processes * (place.nodes if place else 1))
+        raise _failure(scratch, logs, stage=launch.stage, processes=launch.all_processes)
     if place and place.node:
         return Outcome()
     told = json.loads((scratch / "outcome.json").read_text(encoding="utf-8"))

@@ -6,18 +6,17 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from posttrain import errors
 from posttrain.errors import ContractError, PosttrainError, RequestError
 from posttrain.settings.launch import LaunchSettings
-from tasks.launch import Place, UnexplainedError, call_on_processes
+from tasks.launch import Launch, Place, UnexplainedError, call_on_processes
 from tasks.nodes.alike import difference
 from tasks.nodes.board import ANSWER, FAREWELL, LOOK, Board, split_endpoint
 from tasks.nodes.parcel import Seen, packed
-from tasks.workspace.artifacts import Log, Outcome
+from tasks.workspace.artifacts import Outcome
 from tasks.workspace.paths import Paths
 from tasks.workspace.shared_stages import SharedStages, TroubleError
 
@@ -48,27 +47,11 @@ class FirstNode:
         self._board = Board(settings.rdzv_endpoint, is_first=True, seconds=ANSWER)
         self._board.put("first", json.dumps(dict(own)))
 
-    def launch(
-        self,
-        compute: str,
-        out: Path,
-        log: Log,
-        arguments: Mapping[str, Any],
-        *,
-        stage: str,
-        processes: int,
-        logs: Path,
-    ) -> Outcome:
+    def launch(self, launch: Launch) -> Outcome:
         """Compute a stage on the processes of all nodes, as `call_on_processes` does on those of one.
 
         Args:
-            compute: `module:function` of the stage.
-            out: folder that its files go into.
-            log: takes each point of its curve.
-            arguments: of the stage, beside `out` and `log`.
-            stage: its name, for errors.
-            processes: of each node.
-            logs: folder for what the processes of this node print.
+            launch: the stage here, where node 0 has no place yet; every node gives it as many processes.
 
         Raises:
             PosttrainError, OSError: another node did not come, or cannot compute it; or as the first process that failed has it.
@@ -76,32 +59,22 @@ class FirstNode:
         self._meet()
         number, self._launches = self._launches, self._launches + 1
         # what the stage reads: put where the others can take it, or found by them in a folder that all share
-        parcel, seen = packed(arguments, self._paths)
+        parcel, seen = packed(launch.arguments, self._paths)
         self._offer(seen)
         host, _ = split_endpoint(self._settings.rdzv_endpoint)
         place = Place(0, self._settings.nnodes, host, _free_port(), self._settings.join_seconds)
         asked = {
-            "compute": compute,
-            "stage": stage,
-            "processes": processes,
+            "compute": launch.compute,
+            "stage": launch.stage,
+            "processes": launch.processes,
             "port": place.port,
             "seen": seen,
             "arguments": parcel,
         }
-        self._board.put(f"launch/{number}", pickle.dumps({**asked, "logs": logs.name}))
-        self._await_ready(number, stage)
+        self._board.put(f"launch/{number}", pickle.dumps({**asked, "logs": launch.logs.name}))
+        self._await_ready(number, launch.stage)
         try:
-            return call_on_processes(
-                compute,
-                out,
-                log,
-                arguments,
-                stage=stage,
-                processes=processes,
-                logs=logs,
-                place=place,
-                look=partial(self._look, number),
-            )
+            return call_on_processes(replace(launch, place=place, look=partial(self._look, number)))
         except UnexplainedError as error:
             # most often ours lost their connection to another node's, which then knows why
             until = time.monotonic() + FAREWELL

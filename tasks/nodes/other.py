@@ -12,7 +12,7 @@ from typing import Any
 
 from posttrain.errors import ContractError, RequestError
 from posttrain.settings.launch import LaunchSettings
-from tasks.launch import Place, UnexplainedError, call_on_processes, get_ready
+from tasks.launch import Launch, Place, UnexplainedError, call_on_processes, get_ready
 from tasks.nodes.alike import difference
 from tasks.nodes.board import ANSWER, FAREWELL, LOOK, Board, split_endpoint
 from tasks.nodes.parcel import Seen, sizes, unpacked
@@ -98,7 +98,7 @@ class OtherNode:
         self._paths.store.mkdir(exist_ok=True)
         out = Path(mkdtemp(prefix="node-", dir=self._paths.store))
         try:
-            call_on_processes(
+            launch = Launch(
                 asked["compute"],
                 out,
                 lambda step, figures: None,
@@ -109,6 +109,7 @@ class OtherNode:
                 place=place,
                 look=self._look,
             )
+            call_on_processes(launch)
         except BaseException as error:
             self._tell(number, error)
             raise

@@ -20,7 +20,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.feedback.agreement import write_labels
-from tasks.launch import LIBRARIES, call_on_processes
+from tasks.launch import LIBRARIES, Launch, call_on_processes
 from tasks.rewards.sources.table import reward_source
 from tasks.training import dpo, grpo, kto, ppo, reward_model, sft
 from tests.processes import has_ended, left_of_launches
@@ -82,7 +82,7 @@ def launched(tmp_path):
         out.mkdir()
         log = lambda step, figures: curve.append((step, dict(figures)))  # noqa: E731
         compute = compute or f"tasks.training.{name}:train"
-        outcome = call_on_processes(compute, out, log, arguments, stage=name, processes=2, logs=tmp_path / "logs")
+        outcome = call_on_processes(Launch(compute, out, log, arguments, name, processes=2, logs=tmp_path / "logs"))
         return out, outcome, curve
 
     yield launch
@@ -142,10 +142,10 @@ def test_a_run_goes_on_in_another_number_of_processes(stages, launched, tmp_path
     folders = [tmp_path / name for name in ("cut off", "on", "whole")]
     for folder in folders:
         folder.mkdir()
-    two = partial(call_on_processes, "tasks.training.ppo:train", stage="ppo", processes=2, logs=tmp_path / "logs")
+    two = partial(Launch, "tasks.training.ppo:train", stage="ppo", processes=2, logs=tmp_path / "logs")
     with pytest.raises(InterruptedStageError):
         if before == 2:
-            two(folders[0], interrupt_at(2), arguments)
+            call_on_processes(two(folders[0], interrupt_at(2), arguments))
         else:
             ppo.train(folders[0], interrupt_at(2), **arguments)
     assert list((tmp_path / "kept").glob("step-*.pt"))
@@ -154,7 +154,7 @@ def test_a_run_goes_on_in_another_number_of_processes(stages, launched, tmp_path
     if before == 2:
         ppo.train(folders[1], log, **arguments)
     else:
-        two(folders[1], log, arguments)
+        call_on_processes(two(folders[1], log, arguments))
     assert curve == [1, 2, 3], "what was logged before is there again"
     ppo.train(folders[2], lambda *_: None, **{**arguments, "checkpoints": tmp_path / "kept whole"})
     on, whole = (load_file(folder / "model" / "model.safetensors") for folder in folders[1:])
@@ -196,13 +196,12 @@ def test_the_first_error_is_told_and_no_process_is_left(launched, tmp_path, who,
 PIPELINE = """
 import sys
 from pathlib import Path
-from tasks.launch import call_on_processes
+from tasks.launch import Launch, call_on_processes
 
 out = Path(sys.argv[1])
 (out / "stage").mkdir()
-call_on_processes(
-    "tests.tasks.launched_stages:wait", out / "stage", print, {"at": out}, stage="x", processes=2, logs=out / "logs"
-)
+stage = Launch("tests.tasks.launched_stages:wait", out / "stage", print, {"at": out}, "x", processes=2, logs=out / "logs")
+call_on_processes(stage)
 """
 
 

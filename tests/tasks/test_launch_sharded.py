@@ -14,7 +14,7 @@ from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
 from tasks.feedback.agreement import write_labels
-from tasks.launch import call_on_processes
+from tasks.launch import Launch, call_on_processes
 from tests.processes import left_of_launches
 from tests.tasks.training.test_reward_model import SETTINGS, labelled
 
@@ -89,7 +89,7 @@ def trained(stages, tmp_path_factory):
     asked.append((REFUSED, "sft", stages(REFUSED, "fsdp")))
     arguments = {"asked": asked, "at": held}
     compute = "tests.tasks.launched_sharded:train_in_turn"
-    call_on_processes(compute, out, lambda *_: None, arguments, stage="x", processes=2, logs=folder / "logs")
+    call_on_processes(Launch(compute, out, lambda *_: None, arguments, stage="x", processes=2, logs=folder / "logs"))
     assert left_of_launches() == []
 
     def read(label):
@@ -189,5 +189,5 @@ def test_a_process_that_is_killed_ends_the_stage(stages, tmp_path):
     arguments = {"who": 1, "step": 2, "arguments": stages("sft", "fsdp")}
     compute = "tests.tasks.launched_sharded:be_killed"
     with pytest.raises(ContractError, match=r"^stage sft: process 1 of 2 was killed by signal 9"):
-        call_on_processes(compute, out, lambda *_: None, arguments, stage="sft", processes=2, logs=tmp_path / "logs")
+        call_on_processes(Launch(compute, out, lambda *_: None, arguments, stage="sft", processes=2, logs=tmp_path / "logs"))
     assert left_of_launches() == []

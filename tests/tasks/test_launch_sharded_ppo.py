@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from posttrain.errors import ContractError
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.launch import call_on_processes
+from tasks.launch import Launch, call_on_processes
 from tasks.rewards.sources.table import reward_source
 from tasks.training import ppo
 from tests.tasks.launched_sharding import CASES
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 def on_two(compute, out, log, arguments, *, logs):
     out.mkdir()
-    return call_on_processes(compute, out, log, arguments, stage="ppo", processes=2, logs=logs)
+    return call_on_processes(Launch(compute, out, log, arguments, stage="ppo", processes=2, logs=logs))
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from posttrain.errors import PosttrainError
 from posttrain.settings.launch import LaunchSettings
 from posttrain.settings.store import StoreSettings
+from tasks.launch import Launch
 from tasks.nodes.first import FirstNode
 from tasks.nodes.other import serve_launches
 from tasks.workspace.paths import Paths
@@ -24,7 +25,7 @@ def be_first(paths, settings, arguments, *, compute, shared):
     out.mkdir(parents=True)
     why = "it was killed"
     try:
-        told = node.launch(compute, out, lambda *_: None, arguments, stage="x", processes=1, logs=paths.logs / "x")
+        told = node.launch(Launch(compute, out, lambda *_: None, arguments, stage="x", processes=1, logs=paths.logs / "x"))
         why = ""
         return dict(told.metrics)
     except Exception as error:

@@ -15,7 +15,7 @@ import pytest
 
 from posttrain.errors import ContractError, DataError, RequestError
 from posttrain.settings.launch import LaunchSettings
-from tasks.launch import Place, _alone, _among
+from tasks.launch import Launch, Place, _alone, _among
 from tasks.nodes.alike import difference, identity
 from tasks.nodes.board import Board, split_endpoint
 from tasks.nodes.first import FirstNode
@@ -143,7 +143,8 @@ def other(paths, port, own=OWN, shared=None, **how):
 def launch(node, paths, **arguments):
     out = paths.root / "out"
     out.mkdir(parents=True)
-    return node.launch("nothing:at_all", out, print, arguments, stage="sft", processes=1, logs=paths.logs / "sft")
+    stage = Launch("nothing:at_all", out, print, arguments, stage="sft", processes=1, logs=paths.logs / "sft")
+    return node.launch(stage)
 
 
 def test_a_node_that_does_not_come_is_named(tmp_path):
