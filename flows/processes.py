@@ -1,6 +1,10 @@
 """Whether several processes can share the stages of a run, before any of it runs."""
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from sysconfig import get_path
 from typing import Any
 
 from flows.training import trainer_settings
@@ -70,15 +74,24 @@ def _check_deepspeed(config: Config) -> None:
             f"model.sharding=deepspeed trains in SFT, DPO and KTO, and method={config.method} trains in {' and '.join(own)} too. "
             "Say model.sharding=fsdp, which trains in all of them"
         )
-    if not torch.cuda.device_count():
-        raise RequestError(
-            "model.sharding=deepspeed needs a GPU for each process, and this machine has none that can be used. Say "
-            "model.sharding=fsdp, which computes on CPUs too"
-        )
     if find_spec(PACKAGE) is None:
         raise RequestError(
             f"model.sharding=deepspeed needs {PACKAGE}: .venv/bin/pip install -c constraints.txt -e '.[deepspeed]'"
         )
+    if not torch.cuda.device_count() and (missing := _missing_to_compile()):
+        raise RequestError(
+            f"model.sharding=deepspeed compiles a part of DeepSpeed where there is no GPU, and here is no {missing}. Install it, "
+            "or say model.sharding=fsdp, which needs none"
+        )
+
+
+def _missing_to_compile() -> str:
+    """Return what is missing here to compile a module for Python, as torch does it; "" where nothing is."""
+    if which(os.environ.get("CXX", "c++")) is None:
+        return "C++ compiler (Debian: g++)"
+    if not Path(get_path("include"), "Python.h").is_file():
+        return "Python.h (Debian: python3-dev)"
+    return ""
 
 
 def _trained_by(config: Config) -> dict[str, Any]:

@@ -64,8 +64,8 @@ class ModelSettings(Section):
     they share its cores. Batches stay what they are, so the result is that of one process up to the order of sums."""
     sharding: Annotated[Literal["none", "fsdp", "deepspeed"], NotInKey()] = "none"
     """How several processes share weights, gradients and the optimiser's state. `none`: each has all of them (DDP); `fsdp`: each
-    keeps its part and gathers a block when it computes it (PyTorch's FSDP2); `deepspeed`: the same by ZeRO-3, for GPUs and with
-    the extra `deepspeed`. The result is that of `none` up to the order of sums."""
+    keeps its part and gathers a block when it computes it (PyTorch's FSDP2); `deepspeed`: the same by ZeRO-3, with the extra
+    `deepspeed`. The result is that of `none` up to the order of sums."""
     _folder: str = PrivateAttr(default="")
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from models import sharding
 from models.load import dtype, load_model
@@ -141,6 +142,8 @@ class WithReference(Sharded):
 def to_train(start: Path, model: ModelSettings) -> Any:
     """Return the model of an artifact, whole, where a trainer takes it from."""
     source, revision = source_of(start)
+    # arguments with DeepSpeed, once made, let transformers load in parts: one process alone would wait for the others
+    unset_hf_deepspeed_config()
     return load_model(source, model, on=home(model), revision=revision, train=True)
 
 
@@ -180,6 +183,7 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, start: Path, mod
         network = make() if is_first() else None
         if network is not None:
             network.load_state_dict(state)
+            _take_configs(network, trainer.model)
     elif is_sharded(network):
         network = whole_copy(network, make)
     if network is not None:
@@ -207,8 +211,13 @@ def whole_copy(network: Any, make: Callable[[], Any], *, everywhere: bool = Fals
         if copy is not None:
             weights[name].copy_(weight)
     if copy is not None:
-        mine, theirs = (one.get_base_model() if hasattr(one, "get_base_model") else one for one in (copy, network))
-        mine.config = theirs.config
-        if hasattr(mine, "generation_config"):
-            mine.generation_config = theirs.generation_config
+        _take_configs(copy, network)
     return copy
+
+
+def _take_configs(copy: Any, network: Any) -> None:
+    """Give a copy what training has changed beside weights."""
+    mine, theirs = (one.get_base_model() if hasattr(one, "get_base_model") else one for one in (copy, network))
+    mine.config = theirs.config
+    if hasattr(mine, "generation_config"):
+        mine.generation_config = theirs.generation_config

@@ -83,21 +83,31 @@ def test_deepspeed_trains_in_trls_stages_alone(method, own):
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "self_training"])
-def test_deepspeed_needs_gpus_and_its_package(monkeypatch, method):
-    words = "model.sharding=deepspeed", "model.processes=2", f"method={method}"
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+def test_deepspeed_needs_its_package_and_a_compiler_where_no_gpu_is(monkeypatch, tmp_path, method):
+    words = config("model.sharding=deepspeed", "model.processes=2", f"method={method}")
+    monkeypatch.delenv("CXX", raising=False)
+    compiler = ["c++"]
+    monkeypatch.setattr(processes, "which", lambda name: name if name in compiler else None)
+    monkeypatch.setattr(processes, "get_path", lambda name: {"include": str(tmp_path)}[name])
     monkeypatch.setattr(processes, "find_spec", lambda name: None)
-    with pytest.raises(RequestError) as told:
-        check_processes(config(*words))
-    assert str(told.value) == (
-        "model.sharding=deepspeed needs a GPU for each process, and this machine has none that can be used. Say "
-        "model.sharding=fsdp, which computes on CPUs too"
-    )
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(RequestError) as told:
-        check_processes(config(*words))
-    assert str(told.value) == (
-        "model.sharding=deepspeed needs deepspeed: .venv/bin/pip install -c constraints.txt -e '.[deepspeed]'"
-    )
-    monkeypatch.setattr(processes, "find_spec", lambda name: object())
-    check_processes(config(*words))
+    for gpus in (0, 2):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        with pytest.raises(RequestError) as told:
+            check_processes(words)
+        assert str(told.value) == (
+            "model.sharding=deepspeed needs deepspeed: .venv/bin/pip install -c constraints.txt -e '.[deepspeed]'"
+        )
+    monkeypatch.setattr(processes, "find_spec", lambda name: object() if name == "deepspeed" else None)
+    check_processes(words)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    told = "model.sharding=deepspeed compiles a part of DeepSpeed where there is no GPU, and here is no {}. Install it, or say "
+    told += "model.sharding=fsdp, which needs none"
+    for missing in ("Python.h (Debian: python3-dev)", "C++ compiler (Debian: g++)"):
+        with pytest.raises(RequestError) as error:
+            check_processes(words)
+        assert str(error.value) == told.format(missing)
+        compiler.clear()
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("CXX", "clang++")
+    compiler.append("clang++")
+    check_processes(words)

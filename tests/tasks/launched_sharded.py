@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
 from posttrain.errors import PosttrainError
@@ -23,7 +24,8 @@ def train_in_turn(out, log, *, asked, at):
         folder, curve, held, norms = out / label, [], [], []
         folder.mkdir()
         # a stage has its processes to itself, and accelerate leaves these behind
-        for left in [one for one in os.environ if one == "ACCELERATE_USE_FSDP" or one.startswith("FSDP_")]:
+        used = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
+        for left in [one for one in os.environ if one in used or one.startswith("FSDP_")]:
             del os.environ[left]
         told = {}
         with _measured(held, norms):
@@ -44,13 +46,18 @@ def _measured(held, norms):
 
     Beside it, the norm of the gradients each time they are clipped.
     """
-    copy, clip = sharded.whole_copy, torch.nn.utils.clip_grad_norm_
+    copy, clip, together = sharded.whole_copy, torch.nn.utils.clip_grad_norm_, Accelerator.get_state_dict
 
     def measuring(network, *args, **how):
         weights = [weight for weight in network.parameters() if weight.requires_grad]
         mine = sum((weight.to_local() if isinstance(weight, DTensor) else weight).numel() for weight in weights)
         held.append((mine, sum(weight.numel() for weight in weights)))
         return copy(network, *args, **how)
+
+    def measuring_zero(accelerator, network, *args, **how):
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        held.append((sum(weight.ds_tensor.numel() for weight in weights), sum(weight.ds_numel for weight in weights)))
+        return together(accelerator, network, *args, **how)
 
     def clipping(*args, **how):
         norm = clip(*args, **how)
@@ -59,6 +66,7 @@ def _measured(held, norms):
 
     stack = ExitStack()
     stack.enter_context(mock.patch.object(torch.nn.utils, "clip_grad_norm_", clipping))
+    stack.enter_context(mock.patch.object(Accelerator, "get_state_dict", measuring_zero))
     for module in (sharded, reward_model):
         stack.enter_context(mock.patch.object(module, "whole_copy", measuring))
     return stack
