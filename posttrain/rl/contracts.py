@@ -152,6 +152,7 @@ class Health:
         entropy: mean of a token, nats.
         response_tokens: mean length.
         finished: share that ended with EOS.
+        reward_error: standard error of the mean score, prompts being the draws.
     """
 
     reward: float
@@ -159,14 +160,31 @@ class Health:
     entropy: float
     response_tokens: float
     finished: float
+    reward_error: float = 0.0  # a checkpoint of an earlier version has none
+
+
+def error_of_mean(score: Tensor, *, num_generations: int) -> float:
+    """Return the standard error of a mean score, prompts being the draws; infinite where there is one prompt.
+
+    Args:
+        score: (responses,), those to one prompt one after the other.
+        num_generations: responses to a prompt.
+    """
+    means = score.view(-1, num_generations).mean(dim=1)
+    return (means.std() / len(means) ** 0.5).item() if len(means) > 1 else math.inf
+
+
+CERTAIN = 3.0
+"""Standard errors by which a reward must have fallen, too: by chance it does in one of 700 looks."""
 
 
 def collapse(history: Sequence[Health], *, patience: int, max_length_growth: float, min_finished: float) -> str | None:
     """Return what has collapsed over the last `patience` updates, compared with the first one, or None.
 
-    A reward has collapsed when it lies half a standard deviation of the first update's scores below their mean; a policy
-    when its entropy is next to nothing and the reward no better than at the start; lengths when they grew
-    `max_length_growth`-fold; stopping when the share finished is below `min_finished` of the first update's.
+    A reward has collapsed when it lies half a standard deviation of the first update's scores below their mean, and further than
+    chance explains: of a few responses to a few prompts the mean falls as far with nothing amiss. A policy has collapsed when
+    its entropy is next to nothing and the reward no better than at the start; lengths when they grew `max_length_growth`-fold;
+    stopping when the share finished is below `min_finished` of the first update's.
 
     Args:
         history: of every update so far.
@@ -180,7 +198,8 @@ def collapse(history: Sequence[Health], *, patience: int, max_length_growth: flo
     reward, entropy, tokens, finished = (
         sum(getattr(one, name) for one in last) / patience for name in ("reward", "entropy", "response_tokens", "finished")
     )
-    if reward < first.reward - first.reward_deviation / 2 and first.reward_deviation > 0:
+    noise = math.hypot(first.reward_error, *(one.reward_error / patience for one in last))
+    if first.reward - reward > max(first.reward_deviation / 2, CERTAIN * noise) and first.reward_deviation > 0:
         return f"the reward fell from {first.reward:.3g} to {reward:.3g}"
     if entropy < 1e-4 and reward <= first.reward:
         return f"the entropy fell to {entropy:.2g} nats a token with the reward no better than at the start ({reward:.3g})"

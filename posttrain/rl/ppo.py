@@ -18,7 +18,7 @@ from posttrain.errors import ContractError, RequestError
 from posttrain.ops.losses import kl_k1
 from posttrain.rl.advantages import fitted_line, rewards_to_go
 from posttrain.rl.collector import Collector, ReferenceLogprobs, Sample, Score
-from posttrain.rl.contracts import Health, check_kl, collapse
+from posttrain.rl.contracts import Health, check_kl, collapse, error_of_mean
 from posttrain.rl.estimators import Estimator, GeneralisedAdvantage, Rollout
 from posttrain.rl.layout import Layout, Replicated
 from posttrain.rl.learner import Learner
@@ -279,6 +279,7 @@ class _Trainer:
                 entropy=metrics["ppo/entropy"],
                 response_tokens=metrics["ppo/response_tokens"],
                 finished=metrics["ppo/finished"],
+                reward_error=error_of_mean(episodes.score, num_generations=self.collector.num_generations),
             )
         )
         trouble = collapse(

@@ -1,5 +1,7 @@
 """What must hold while PPO trains: each fault is named, and health is left alone."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from posttrain.errors import ContractError
-from posttrain.rl.contracts import Health, Recomputed, Signal, check_first_ratio, check_kl, collapse, explained
+from posttrain.rl.contracts import (
+    Health,
+    Recomputed,
+    Signal,
+    check_first_ratio,
+    check_kl,
+    collapse,
+    error_of_mean,
+    explained,
+)
 
 
 def never():
@@ -140,6 +151,20 @@ def test_the_mean_over_patience_decides():
     # (0.05 + 0.4) / 2 is above 0.2, (0.05 + 0.3) / 2 below
     assert judged({"reward": 0.05}, {"reward": 0.4}) is None
     assert judged({"reward": 0.05}, {"reward": 0.3}) == "the reward fell from 0.4 to 0.175"
+
+
+@pytest.mark.parametrize(("error", "said"), [(0.05, "the reward fell from 0.4 to 0.15"), (0.07, None), (math.inf, None)])
+def test_a_fall_within_chance_is_none(error, said):
+    """It fell by 0.25, and three standard errors of that are 3 · √(e² + 2 (e / 2)²): 0.18 and 0.26."""
+    start, later = (Health(**{**vars(WELL), "reward_error": error, "reward": reward}) for reward in (0.4, 0.15))
+    assert collapse([start, later, later], patience=2, max_length_growth=3.0, min_finished=0.5) == said
+
+
+def test_responses_to_one_prompt_are_no_draws_of_their_own():
+    score = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.5, 0.5])
+    assert error_of_mean(score, num_generations=2) == pytest.approx(0.5 / 3**0.5)
+    assert error_of_mean(score, num_generations=1) == pytest.approx(score.std().item() / 6**0.5)
+    assert error_of_mean(score, num_generations=6) == math.inf
 
 
 def test_equal_scores_at_the_start_are_no_measure():
