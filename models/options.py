@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.encoding import ids_apart, prompt_ids
-from models.logprobs import score_responses
+from models.positions import logits_at
 from posttrain.errors import RequestError
 
 
@@ -68,7 +68,7 @@ def option_logprobs(
         if all(len(option) == 1 for option in options):
             yield chosen, _next_tokens(model, tokenizer, [ids[index] for index in chosen], [option[0] for option in options])
         else:
-            yield chosen, _continuations(model, tokenizer, [texts[index] for index in chosen], options)
+            yield chosen, _continuations(model, tokenizer, [ids[index] for index in chosen], options)
 
 
 @torch.inference_mode()
@@ -82,21 +82,36 @@ def _next_tokens(
     return rows
 
 
+@torch.inference_mode()
 def _continuations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], options: Sequence[Sequence[int]]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]], options: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     """Return the log-probabilities of options of several tokens; of 1 and 10, 1 is worth p(1) - p(10)."""
-    written = [
-        score_responses(model, tokenizer, texts, [option] * len(texts), temperature=1.0, batch_size=len(texts)).exp()
-        for option in options
-    ]
+    found = torch.zeros(len(ids), len(options), dtype=torch.float64)
+    for path in _paths(options):
+        rows = [[*row, *path] for row in ids]
+        batch = tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")["input_ids"].to(model.device)
+        # what is likely behind the text, and behind each token of the path
+        places = [(row, len(ids[row]) - 1 + step) for row in range(len(ids)) for step in range(len(path) + 1)]
+        likely = logits_at(model, batch, torch.tensor(places, device=model.device)).double().log_softmax(dim=-1)
+        likely = likely.view(len(ids), len(path) + 1, -1)
+        for place, option in enumerate(options):
+            if list(path[: len(option) - 1]) == list(option[:-1]):
+                found[:, place] = sum(likely[:, step, token] for step, token in enumerate(option)).cpu()
+    written = found.exp().unbind(dim=1)
     columns = []
     for option, column in zip(options, written, strict=True):
         longer = [other for other in range(len(options)) if _leads(option, options[other])]
         nearest = [other for other in longer if not any(_leads(options[between], options[other]) for between in longer)]
         columns.append(column - sum((written[other] for other in nearest), start=torch.zeros_like(column)))
-    rows: list[list[float]] = torch.stack(columns, dim=1).clamp(min=1e-300).log().tolist()
-    return rows
+    told: list[list[float]] = torch.stack(columns, dim=1).clamp(min=1e-300).log().tolist()
+    return told
+
+
+def _paths(options: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return the fewest sequences of tokens along which every option's tokens can be read: of 1, 2 and 10 that is (1)."""
+    before = dict.fromkeys(tuple(option[:-1]) for option in options)
+    return [path for path in before if not any(_leads(path, other) for other in before)]
 
 
 def _leads(shorter: Sequence[int], longer: Sequence[int]) -> bool:

@@ -66,6 +66,30 @@ def test_one_is_worth_what_does_not_go_on_as_ten(judge):
         assert [math.exp(value) for value in row] == pytest.approx([whole[0], whole[1] - whole[0]], abs=1e-7)
 
 
+def test_a_text_is_read_once_for_all_options_that_one_path_leads_to(judge, monkeypatch):
+    """From 1 to 10: whatever follows the text, and whatever follows it and 1, are told by one pass."""
+    model, tokenizer = judge
+    options = [tokenizer(str(number), add_special_tokens=False)["input_ids"] for number in range(1, 11)]
+    assert [len(option) for option in options] == [1] * 9 + [2]
+    seen, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda *args, **how: seen.append(how["input_ids"].shape) or forward(*args, **how))
+    rows = told(judge, TEXTS, options)
+    assert len(seen) == 1 and seen[0][0] == len(TEXTS)
+    for text, row in zip(TEXTS, rows, strict=True):
+        whole = [math.exp(alone(judge, text, option)) for option in options]
+        assert [math.exp(value) for value in row] == pytest.approx([whole[0] - whole[9], *whole[1:]], abs=1e-7)
+
+
+def test_options_that_part_are_read_along_each_path(judge):
+    options = option_ids(judge[1], "How many?", [" So 14", " So 15", " Total 7"])
+    assert options[0][:-1] == options[1][:-1] and options[0][0] != options[2][0]
+    options.append(options[0][:-1])
+    for text, row in zip(TEXTS, told(judge, TEXTS, options), strict=True):
+        whole = [math.exp(alone(judge, text, option)) for option in options]
+        rest = whole[3] - whole[0] - whole[1]
+        assert [math.exp(value) for value in row] == pytest.approx([*whole[:3], rest], abs=1e-7)
+
+
 def test_neither_order_nor_company_changes_a_bit(judge):
     """The same set of texts in another order makes the same batches; other batches agree up to rounding."""
     texts = [f"{'Tom has 12 apples. ' * (number % 4)}{number}\nVerdict:" for number in range(40)]
