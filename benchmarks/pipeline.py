@@ -1,6 +1,6 @@
 """What single pipelines cost and reach, in a fresh copy of the repository, on the world that is reported.
 
-    python -m benchmarks.pipeline [methods=dpo,reft] [seeds=10,11,12] [world=2] [twice=true] [set="name=value …"]
+    python -m benchmarks.pipeline [methods=dpo,reft] [seeds=10,11,12] [world=2] [twice=true] [killed=true] [set="name=value …"]
 
 Without words it runs every method on every seed of `benchmarks.worlds.REPORTED`, about 20 minutes a seed. The study that
 README.md shows is `benchmarks.study`; this one looks at time and memory, and at settings: those are chosen on another world,
@@ -9,12 +9,15 @@ README.md shows is `benchmarks.study`; this one looks at time and memory, and at
 Prints, for each seed and method: every model with 95 % intervals, its paired gains over the model that the
 method started from, wall time, wall time over the time spent inside the training, sampling and evaluation loops, and the
 peak memory of all processes together; then the time of a cached repetition, and, with `twice=true`, whether a second fresh
-copy arrives at bit-identical weights. A method after the first reuses base and SFT; behind a colon stand settings of its own.
+copy arrives at bit-identical weights; with `killed=true`, whether one does that is killed (SIGKILL) as soon as it has written a
+checkpoint of PPO's loop, and is started again. A method after the first reuses base and SFT; behind a colon stand settings of
+its own.
 """
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +38,8 @@ from posttrain.methods import METHODS
 ROOT = Path(__file__).parents[1]
 LOOPS = ("train_seconds", "evaluate_seconds")
 AUDIT = ("labels, gold %", "reward model: labels %", "gold %", "PPO's gold at the end %", "gap at the end")
+LOOK = 0.2
+"""Seconds between two looks for a checkpoint."""
 WATCHED_EVERY = 2.0
 """Seconds. A look takes a tenth of a second of a core, so four a second would slow what is measured."""
 ENDS = (("estimate", ""), ("low", "_low"), ("high", "_high"))
@@ -65,6 +70,22 @@ def run(root: Path, *settings: str) -> tuple[dict[str, Any], float, float]:
     process = subprocess.Popen([sys.executable, "-m", "flows", "pipeline", *settings], cwd=root, stdout=subprocess.DEVNULL)
     seconds, peak = awaited(process, since=started, what="the pipeline")
     return json.loads((root / "reports" / "latest.json").read_text()), seconds, peak
+
+
+def killed_once(root: Path, *settings: str) -> dict[str, Any]:
+    """Kill a pipeline and all its processes at its first checkpoint, start it again, and return the report.
+
+    Ends the benchmark where the pipeline ends before it has written a checkpoint.
+    """
+    command = [sys.executable, "-m", "flows", "pipeline", *settings]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, start_new_session=True)
+    while not any((root / ".posttrain" / "checkpoints").rglob("step-*")):
+        if process.poll() is not None:
+            sys.exit("the pipeline ended before it wrote a checkpoint, so nothing was killed")
+        time.sleep(LOOK)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return run(root, *settings)[0]
 
 
 def awaited(process: subprocess.Popen[Any], *, since: float, what: str, fine: tuple[int, ...] = (0,)) -> tuple[float, float]:
@@ -187,11 +208,13 @@ def main(words: list[str]) -> None:
         all_cached = all(stage["cached"] for stage in again["stages"])
         same = again["metrics"] == report["metrics"]
         console.print(f"the same command again: {seconds:.1f} s, every stage cached: {all_cached}, same figures: {same}")
-        if given.get("twice") == "true":
+        others = {"twice": lambda *told: run(*told)[0], "killed": killed_once}
+        for name in (one for one in others if given.get(one) == "true"):
             first = run(root, *settings_of(methods[0], seeds[0], more))[0]
-            other = in_world(fresh_copy(Path(scratch, "second")), world)
-            second = run(other, *settings_of(methods[0], seeds[0], more))[0]
-            console.print(f"fresh copy, same seed: bit-identical weights: {weights(root, first) == weights(other, second)}")
+            other = in_world(fresh_copy(Path(scratch, name)), world)
+            second = others[name](other, *settings_of(methods[0], seeds[0], more))
+            same = weights(root, first) == weights(other, second)
+            console.print(f"fresh copy, same seed, {name}: bit-identical weights: {same}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Part:
         dataset: that it runs on.
         methods: that are compared.
         settings: of the part, whatever the machine.
-        cut: settings that make it fit a CPU, each with what it cuts, for the page.
+        cut: settings that make it fit a CPU, each with what it cuts, for the page; "" stands for no setting.
         about: what is compared, for the page.
     """
 
@@ -56,6 +56,7 @@ class Part:
     about: str
 
 
+OF_THE_PROFILE = {"": "everything else has the sizes that the profile gives on a CPU (docs/profiles.md)"}
 PARTS = {
     "svamp": Part(
         title="Word problems as programs (SVAMP)",
@@ -63,12 +64,12 @@ PARTS = {
         methods="few_shot sft self_training reft grpo",
         settings=(),
         cut={
-            "sft.max_steps=100": "SFT stops after 100 steps",
-            "self_training.max_steps=100": "self-training stops after 100 steps",
-            "evaluate.max_questions=200": "200 of the 1,000 test questions are asked, the same ones of every model",
-            "evaluate.samples=2": "each of them is sampled twice, and not eight times",
-            "sample.max_questions=200": "self-training samples answers to 200 questions",
-            "ppo.updates=15": "ReFT and GRPO end after 15 updates",
+            "sft.max_steps=40": "SFT stops after 40 steps of 16 programs, a fifth of an epoch",
+            "self_training.max_steps=20": "self-training stops after 20 steps",
+            "evaluate.max_questions=100": "100 of the 1,000 test questions are asked, the same ones of every model",
+            "sample.max_questions=100": "self-training samples answers to 100 questions",
+            "ppo.updates=8": "ReFT and GRPO end after 8 updates",
+            **OF_THE_PROFILE,
         },
         about=(
             "The ReFT authors' own training programs (3,043) and test questions (1,000) of SVAMP, Apache-2.0. A response is a "
@@ -82,11 +83,8 @@ PARTS = {
         methods="sft dpo reft rlhf rlaif grpo",
         settings=(),
         cut={
-            "sft.max_steps=60": "SFT stops after 60 steps",
             "evaluate.max_questions=100": "100 of the 1,000 held-out questions are asked",
-            "sample.max_questions=100": "100 questions are sampled for labels",
-            "evaluate.samples=2": "each of them is sampled twice, and not eight times",
-            "ppo.updates=10": "PPO and GRPO end after 10 updates",
+            **OF_THE_PROFILE,
         },
         about="The world of README.md, with a second real base. Annotators and judge are simulated.",
     ),
@@ -95,7 +93,11 @@ PARTS = {
         dataset="pairs",
         methods="sft dpo",
         settings=(),
-        cut={"sft.max_steps=20": "SFT stops after 20 steps", "dpo.max_steps=40": "DPO stops after 40 steps"},
+        cut={
+            "sft.max_steps=20": "SFT stops after 20 steps",
+            "dpo.max_steps=40": "DPO stops after 40 steps",
+            **OF_THE_PROFILE,
+        },
         about=(
             "English pairs of answers of which one was preferred. No program can check them: held-out pairs are "
             "ranked by each model's own probabilities, beside those of the model that it started from."
@@ -147,7 +149,7 @@ def measure(name: str, *, data: str, seeds: str, base: str, keep: Path, settings
     part, on_gpu = PARTS[name], torch.cuda.is_available()
     commit = copy_of(keep)
     imported(keep, name, data)
-    asked = [f"model.base={base}", *part.settings, *(() if on_gpu else part.cut), *settings]
+    asked = [f"model.base={base}", *part.settings, *(() if on_gpu else filter(None, part.cut)), *settings]
     words = [f"METHODS={part.methods}", f"SEEDS={seeds}", f"DATA={part.dataset}", "WORKERS=1", f"SET={' '.join(asked)}"]
     print(f"{name} runs in {keep}; killed, the same command goes on", file=sys.stderr)
     code = subprocess.run([sys.executable, "-m", "flows", "compare", *words], cwd=keep, check=False).returncode

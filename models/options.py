@@ -1,13 +1,20 @@
 """How likely a language model goes on with each of a few options."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from models.encoding import ids_apart, prompt_ids
 from models.positions import logits_at
+from models.uncached import has_key_value_cache
 from posttrain.errors import RequestError
+
+LEAST_SHARED = 32
+"""Tokens that all texts must begin with, so that reading them once is worth a cache."""
 
 
 def option_ids(tokenizer: PreTrainedTokenizerBase, ending: str, options: Sequence[str]) -> list[list[int]]:
@@ -62,10 +69,14 @@ def option_logprobs(
         batch_size: texts a forward pass, at most.
     """
     ids = prompt_ids(tokenizer, texts)
+    shared = _shared_beginning(model, ids)
     order = sorted(range(len(texts)), key=lambda index: (-len(ids[index]), texts[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        if all(len(option) == 1 for option in options):
+        if shared:
+            rest = [ids[index][shared.length :] for index in chosen]
+            yield chosen, _continuations(model, tokenizer, rest, options, shared=shared)
+        elif all(len(option) == 1 for option in options):
             yield chosen, _next_tokens(model, tokenizer, [ids[index] for index in chosen], [option[0] for option in options])
         else:
             yield chosen, _continuations(model, tokenizer, [ids[index] for index in chosen], options)
@@ -82,18 +93,59 @@ def _next_tokens(
     return rows
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What all texts begin with: how many tokens, and their keys and values, of one row."""
+
+    length: int
+    cache: DynamicCache
+
+    def of_rows(self, rows: int) -> DynamicCache:
+        """Return keys and values of so many rows, which a forward pass may add to."""
+        copied = deepcopy(self.cache)
+        copied.batch_repeat_interleave(rows)
+        return copied
+
+
+@torch.inference_mode()
+def _shared_beginning(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> _Shared | None:
+    """Read what all texts begin with; None where that is short, or a network cannot go on from keys and values."""
+    alike = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*ids, strict=False)))
+    length = min((alike, *(len(row) - 1 for row in ids)))
+    if len(ids) < 2 or length < LEAST_SHARED or not has_key_value_cache(model):
+        return None
+    cache = DynamicCache(config=model.config.get_text_config())
+    beginning = torch.tensor([list(ids[0][:length])], device=model.device)
+    model(input_ids=beginning, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return _Shared(length, cache)
+
+
 @torch.inference_mode()
 def _continuations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]], options: Sequence[Sequence[int]]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[Sequence[int]],
+    options: Sequence[Sequence[int]],
+    *,
+    shared: _Shared | None = None,
 ) -> list[list[float]]:
-    """Return the log-probabilities of options of several tokens; of 1 and 10, 1 is worth p(1) - p(10)."""
+    """Return the log-probabilities of options of several tokens; of 1 and 10, 1 is worth p(1) - p(10).
+
+    Args:
+        model: a causal language model.
+        tokenizer: of that model.
+        ids: of each text, behind what is shared.
+        options: their tokens.
+        shared: what stands before each text.
+    """
     found = torch.zeros(len(ids), len(options), dtype=torch.float64)
     for path in _paths(options):
         rows = [[*row, *path] for row in ids]
         batch = tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")["input_ids"].to(model.device)
         # what is likely behind the text, and behind each token of the path
         places = [(row, len(ids[row]) - 1 + step) for row in range(len(ids)) for step in range(len(path) + 1)]
-        likely = logits_at(model, batch, torch.tensor(places, device=model.device)).double().log_softmax(dim=-1)
+        before = shared.of_rows(len(ids)) if shared else None
+        likely = logits_at(model, batch, torch.tensor(places, device=model.device), cache=before).double().log_softmax(dim=-1)
         likely = likely.view(len(ids), len(path) + 1, -1)
         for place, option in enumerate(options):
             if list(path[: len(option) - 1]) == list(option[:-1]):

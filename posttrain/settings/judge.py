@@ -54,6 +54,9 @@ class JudgeSettings(Section):
     """Further attempts after no answer, 429 or 5xx, each after a longer pause."""
     budget: WholeNumber = 0
     """Replies asked for, at most; what is in the cache is free; 0: no limit."""
+    max_questions: WholeNumber = 0
+    """Questions about whose samples the judge is asked, at most; 0: all. Annotators who are simulated label the others too, for
+    that costs nothing, while a local judge reads each response."""
     own_questions: WholeNumber = 300
     """Training questions that the judge's model answers itself, so that the audit can tell whether it prefers its own responses
     (arXiv:2404.13076). 300 keep a share's 95 % interval within ± 6 points; 0: none, nor where `judge.budget` is set."""

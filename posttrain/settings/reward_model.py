@@ -35,6 +35,9 @@ class RewardModelSettings(Section):
     mean_over: Literal["prompts", "labels"] = "prompts"
     """What the loss of a step is a mean over: `prompts`, each with the mean over its own labels, 1 / (K choose 2) in eq. 1 of
     arXiv:2203.02155; `labels`, so that a prompt counts as much as it has labels."""
+    equal_labels: Literal["learnt", "left_out"] = "learnt"
+    """Labels that say that two responses are equally good: `learnt`, both are to score alike; `left_out`, with the responses that
+    no other label names. They take as long as other labels, and name nothing better. What is held out keeps them."""
     margin_weight: NotNegative = 0.0
     """Difference of scores asked for in a unit of a label's margin (eq. 2 of arXiv:2307.09288, with margins of at most 1 or 3);
     0: none, as each annotator has an own unit, and margins make scores surer than the labels are."""

@@ -1,6 +1,6 @@
 """Which pairs of samples are labelled: one choice for every source of labels, so that sources differ in what they say alone."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -47,6 +47,12 @@ def draw_pairs(samples: Path, settings: LabelSettings, *, model_uri: str, seed: 
         )
     random.shuffle(pairs)
     return pairs
+
+
+def of_questions(pairs: Sequence[Pair], *, most: int) -> list[Pair]:
+    """Return the pairs of the questions that come first, so many at most, in the order given; all where `most` is 0."""
+    chosen = set(list(dict.fromkeys(pair.question.id for pair in pairs))[: most or None])
+    return [pair for pair in pairs if pair.question.id in chosen]
 
 
 def _of_question(

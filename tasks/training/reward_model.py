@@ -115,9 +115,14 @@ def _split(labels: Sequence[Label], settings: RewardModelSettings, seed: int) ->
     learnt, held_out = split_questions([each.question for each in labels], share=settings.train_share, seed=seed)
     chosen, others = set(learnt), set(held_out)
     check_enough({each.question for each in labels if each.question in others and not is_equal(each.preference)})
-    if not chosen:
-        raise DataError("a reward model learns from labels, and there is no question with one. Label more prompts")
-    return [each for each in labels if each.question in chosen], [each for each in labels if each.question in others]
+    is_learnt_from = [each for each in labels if each.question in chosen]
+    asked = "one"
+    if settings.equal_labels == "left_out":
+        is_learnt_from = [each for each in is_learnt_from if not is_equal(each.preference)]
+        asked = "one that names a better response"
+    if not is_learnt_from:
+        raise DataError(f"a reward model learns from labels, and there is no question with {asked}. Label more prompts")
+    return is_learnt_from, [each for each in labels if each.question in others]
 
 
 def _groups(labels: Sequence[Label], texts: Texts) -> list[Group]:

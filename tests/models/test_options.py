@@ -2,14 +2,17 @@
 
 import math
 import random
+from functools import wraps
 
 import pytest
 import torch
 
+from models.encoding import prompt_ids
 from models.load import load_model, load_tokenizer
-from models.options import option_ids, option_logprobs
+from models.options import _continuations, _shared_beginning, option_ids, option_logprobs
 from posttrain.errors import RequestError
 from posttrain.settings.model import ModelSettings
+from tests.architectures import ARCHITECTURES, causal_model
 
 TEXTS = [
     "Tom has 12 apples, finds 5. How many?\n12 + 5 = 17. So 17\nVerdict:",
@@ -29,6 +32,19 @@ def told(judge, texts, options, *, batch_size=8):
     for chosen, rows in option_logprobs(*judge, texts, options, batch_size=batch_size):
         found |= {texts[index]: row for index, row in zip(chosen, rows, strict=True)}
     return [found[text] for text in texts]
+
+
+def passes_of(model, monkeypatch):
+    """Return a list that gets rows and tokens of each forward pass."""
+    seen, forward = [], model.forward
+
+    @wraps(forward)
+    def watched(*args, **how):
+        seen.append(tuple(how["input_ids"].shape))
+        return forward(*args, **how)
+
+    monkeypatch.setattr(model, "forward", watched)
+    return seen
 
 
 @torch.inference_mode()
@@ -71,8 +87,7 @@ def test_a_text_is_read_once_for_all_options_that_one_path_leads_to(judge, monke
     model, tokenizer = judge
     options = [tokenizer(str(number), add_special_tokens=False)["input_ids"] for number in range(1, 11)]
     assert [len(option) for option in options] == [1] * 9 + [2]
-    seen, forward = [], model.forward
-    monkeypatch.setattr(model, "forward", lambda *args, **how: seen.append(how["input_ids"].shape) or forward(*args, **how))
+    seen = passes_of(model, monkeypatch)
     rows = told(judge, TEXTS, options)
     assert len(seen) == 1 and seen[0][0] == len(TEXTS)
     for text, row in zip(TEXTS, rows, strict=True):
@@ -88,6 +103,59 @@ def test_options_that_part_are_read_along_each_path(judge):
         whole = [math.exp(alone(judge, text, option)) for option in options]
         rest = whole[3] - whole[0] - whole[1]
         assert [math.exp(value) for value in row] == pytest.approx([*whole[:3], rest], abs=1e-7)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_what_all_texts_begin_with_is_read_once(judge, monkeypatch, several):
+    beginning = "Tom has 12 apples, finds 5. How many? " * 4
+    texts = [beginning + text for text in TEXTS]
+    options = option_ids(judge[1], "Verdict:", [" So 14", " Total 7"] if several else [" right", " wrong"])
+    wanted = [[alone(judge, text, option) for option in options] for text in texts]
+    seen = passes_of(judge[0], monkeypatch)
+    for batch_size in (8, 2):
+        seen.clear()
+        rows = told(judge, texts, options, batch_size=batch_size)
+        for row, expected in zip(rows, wanted, strict=True):
+            assert row == pytest.approx(expected, abs=1e-5)
+        (rows_of_first, length), *others = seen
+        assert rows_of_first == 1 and length >= 32, "what is shared"
+        assert len(others) == (2 if several else 1) * (1 if batch_size == 8 else 2)
+        assert max(tokens for _, tokens in others) < length + 3
+        assert sum(rows for rows, _ in others) == len(texts) * (2 if several else 1)
+
+
+class NumberedTokens:
+    """Pads rows of token ids; texts are their ids, and 0 pads."""
+
+    def pad(self, given, *, padding_side, return_tensors):
+        assert (padding_side, return_tensors) == ("right", "pt")
+        rows = given["input_ids"]
+        longest = max(map(len, rows))
+        return {"input_ids": torch.tensor([row + [0] * (longest - len(row)) for row in rows])}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_goes_on_from_a_shared_beginning_or_reads_it_again(architecture):
+    model = causal_model(architecture, vocabulary=64, pad=0, eos=1)
+    choose = torch.Generator().manual_seed(0)
+    beginning, *ends = (torch.randint(2, 64, (length,), generator=choose).tolist() for length in (40, 3, 9, 5))
+    texts, options = [beginning + end for end in ends], [[5], [6], [7, 8]]
+    shared = _shared_beginning(model, texts)
+    assert (shared is None) == (architecture in {"mamba", "jamba", "lfm2", "openai-gpt"})
+    if shared:
+        wanted = torch.tensor(_continuations(model, NumberedTokens(), texts, options))
+        ends = [text[shared.length :] for text in texts]
+        for _ in range(2):  # nothing is left in it by a batch
+            found = torch.tensor(_continuations(model, NumberedTokens(), ends, options, shared=shared))
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_a_beginning_is_shared_only_where_it_is_long_and_several_texts_have_it(judge):
+    long = "Tom has 12 apples, finds 5. How many? " * 4
+    for texts, is_shared in ([[long, f"{long} So"], True], [[long], False], [["Tom has", "Tom finds"], False], [[], False]):
+        assert (_shared_beginning(judge[0], prompt_ids(judge[1], texts)) is not None) == is_shared
+    shared = _shared_beginning(judge[0], prompt_ids(judge[1], [long, f"{long} So"]))
+    assert shared.length == len(prompt_ids(judge[1], [long])[0]) - 1, "one token is left to read"
 
 
 def test_neither_order_nor_company_changes_a_bit(judge):

@@ -11,7 +11,7 @@ from posttrain.judges.quality import JudgeFigures, figures_of
 from posttrain.settings.feedback import LabelSettings
 from posttrain.settings.judge import JudgeSettings
 from tasks.feedback.labels import LABELS
-from tasks.feedback.pairs import draw_pairs
+from tasks.feedback.pairs import draw_pairs, of_questions
 from tasks.judges.load import JudgeSource
 from tasks.judges.pairs import ask_judge, labels_of
 from tasks.judges.summary import SUMMARY, compute_of, price_of, refusal, write_summary
@@ -49,7 +49,8 @@ def label(
     """
     started = time.perf_counter()
     template, how = judge.template(), judge.settings
-    pairs = draw_pairs(samples, settings, model_uri=model_uri, seed=seed)[: settings.budget or None]
+    drawn = draw_pairs(samples, settings, model_uri=model_uri, seed=seed)
+    pairs = of_questions(drawn, most=how.max_questions)[: settings.budget or None]
     with closing(judge.open()) as opened:
         answered = ask_judge(opened, pairs, template, how)
     if not answered:

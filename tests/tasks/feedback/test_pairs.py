@@ -9,7 +9,7 @@ from posttrain.errors import DataError
 from posttrain.records import Question
 from posttrain.settings.feedback import LabelSettings
 from tasks.feedback.labels import read_labels
-from tasks.feedback.pairs import draw_pairs
+from tasks.feedback.pairs import draw_pairs, of_questions
 from tasks.feedback.sources import judge as ai
 from tasks.feedback.sources import simulated
 from tasks.workspace.jsonl import write_rows
@@ -59,6 +59,14 @@ def test_people_and_judge_are_shown_the_same_pairs_in_the_same_order(tmp_path, t
     ]
     assert len(people) == 90 and seen[0] == seen[1]
     assert {one.source for one in people} == {"simulated"} and {one.source for one in judge} == {"judge"}
+
+
+def test_pairs_of_some_questions_are_all_of_those_that_come_first(tmp_path):
+    pairs = drawn(mixed(tmp_path / "samples"), pairs_per_prompt=3)
+    first = list(dict.fromkeys(pair.question.id for pair in pairs))[:4]
+    some = of_questions(pairs, most=4)
+    assert some == [pair for pair in pairs if pair.question.id in first] and len(some) == 12
+    assert of_questions(pairs, most=0) == of_questions(pairs, most=99) == pairs
 
 
 def test_random_pairs_are_those_of_a_team_without_answers(tmp_path):

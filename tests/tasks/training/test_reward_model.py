@@ -265,6 +265,40 @@ def test_accuracy_far_below_the_annotators_agreement_is_refused(world_records, t
         trained(given, min_share_of_agreement=1.0)
 
 
+def equal_from(labels, number):
+    """Return labels of which those from the given question on say that both responses are equally good."""
+    questions = list(dict.fromkeys(each.question for each in labels))
+    return [each.model_copy(update={"preference": 0.5}) if questions.index(each.question) >= number else each for each in labels]
+
+
+def test_labels_that_say_equal_can_be_left_out_of_what_is_learnt_from(world_records, trained):
+    labels = equal_from(labelled(world_records), 20)
+    for number, each in enumerate(labels[:8]):  # of the first four questions one label stays that names a better response
+        labels[number] = each.model_copy(update={"preference": 0.5}) if number % 2 else each
+    with_all, out, _ = trained(labels, name="all", epochs=8.0)
+    without, other, _ = trained(labels, name="without", epochs=8.0, equal_labels="left_out")
+    learnt, rest = (set(json.loads((folder / "trained_on.json").read_text())) for folder in (out, other))
+    decided = [each for each in labels if each.preference != 0.5 and each.question in learnt]
+    assert rest == {each.question for each in decided} < learnt
+    assert len(rest) < without.metrics["labels"] == len(decided) < with_all.metrics["labels"]
+    assert without.costs["trained_tokens"] < with_all.costs["trained_tokens"]
+    same = ("held_out_labels", "held_out_questions")
+    assert [without.metrics[name] for name in same] == [with_all.metrics[name] for name in same]
+    assert [row["id"] for row in read_rows(other / "pairs.jsonl")] == [row["id"] for row in read_rows(out / "pairs.jsonl")]
+
+
+def test_labels_of_which_none_that_is_learnt_from_names_a_better_response_are_refused(world_records, trained, tmp_path):
+    labels = labelled(world_records)
+    trained(labels, name="as they are")
+    learnt = json.loads((tmp_path / "as they are" / "trained_on.json").read_text())
+    labels = [each.model_copy(update={"preference": 0.5}) if each.question in learnt else each for each in labels]
+    with pytest.raises(DataError) as told:
+        trained(labels, equal_labels="left_out")
+    assert str(told.value) == (
+        "a reward model learns from labels, and there is no question with one that names a better response. Label more prompts"
+    )
+
+
 @pytest.mark.parametrize(("questions", "changes"), [(1, {}), (2, {}), (None, {"preference": 0.5})])
 def test_too_few_questions_are_refused_before_training(world_records, trained, questions, changes):
     held_out = 1 if questions == 2 else 0

@@ -143,6 +143,13 @@ def test_budgets_are_kept(tmp_path, tiny_world, samples):
         labelled(tmp_path, tiny_world, samples, name="none", cache="empty", budget=1)
 
 
+def test_the_judge_can_be_asked_about_some_of_the_questions(tmp_path, tiny_world, samples):
+    _, every, _ = labelled(tmp_path, tiny_world, samples)
+    _, labels, told = labelled(tmp_path, tiny_world, samples, name="some", max_questions=5)
+    assert len({one.question for one in labels}) == 5 and told["unasked_pairs"] == 0
+    assert [one.id for one in labels] == [one.id for one in every if one.question in {label.question for label in labels}]
+
+
 def test_prices_are_counted(tmp_path, tiny_world, samples):
     outcome, _, told = labelled(tmp_path, tiny_world, samples, price_prompt=1e6)
     assert outcome.costs["judge"] == told["cost"] == told["usage"]["prompt_tokens"]
