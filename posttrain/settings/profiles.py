@@ -183,6 +183,9 @@ LEARNING = (
     _learning("ppo.critic", Number("shared", f"{REFT}: as good as a separate one there, with half the memory")),
     _learning("ppo.value_coef", Number(5.0, f"{REFT}, for its shared trunk")),
     _learning("ppo.kl_coef", Number(0.05, f"{REFT}, for natural language")),
+    _learning(
+        "judge.template", Number("constitution", "ours: the default is the form of the reviews that the tiny base has read")
+    ),
 )
 
 # --- how much is asked of a run -----------------------------------------------------------------------------------------
@@ -206,6 +209,8 @@ TIME = "ours: with SmolLM2-135M the default world takes 30 to 40 minutes on two 
 MEMORY = "ours: what short rows take beside weights and optimiser, within 6 GB on a CPU and 24 GB on a GPU"
 CACHE = "ours: keys and values of so many responses, within 1 GB on a CPU and 16 GB on a GPU"
 ANSWERS = "a real tokenizer's responses are as long as its dataset's: half of GSM8K's take 85 tokens, one in ten more than 149"
+PAIRS = "ours: all pairs of the four responses, since a reward model reads each response once"
+STEPS = "ours: twice as many steps as the default takes of as many labels"
 
 SIZES = (
     _size("sft.device_batch_size", 4, 8, 2, 4, why=MEMORY),
@@ -221,9 +226,16 @@ SIZES = (
     _size("evaluate.batch_size", 64, 256, 16, 64, why=CACHE),
     _size("ppo.max_new_tokens", "auto", "auto", "auto", "auto", why=ANSWERS),
     _size("evaluate.max_new_tokens", "auto", "auto", "auto", "auto", why=ANSWERS),
-    _size("sample.max_questions", 120, None, 60, None, why=TIME),
+    _size("sample.max_questions", 400, None, 60, None, why=TIME),
     _size("sample.per_prompt", 4, None, 4, None, why=f"{TIME}; 4 to 9 in InstructGPT (arXiv:2203.02155)"),
+    _size("labels.pairs_per_prompt", 6, None, 6, None, why=PAIRS),
+    _size("judge.max_questions", 120, None, 60, None, why=TIME),
     _size("judge.own_questions", 50, None, 25, None, why=TIME),
+    _size("reward_model.equal_labels", "left_out", None, "left_out", None, why=TIME),
+    _size("reward_model.batch_size", 4, None, 4, None, why=STEPS),
+    _size("self_training.max_steps", 20, None, 20, None, why=TIME),
+    _size("dpo.max_steps", 20, None, 20, None, why=TIME),
+    _size("kto.max_steps", 20, None, 20, None, why=TIME),
     _size("ppo.updates", 12, None, 6, None, why=TIME),
     _size("ppo.episodes", 32, None, 32, None, why=TIME),
     _size("ppo.mini_batch_size", 16, None, 16, None, why=TIME),

@@ -16,7 +16,7 @@ from tasks.judges.identity import BACKENDS, BASE, digest_of_base, judge_digest, 
 from tasks.judges.interface import Judge
 
 DECIDING = (
-    *("backend", "model", "mode", "reasoning", "samples", "max_tokens", "budget"),
+    *("backend", "model", "mode", "reasoning", "samples", "max_tokens", "budget", "max_questions"),
     *("max_flips", "min_conviction", "max_unreadable"),
 )
 """Settings of the judge that decide what it says, or whether that counts; patience, prices and speed do not."""

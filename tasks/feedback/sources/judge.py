@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from posttrain.errors import ContractError, RequestError
+from posttrain.feedback.shown_pairs import Pair
 from posttrain.judges.opinions import Opinion
 from posttrain.judges.quality import JudgeFigures, figures_of
 from posttrain.settings.feedback import LabelSettings
@@ -49,8 +50,7 @@ def label(
     """
     started = time.perf_counter()
     template, how = judge.template(), judge.settings
-    drawn = draw_pairs(samples, settings, model_uri=model_uri, seed=seed)
-    pairs = of_questions(drawn, most=how.max_questions)[: settings.budget or None]
+    pairs = _asked_about(draw_pairs(samples, settings, model_uri=model_uri, seed=seed), settings, how)
     with closing(judge.open()) as opened:
         answered = ask_judge(opened, pairs, template, how)
     if not answered:
@@ -76,6 +76,11 @@ def label(
             **compute_of(opened, opened.usage).as_costs(),
         },
     )
+
+
+def _asked_about(pairs: Sequence[Pair], settings: LabelSettings, judge: JudgeSettings) -> list[Pair]:
+    """Return the pairs that the judge is asked about: of some of the questions, and no more than labels are bought."""
+    return of_questions(pairs, most=judge.max_questions)[: settings.budget or None]
 
 
 def _how_asked(opinions: Sequence[Opinion], settings: JudgeSettings) -> dict[str, object]:

@@ -19,7 +19,7 @@ from tests.tasks.judge_sources import judge_of, server_of
 ROOT = Path(__file__).resolve().parents[3]
 OTHER = {
     "backend": "openai", "model": "n", "mode": "pairwise", "reasoning": True, "samples": 3, "max_tokens": 9, "budget": 7,
-    "max_flips": 0.5, "min_conviction": 0.2, "max_unreadable": 0.3,
+    "max_flips": 0.5, "min_conviction": 0.2, "max_unreadable": 0.3, "max_questions": 4,
 }  # fmt: skip
 """Another value of each setting that decides."""
 
