@@ -149,7 +149,7 @@ def _continuations(
         likely = likely.view(len(ids), len(path) + 1, -1)
         for place, option in enumerate(options):
             if list(path[: len(option) - 1]) == list(option[:-1]):
-                found[:, place] = sum(likely[:, step, token] for step, token in enumerate(option)).cpu()
+                found[:, place] = torch.stack([likely[:, step, token] for step, token in enumerate(option)]).sum(dim=0).cpu()
     written = found.exp().unbind(dim=1)
     columns = []
     for option, column in zip(options, written, strict=True):
