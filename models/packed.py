@@ -1,7 +1,8 @@
 """Sequences of a batch one behind the other, without padding between them, and attention within each.
 
 Everything in a decoder but attention works on single tokens, so a batch without padding costs what its tokens cost (Krell et al.
-2021, arXiv:2107.02027). Attention alone gets the sequences side by side, padded on the right, in groups of like length.
+2021, arXiv:2107.02027). Attention alone gets the sequences side by side, padded on the right, in groups of like length. So tokens
+that several sequences begin with can be read once: attention gets them once a sequence.
 """
 
 from collections.abc import Sequence
@@ -27,18 +28,26 @@ class Packing:
     Attributes:
         place: (tokens,), int64, of each token in its own sequence.
         to_padded: (padded,), the token at each place of all groups, one group behind the other; any at padding.
-        from_padded: (tokens,), the place of each token there.
+        from_padded: (tokens,), the place of each token there; one of them where sequences share it.
         groups: rows and columns of each.
+        filled: (filled,), the places that are no padding, where sequences share tokens; else None.
     """
 
     place: Tensor
     to_padded: Tensor
     from_padded: Tensor
     groups: Sequence[tuple[int, int]]
+    filled: Tensor | None = None
 
     @classmethod
-    def of(cls, lengths: Tensor, *, group: int = _GROUP) -> "Packing":
-        """Return the packing of sequences of these lengths, (sequences,), int64, each at least 1."""
+    def of(cls, lengths: Tensor, *, tokens: Tensor | None = None, group: int = _GROUP) -> "Packing":
+        """Return the packing of sequences of these lengths, (sequences,), int64, each at least 1.
+
+        Args:
+            lengths: of the sequences.
+            tokens: (sum of lengths,), which of the tokens that are read each one is (`read_once`); None: each is one of its own.
+            group: sequences whose attention is computed together, at most.
+        """
         device, lengths = lengths.device, lengths.cpu()
         start = lengths.cumsum(0) - lengths
         place = torch.arange(int(lengths.sum())) - start.repeat_interleave(lengths)
@@ -53,11 +62,42 @@ class Packing:
         at = torch.cat(is_token).nonzero().squeeze(1)
         from_padded = torch.empty_like(place)
         from_padded[token[at]] = at
-        return cls(place=place.to(device), to_padded=token.to(device), from_padded=from_padded.to(device), groups=groups)
+        filled = None
+        if tokens is not None:
+            own = torch.empty(int(tokens.max()) + 1, dtype=torch.int64)
+            own[tokens] = torch.arange(len(tokens))  # of several sequences that share a token, one
+            place, from_padded, token, filled = place[own], from_padded[own], tokens[token], at.to(device)
+        return cls(place.to(device), token.to(device), from_padded.to(device), groups, filled)
+
+
+def read_once(groups: Sequence[Sequence[Sequence[int]]]) -> tuple[list[int], Tensor]:
+    """Return the tokens of sequences, what each begins with as the one before it left out, and which of them each token is.
+
+    Args:
+        groups: token ids of sequences that begin alike, such as responses behind one prompt; groups share nothing, so that what
+            is read of one depends on no other.
+
+    Returns:
+        The ids of the tokens that are read; (sum of lengths,), int64, for each token of all sequences its place among them.
+    """
+    read: list[int] = []
+    places: list[int] = []
+    told: list[int] = []
+    together = [(before, one) for group in groups for before, one in zip(((), *group), group, strict=False)]
+    for before, sequence in together:
+        same = next((place for place, two in enumerate(zip(before, sequence, strict=False)) if two[0] != two[1]), None)
+        same = min(len(before), len(sequence)) if same is None else same
+        places = [*places[:same], *range(len(read), len(read) + len(sequence) - same)]
+        read.extend(sequence[same:])
+        told.extend(places)
+    return read, torch.tensor(told)
 
 
 class _Padded(torch.autograd.Function):
-    """(tokens, …) → (padded, …). Nothing reads what stands in padding, so no gradient comes back from there."""
+    """(tokens, …) → (padded, …). Nothing reads what stands in padding, so no gradient comes back from there.
+
+    A token that several sequences share gets the sum of what comes back from its places.
+    """
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor, packing: Packing) -> Tensor:
@@ -66,7 +106,12 @@ class _Padded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0].index_select(0, ctx.packing.from_padded), None
+        packing: Packing = ctx.packing
+        if packing.filled is None:
+            return gradients[0].index_select(0, packing.from_padded), None
+        out = gradients[0].new_zeros(len(packing.from_padded), *gradients[0].shape[1:])
+        filled = packing.filled
+        return out.index_add_(0, packing.to_padded[filled], gradients[0].index_select(0, filled)), None
 
 
 class _Unpadded(torch.autograd.Function):

@@ -18,9 +18,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from models.architecture import without_router_logits
+from models.decoder import LARGE
 from models.encoding import prompt_ids
 from models.load import dtype, fit_embedding
-from models.packed import Packing, called_packed, is_packing, let_pack
+from models.packed import Packing, called_packed, is_packing, let_pack, read_once
 from models.policy import without_dropout
 from models.quantization import loaded_in_4_bits
 from models.scorer import saved_class, scorer_class
@@ -181,28 +182,47 @@ def score_texts(
     return told
 
 
-def token_scores(network: Any, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def token_scores(network: Any, groups: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:
     """Return the score at each token, one sequence behind the other, and where each sequence ends.
 
-    What a network scores a text with is the score at its last token, `scores[ends - 1]`.
+    What a network scores a text with is the score at its last token, `scores[ends - 1]`. What the sequences of a group begin with
+    is read once where that pays (`is_sharing`).
 
     Args:
         network: a causal model with a linear head `score` (`reward_network`), with adapters where LoRA is used.
-        sequences: token ids of prompt, response and EOS.
+        groups: token ids of prompt, response and EOS; those of one prompt together.
 
     Returns:
         (tokens,), float32, uncentred, with their gradients; (sequences,), int64.
     """
-    lengths = torch.tensor([len(sequence) for sequence in sequences], device=network.device)
-    states = _states(network, sequences, lengths)
+    lengths = torch.tensor([len(sequence) for group in groups for sequence in group], device=network.device)
+    states = _states(network, groups, lengths)
     scores = network.score(states.to(next(network.score.parameters()).dtype)).squeeze(-1).float()
     return scores, lengths.cumsum(0)
 
 
-def _states(network: Any, sequences: Sequence[Sequence[int]], lengths: Tensor) -> Tensor:
+def is_sharing(network: Any) -> bool:
+    """Return whether what sequences begin with is read once (`tokens_read`): not by small networks, whose calls cost more."""
+    whole = network.get_base_model() if hasattr(network, "get_base_model") else network
+    return is_packing(whole.base_model) and sum(weight.numel() for weight in whole.parameters()) >= LARGE
+
+
+def tokens_read(network: Any, groups: Sequence[Sequence[Sequence[int]]]) -> int:
+    """Return how many tokens `token_scores` lets go through the network."""
+    return len(read_once(groups)[0]) if is_sharing(network) else sum(len(sequence) for group in groups for sequence in group)
+
+
+def _states(network: Any, groups: Sequence[Sequence[Sequence[int]]], lengths: Tensor) -> Tensor:
     """Return the last hidden state of each token, one sequence behind the other; (tokens, width)."""
     whole = network.get_base_model() if hasattr(network, "get_base_model") else network
     trunk = whole.base_model
+    if is_sharing(network):
+        read, tokens = read_once(groups)
+        shared: Tensor = called_packed(
+            trunk, torch.tensor([read], device=lengths.device), Packing.of(lengths, tokens=tokens)
+        ).last_hidden_state[0]
+        return shared.index_select(0, tokens.to(lengths.device))
+    sequences = [sequence for group in groups for sequence in group]
     if is_packing(trunk):
         flat = torch.tensor([token for sequence in sequences for token in sequence], device=lengths.device)
         packed: Tensor = called_packed(trunk, flat[None], Packing.of(lengths)).last_hidden_state[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.processes import processes, rank, sum_gradients, summed
-from models.reward import token_scores
+from models.reward import token_scores, tokens_read
 from models.sharding import is_sharded, shard
 from posttrain.ops.device_rows import SHARED, with_rows
 from posttrain.ops.losses import bradley_terry_loss
@@ -84,21 +84,22 @@ def train_reward_network(
     for step in range(1, steps + 1):
         batch = [groups[place] for place in next(batches)]
         optimiser.zero_grad(set_to_none=True)
-        loss, hits = with_rows(
+        loss, hits, tokens = with_rows(
             "training",
             min(settings.device_batch_size, sum(len(group.responses) for group in batch)),
             partial(_gradients, network, batch, settings, autocast=autocast),
             undo=partial(optimiser.zero_grad, set_to_none=True),
             fixed=SHARED if processes() > 1 else "",
         )
-        loss, hits = summed(torch.tensor([loss, hits], dtype=torch.float64, device=network.device)).tolist()
+        told = torch.tensor([loss, hits, tokens], dtype=torch.float64, device=network.device)
+        loss, hits, tokens = summed(told).tolist()
         if is_whole:  # parts have their sum already
             sum_gradients(weights)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         rate = float(schedule.get_last_lr()[0])
         schedule.step()
-        yield RewardStep(step, loss, hits, rate, sum(len(ids) for group in batch for ids in group.responses))
+        yield RewardStep(step, loss, hits, rate, int(tokens))
 
 
 def shard_reward_network(network: Any, *, products: torch.dtype | None = None) -> None:
@@ -113,15 +114,17 @@ def shard_reward_network(network: Any, *, products: torch.dtype | None = None) -
 
 def _gradients(
     network: Any, batch: Sequence[Group], settings: RewardModelSettings, rows: int, *, autocast: bool
-) -> tuple[float, float]:
-    """Add this process's part of a step's gradients, and return its part of the loss and of the share ranked right."""
+) -> tuple[float, float, float]:
+    """Add this process's part of a step's gradients; return its part of the loss, of the share ranked right, of the tokens."""
     labels = sum(len(group.pairs) for group in batch)
-    loss = hits = 0.0
+    loss = hits = tokens = 0.0
     # what sums the gradients of a sharded network takes their mean over the processes
     together = processes() if is_sharded(network) else 1
     for part, counts in _passes(batch, rows, is_equal=is_sharded(network)):
         with torch.autocast(network.device.type, torch.bfloat16) if autocast else nullcontext():
-            scores, ends = token_scores(network, [ids for group in part for ids in group.responses])
+            responses = [group.responses for group in part]
+            scores, ends = token_scores(network, responses)
+            tokens += counts * tokens_read(network, responses)
         pairs = _Pairs.of(part, margin_weight=settings.margin_weight, on=scores.device)
         difference = pairs.last(scores, ends)
         share = counts * (pairs.weights / len(batch) if settings.mean_over == "prompts" else 1 / labels)
@@ -130,7 +133,7 @@ def _gradients(
         (together * (own + settings.token_weight * second)).backward()  # type: ignore[no-untyped-call]
         loss += own.item()
         hits += counts * pairs.hits(difference) / labels
-    return loss, hits
+    return loss, hits, tokens
 
 
 def _passes(batch: Sequence[Group], rows: int, *, is_equal: bool) -> Iterator[tuple[Sequence[Group], float]]:

@@ -241,7 +241,7 @@ def test_a_trunk_without_a_class_in_transformers_gets_a_score_of_ours(tmp_path, 
     assert trunk.keys() == dict(model.base_model.named_parameters()).keys()
     assert all(torch.equal(weight, trunk[name]) for name, weight in model.base_model.named_parameters())
     sequences = [[3, 4, 5, EOS], [6, EOS], [4, 5, 6, 7, 3, EOS]]
-    scores, ends = token_scores(network, sequences)
+    scores, ends = token_scores(network, [sequences])
     for ids, end in zip(sequences, ends.tolist(), strict=True):
         alone = network(input_ids=torch.tensor([ids])).logits.item()
         assert alone == pytest.approx(scores[end - 1].item(), abs=1e-5)

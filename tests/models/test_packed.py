@@ -15,7 +15,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from models.packed import NAME, Packing, called_packed, is_packing, let_pack
+from models.packed import NAME, Packing, called_packed, is_packing, let_pack, read_once
 from tests.tiny_ppo import EOS, PAD, VOCABULARY, llama
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,6 +63,61 @@ def test_a_packing_by_hand():
     assert list(told.groups) == [(2, 2), (1, 3)]
     assert told.to_padded.tolist() == [3, 3, 4, 5, 0, 1, 2]
     assert told.from_padded.tolist() == [4, 5, 6, 0, 2, 3]
+
+
+BEGINNING_ALIKE = [[3, 4, 5, 6], [3, 4, 5, 7, 8], [3, 4, 5], [9, 4], [9, 4], [2]]
+
+
+def test_what_a_sequence_begins_with_as_the_one_before_it_is_read_once():
+    read, tokens = read_once([BEGINNING_ALIKE])
+    assert read == [3, 4, 5, 6, 7, 8, 9, 4, 2]
+    assert tokens.tolist() == [0, 1, 2, 3, 0, 1, 2, 4, 5, 0, 1, 2, 6, 7, 6, 7, 8]
+    read, tokens = read_once([BEGINNING_ALIKE[:2], BEGINNING_ALIKE[2:4]])
+    assert read == [3, 4, 5, 6, 7, 8, 3, 4, 5, 9, 4], "groups share nothing"
+    assert tokens.tolist() == [0, 1, 2, 3, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+
+
+@given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=6), min_size=1, max_size=8))
+def test_every_token_is_read_behind_what_stands_before_it(sequences):
+    read, tokens = read_once([sequences])
+    assert [read[token] for token in tokens.tolist()] == [token for one in sequences for token in one]
+    assert sorted(set(tokens.tolist())) == list(range(len(read)))
+    beginnings = {}
+    ends = torch.tensor([len(one) for one in sequences]).cumsum(0).tolist()
+    for one, end in zip(sequences, ends, strict=True):
+        for place, token in enumerate(tokens[end - len(one) : end].tolist()):
+            assert beginnings.setdefault(token, one[: place + 1]) == one[: place + 1]
+
+
+def test_a_packing_of_shared_tokens_by_hand():
+    read, tokens = read_once([[[5, 6, 7], [5, 8]]])
+    told = Packing.of(torch.tensor([3, 2]), tokens=tokens)
+    assert read == [5, 6, 7, 8] and told.place.tolist() == [0, 1, 2, 1]
+    # by length: (5, 8) padded to 3, then (5, 6, 7); the padding reads the first token of its sequence
+    assert list(told.groups) == [(2, 3)]
+    assert told.to_padded.tolist() == [0, 3, 0, 0, 1, 2] and told.filled.tolist() == [0, 1, 3, 4, 5]
+    assert told.from_padded.tolist()[1:] == [4, 5, 1] and told.from_padded[0] in (0, 3)
+
+
+@pytest.mark.parametrize(
+    "made", [llama, lambda: llama(num_key_value_heads=1), mistral, gpt2], ids=["llama", "gqa", "window", "gpt2"]
+)
+@pytest.mark.parametrize("group", [1, 2, 16])
+def test_shared_tokens_give_the_outputs_and_gradients_of_one_sequence_at_a_time(made, group):
+    alone, network = made().eval(), made().eval()
+    let_pack(network)
+    sequences = [[3, 4, 5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 2], [3, 4, 5, 6, 7, 2, 2, 2], [5, 5], [5, 5]]
+    read, tokens = read_once([sequences])
+    assert len(read) == 12 < len(tokens)
+    weight = torch.randn(len(tokens), VOCABULARY, generator=torch.Generator().manual_seed(1))
+    packing = Packing.of(torch.tensor([len(one) for one in sequences]), tokens=tokens, group=group)
+    mine = called_packed(network, torch.tensor([read]), packing)[0][0].index_select(0, tokens)
+    theirs = one_by_one(alone, sequences)
+    torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+    for outputs in (mine, theirs):
+        (outputs * weight).sum().backward()
+    for (name, one), other in zip(network.named_parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=2e-5, rtol=1e-4, msg=name)
 
 
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), group=st.integers(1, 5))

@@ -11,7 +11,7 @@ from peft import get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
-from models import reward_training
+from models import reward, reward_training
 from models.lora import lora, merged
 from models.packed import is_packing
 from models.reward import (
@@ -85,7 +85,7 @@ def accuracy(network, groups):
 
 
 def last(network, sequences):
-    scores, ends = token_scores(network, sequences)
+    scores, ends = token_scores(network, [sequences])
     return scores[ends - 1]
 
 
@@ -111,9 +111,9 @@ def test_the_heads_spread_is_one_over_the_root_of_width_plus_one(tmp_path):
 
 def test_scores_are_those_of_plain_transformers_with_and_without_packing(source, tmp_path):
     network = made(source)
-    packed, ends = token_scores(network, SEQUENCES)
+    packed, ends = token_scores(network, [SEQUENCES])
     network.base_model.set_attn_implementation("sdpa")
-    plain, _ = token_scores(network, SEQUENCES)
+    plain, _ = token_scores(network, [SEQUENCES])
     torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-5)
     assert ends.tolist() == [5, 8, 15]
     for ids, end in zip(SEQUENCES, ends.tolist(), strict=True):
@@ -219,6 +219,23 @@ def test_a_steps_loss_is_the_mean_over_its_labels_by_hand(source):
     assert step.loss == pytest.approx(sum(wanted) / len(wanted), rel=1e-5)
     # each response goes through once, however many labels it has
     assert step.tokens == sum(len(ids) for group in groups for ids in group.responses)
+
+
+def test_a_larger_network_reads_what_the_responses_to_a_prompt_begin_with_once(source, monkeypatch):
+    groups = good_against_bad(4)
+    read = sum(len({tuple(ids[:end]) for ids in group.responses for end in range(1, len(ids) + 1)}) for group in groups)
+    for settings in (SETTINGS, SETTINGS.model_copy(update={"device_batch_size": 4})):
+        found = []
+        for least in (2**22, 0):
+            monkeypatch.setattr(reward, "LARGE", least)
+            network = made(source)
+            step = next(train_reward_network(network, groups, settings, seed=0))
+            found.append((step, [weight.detach() for weight in network.parameters()]))
+        (whole, weights), (once, others) = found
+        assert whole.tokens == sum(len(ids) for group in groups for ids in group.responses) > once.tokens == read
+        assert once.loss == pytest.approx(whole.loss, rel=1e-5) and once.accuracy == whole.accuracy
+        for mine, theirs in zip(others, weights, strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0.0)
 
 
 @pytest.mark.parametrize("most", [3, 100])
