@@ -44,7 +44,7 @@ class Part:
         dataset: that it runs on.
         methods: that are compared.
         settings: of the part, whatever the machine.
-        cut: settings that make it fit a CPU, each with what it cuts, for the page; "" stands for no setting.
+        cut: settings that make it fit a CPU, each with what it cuts, for the page.
         about: what is compared, for the page.
     """
 
@@ -56,7 +56,7 @@ class Part:
     about: str
 
 
-OF_THE_PROFILE = {"": "everything else has the sizes that the profile gives on a CPU (docs/profiles.md)"}
+OTHERWISE = "everything else has the sizes that the profile gives on a CPU (docs/profiles.md)"
 PARTS = {
     "svamp": Part(
         title="Word problems as programs (SVAMP)",
@@ -69,7 +69,6 @@ PARTS = {
             "evaluate.max_questions=100": "100 of the 1,000 test questions are asked, the same ones of every model",
             "sample.max_questions=100": "self-training samples answers to 100 questions",
             "ppo.updates=8": "ReFT and GRPO end after 8 updates",
-            **OF_THE_PROFILE,
         },
         about=(
             "The ReFT authors' own training programs (3,043) and test questions (1,000) of SVAMP, Apache-2.0. A response is a "
@@ -84,7 +83,6 @@ PARTS = {
         settings=(),
         cut={
             "evaluate.max_questions=100": "100 of the 1,000 held-out questions are asked",
-            **OF_THE_PROFILE,
         },
         about="The world of README.md, with a second real base. Annotators and judge are simulated.",
     ),
@@ -96,7 +94,6 @@ PARTS = {
         cut={
             "sft.max_steps=20": "SFT stops after 20 steps",
             "dpo.max_steps=40": "DPO stops after 40 steps",
-            **OF_THE_PROFILE,
         },
         about=(
             "English pairs of answers of which one was preferred. No program can check them: held-out pairs are "
@@ -149,7 +146,7 @@ def measure(name: str, *, data: str, seeds: str, base: str, keep: Path, settings
     part, on_gpu = PARTS[name], torch.cuda.is_available()
     commit = copy_of(keep)
     imported(keep, name, data)
-    asked = [f"model.base={base}", *part.settings, *(() if on_gpu else filter(None, part.cut)), *settings]
+    asked = [f"model.base={base}", *part.settings, *(() if on_gpu else part.cut), *settings]
     words = [f"METHODS={part.methods}", f"SEEDS={seeds}", f"DATA={part.dataset}", "WORKERS=1", f"SET={' '.join(asked)}"]
     print(f"{name} runs in {keep}; killed, the same command goes on", file=sys.stderr)
     code = subprocess.run([sys.executable, "-m", "flows", "compare", *words], cwd=keep, check=False).returncode
@@ -160,7 +157,7 @@ def measure(name: str, *, data: str, seeds: str, base: str, keep: Path, settings
     comparison = json.loads(latest.read_text(encoding="utf-8")) | {"git_commit": commit}
     world = REPORTED.seed if part.dataset == "world" else None
     study = study_of(comparison, keep / "reports", world=world)
-    study |= {"base_model": base, "settings": asked, "cut": [] if on_gpu else list(part.cut.values())}
+    study |= {"base_model": base, "settings": asked, "cut": [] if on_gpu else [*part.cut.values(), OTHERWISE]}
     study |= {"unchecked": list(unchecked_of(comparison, keep / "reports"))}
     text = json.dumps(rounded({**kept(), name: study}), indent=1, ensure_ascii=False, allow_nan=False)
     KEPT.write_text(f"{text}\n", encoding="utf-8")

@@ -76,7 +76,7 @@ def option_logprobs(
         if shared:
             rest = [ids[index][shared.length :] for index in chosen]
             yield chosen, _continuations(model, tokenizer, rest, options, shared=shared)
-        elif all(len(option) == 1 for option in options):
+        elif all(len(option) == 1 for option in options):  # as ever, bit by bit: the default judge's labels
             yield chosen, _next_tokens(model, tokenizer, [ids[index] for index in chosen], [option[0] for option in options])
         else:
             yield chosen, _continuations(model, tokenizer, [ids[index] for index in chosen], options)
