@@ -9,7 +9,7 @@ frequent than the other. What is undefined (nobody labelled a pair that another 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 from posttrain.feedback.alpha import alpha_interval, krippendorff_alpha
@@ -133,6 +133,9 @@ class Agreement:
         shared_pairs: pairs that two annotators or more labelled.
         equal_share: share of the labels that say "equal".
         agreement: chance that two annotators make one choice of a pair. Mean over the pairs of a prompt, then over prompts.
+        seconded: chance that another annotator names the response which one has named the better; "equal" counts half. What a
+            reward model's accuracy is measured on are such labels, so this is what stands beside it: two annotators who find
+            most pairs equal agree, and have said nothing of which response is better.
         kappa: mean of the annotators' κ, two by two (Light 1971, doi:10.1037/h0031643).
         alpha: Krippendorff's.
         alpha_bounds: its interval, over the choice of prompts.
@@ -149,6 +152,7 @@ class Agreement:
     shared_pairs: int
     equal_share: float
     agreement: Interval | None
+    seconded: Interval | None
     kappa: float | None
     alpha: float | None
     kappas: tuple[KappaOfTwo, ...]
@@ -169,6 +173,9 @@ class Agreement:
             "agreement": self.agreement.estimate if self.agreement else None,
             "agreement_low": self.agreement.low if self.agreement else None,
             "agreement_high": self.agreement.high if self.agreement else None,
+            "seconded": self.seconded.estimate if self.seconded else None,
+            "seconded_low": self.seconded.low if self.seconded else None,
+            "seconded_high": self.seconded.high if self.seconded else None,
             "kappa": self.kappa,
             "alpha": self.alpha,
             "alpha_low": self.alpha_bounds.low if self.alpha_bounds else None,
@@ -209,6 +216,7 @@ def agreement_of(labels: Sequence[Label]) -> Agreement:
         shared_pairs=sum(len(given) > 1 for given in choices.values()),
         equal_share=sum(one.equals for one in annotators.values()) / len(labels),
         agreement=_raw_agreement(choices),
+        seconded=_seconded(choices),
         kappa=mean(defined) if defined else None,
         alpha=krippendorff_alpha([tuple(given.values()) for given in choices.values()]),
         kappas=kappas,
@@ -226,6 +234,7 @@ def as_json(agreement: Agreement) -> dict[str, Any]:
     return {
         **told,
         "agreement": _interval(agreement.agreement),
+        "seconded": _interval(agreement.seconded),
         "kappa": agreement.kappa,
         "alpha": agreement.alpha,
         "alpha_interval": _interval(agreement.alpha_bounds),
@@ -279,6 +288,15 @@ def _raw_agreement(choices: Choices) -> Interval | None:
         both = [a == b for a, b in combinations(given.values(), 2)]
         if both:
             hits.setdefault(pair.prompt, []).append(sum(both) / len(both))
+    return _share(hits)
+
+
+def _seconded(choices: Choices) -> Interval | None:
+    hits: dict[Prompt, list[float]] = {}
+    for pair, given in choices.items():
+        for named, other in permutations(given.values(), 2):
+            if named != EQUAL:
+                hits.setdefault(pair.prompt, []).append(0.5 if other == EQUAL else float(other == named))
     return _share(hits)
 
 

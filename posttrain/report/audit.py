@@ -40,6 +40,7 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
         AuditRow("labels", "accuracy", "gold agrees (%)", "share"),
         AuditRow("labels", "flipped_share", "flipped by the simulation (%)", "share"),
         AuditRow("labels", "agreement", "two annotators agree (%)", "share"),
+        AuditRow("labels", "seconded", "the better one is named by another, too (%)", "share"),
         AuditRow("labels", "kappa", "Cohen's κ", "number"),
         AuditRow("labels", "alpha", "Krippendorff's α", "number"),
         AuditRow("second_opinion", "people_agreement", "people decide alike (%)", "share"),
@@ -63,7 +64,7 @@ AUDIT_ROWS: Mapping[str, tuple[AuditRow, ...]] = {
     "reward model": (
         AuditRow("reward_model", "accuracy", "accuracy against labels (%)", "share"),
         AuditRow("reward_model", "accuracy_gold", "accuracy against gold (%)", "share"),
-        AuditRow("reward_model", "agreement", "beside them: two annotators agree (%)", "share"),
+        AuditRow("reward_model", "seconded", "beside it: that of a second annotator (%)", "share"),
         AuditRow("reward_model", "ece", "expected calibration error", "number"),
         AuditRow("reward_model", "length_correlation", "correlation of score and length", "signed"),
     ),

@@ -140,18 +140,19 @@ def measured(pairs: Sequence[ScoredPair]) -> Quality:
     )
 
 
-def check(quality: Quality, *, agreement: float | None, settings: RewardModelSettings) -> None:
+def check(quality: Quality, *, seconded: float | None, settings: RewardModelSettings) -> None:
     """Refuse a reward model that PPO must not be led by.
 
     Args:
         quality: on held-out pairs.
-        agreement: chance that two annotators make one choice of a pair; None where no pair has two labels.
+        seconded: chance that another annotator names the response which one has named the better, "equal" counting half as
+            equal scores do; None where no pair has two labels.
         settings: what is asked for.
 
     Raises:
         ContractError: it breaks a promise; the text gives each, its figures and the setting that asks for it.
     """
-    broken = list(_broken(quality, agreement, settings))
+    broken = list(_broken(quality, seconded, settings))
     if broken:
         raise ContractError(
             f"the reward model may not lead PPO, as {quality.labels} held-out labels of {quality.questions} questions show: "
@@ -160,15 +161,16 @@ def check(quality: Quality, *, agreement: float | None, settings: RewardModelSet
         )
 
 
-def _broken(quality: Quality, agreement: float | None, settings: RewardModelSettings) -> Iterable[str]:
+def _broken(quality: Quality, seconded: float | None, settings: RewardModelSettings) -> Iterable[str]:
     accuracy = quality.accuracy
     told = f"accuracy {accuracy.estimate:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}]"
     if accuracy.low <= 0.5:
         yield f"{told}, whose interval must lie above chance, 0.5"
-    elif agreement is not None and accuracy.estimate - 0.5 < settings.min_share_of_agreement * (agreement - 0.5):
-        least = 0.5 + settings.min_share_of_agreement * (agreement - 0.5)
+    elif seconded is not None and accuracy.estimate - 0.5 < settings.min_share_of_agreement * (seconded - 0.5):
+        least = 0.5 + settings.min_share_of_agreement * (seconded - 0.5)
         yield (
-            f"{told}, which must be at least {least:.3f}: annotators agree on {agreement:.3f}, and of what that is beyond chance "
+            f"{told}, which must be at least {least:.3f}: the response that an annotator names the better is named by another "
+            f"with a chance of {seconded:.3f}, and of what that is beyond chance "
             f"reward_model.min_share_of_agreement={settings.min_share_of_agreement:g} is asked for"
         )
     if quality.ece > settings.max_calibration_error:

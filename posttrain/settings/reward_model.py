@@ -44,7 +44,8 @@ class RewardModelSettings(Section):
     ensemble: Count = 1
     """Reward models trained on one set of labels from different seeds; their mean is the reward (arXiv:2310.02743)."""
     min_share_of_agreement: Share = 0.4
-    """Share of what annotators agree beyond chance that its accuracy beyond chance must reach, before PPO may use it."""
+    """Share that its accuracy beyond chance must reach before PPO may use it, of the chance beyond one half that another
+    annotator names the response which one has named."""
     max_calibration_error: Share = 0.2
     """Expected calibration error on held-out pairs (arXiv:1706.04599), at most."""
     max_length_correlation: Share = 0.8

@@ -140,10 +140,10 @@ def _kinds(labels: Sequence[Label], data: Path) -> Callable[[Label], list[str]]:
     return kinds
 
 
-def label_agreement(labels: Path) -> float | None:
-    """Return the chance that two annotators make one choice, where the label stage could tell."""
+def seconded_share(labels: Path) -> float | None:
+    """Return the chance that another annotator names the response which one has named, where the label stage could tell."""
     path = labels / "agreement.json"
-    told = json.loads(path.read_text(encoding="utf-8"))["agreement"] if path.is_file() else None
+    told = json.loads(path.read_text(encoding="utf-8"))["seconded"] if path.is_file() else None
     return None if told is None else float(told["estimate"])
 
 

@@ -30,7 +30,7 @@ from posttrain.records import Demonstration
 from posttrain.reward_model.quality import check, check_enough, measured
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
-from tasks.evaluation.reward_model import QUALITY, Texts, label_agreement, scored_pairs, write_quality
+from tasks.evaluation.reward_model import QUALITY, Texts, scored_pairs, seconded_share, write_quality
 from tasks.feedback.labels import read_labels
 from tasks.training.sharded import whole_copy
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
@@ -83,10 +83,10 @@ def train(
         centre, demonstrations = _centre(trained.members, data, learnt, texts, settings, spent.append)
         pairs = scored_pairs(trained.members, held_out, data, texts, settings, spent.append)
         quality = measured(pairs)
-        agreement = label_agreement(labels)
+        seconded = seconded_share(labels)
         write_quality(out, quality, held_out, pairs)
         try:
-            check(quality, agreement=agreement, settings=settings)
+            check(quality, seconded=seconded, settings=settings)
         except ContractError as error:
             keep_findings(out, QUALITY, at=findings)
             raise ContractError(f"{error}. Figures, pairs and picture: {findings}") from None
@@ -96,7 +96,7 @@ def train(
         metrics={
             **trained.figures,
             **quality.figures(),
-            **({} if agreement is None else {"agreement": agreement}),
+            **({} if seconded is None else {"seconded": seconded}),
             "centre": centre,
             "demonstrations": demonstrations,
             "labels": len(learnt),

@@ -179,7 +179,7 @@ def test_a_store_by_hand():
     """Three people, three prompts of one pair each, x against y.
 
     p: Ada x, Ben x, Cyd y (agreement of two: 1 of 3).  q: Ada x, Ben y (0 of 1).  r: Ada equal, Ben equal (1 of 1).
-    Mean over prompts: 4/9. Gold says x on p and q.
+    Mean over prompts: 4/9. Gold says x on p and q. Who named a better one is seconded 2 times of 6 on p and never on q: 1/6.
     """
     labels = [
         says("Ada", "x", "y", prompt="p", gold=1.0),
@@ -195,6 +195,7 @@ def test_a_store_by_hand():
     assert told.equal_share == pytest.approx(2 / 7)
     assert told.agreement.estimate == pytest.approx(4 / 9)
     assert told.agreement.low < 4 / 9 < told.agreement.high
+    assert told.seconded.estimate == pytest.approx(1 / 6) and told.seconded.low < 1 / 6 < told.seconded.high
     assert [(two.first, two.second, two.pairs) for two in told.kappas] == [
         ("Ada", "Ben", 3),
         ("Ada", "Cyd", 1),
@@ -268,14 +269,31 @@ def test_prompts_weigh_alike_however_many_pairs_they_have():
 
 def test_what_is_undefined_is_left_out():
     told = agreement_of([says("Ada", "x", "y"), says("Ben", "x", "y", prompt="q")])
-    assert (told.agreement, told.kappa, told.alpha, told.kappas) == (None, None, None, ())
+    assert (told.agreement, told.seconded, told.kappa, told.alpha, told.kappas) == (None, None, None, None, ())
     assert (told.pairs, told.shared_pairs) == (2, 0)
     assert told.annotators["Ada"].flip_rate is None and told.annotators["Ada"].dissent_rate is None
     assert set(told.figures()) == {
         *("pairs", "labels", "annotators", "equal_share", "shared_pairs", "contradictions", "cycles"),
     }
     written = json.loads(json.dumps(as_json(told), allow_nan=False))
-    assert written["agreement"] is None and written["annotators"]["Ada"]["flip_rate"] is None
+    assert written["agreement"] is None and written["seconded"] is None and written["annotators"]["Ada"]["flip_rate"] is None
+
+
+def test_pairs_that_all_find_equal_say_nothing_of_who_is_seconded():
+    """Nine prompts of ten are equal to both: they agree on 0.9 where, of the one that they tell apart, they name each another."""
+    equal = [says(name, "x", "y", prompt=str(n), preference=0.5) for name in ("Ada", "Ben") for n in range(9)]
+    told = agreement_of([*equal, says("Ada", "x", "y", prompt="p"), says("Ben", "y", "x", prompt="p")])
+    assert told.agreement.estimate == pytest.approx(0.9) and told.seconded.estimate == 0.0
+    assert agreement_of(equal).seconded is None
+
+
+def test_an_equal_of_the_other_counts_half():
+    """Ada names x, Ben says equal: half, whoever is asked first, and in either order shown."""
+    for ben in (says("Ben", "x", "y", preference=0.5), says("Ben", "y", "x", preference=0.5, is_turned=True)):
+        assert agreement_of([says("Ada", "x", "y"), ben]).seconded.estimate == pytest.approx(0.5)
+    # beside Cyd, who seconds Ada: Ada ½ and 1, Cyd ½ and 1
+    three = [says("Ada", "x", "y"), says("Ben", "x", "y", preference=0.5), says("Cyd", "x", "y")]
+    assert agreement_of(three).seconded.estimate == pytest.approx(0.75)
 
 
 def test_no_label_is_refused():

@@ -178,8 +178,9 @@ ENDING = (
         (quality((0.53, 0.5, 0.56)), "accuracy 0.530 [0.500, 0.560], whose interval must lie above chance, 0.5"),
         (
             quality((0.64, 0.6, 0.68)),
-            "accuracy 0.640 [0.600, 0.680], which must be at least 0.650: annotators agree on 0.800, and of what that is beyond "
-            "chance reward_model.min_share_of_agreement=0.5 is asked for",
+            "accuracy 0.640 [0.600, 0.680], which must be at least 0.650: the response that an annotator names the better is "
+            "named by another with a chance of 0.800, and of what that is beyond chance "
+            "reward_model.min_share_of_agreement=0.5 is asked for",
         ),
         (quality(ece=0.11), "calibration error 0.110, at most 0.1 (reward_model.max_calibration_error)"),
         (
@@ -196,13 +197,13 @@ ENDING = (
 )
 def test_a_broken_promise_is_refused_with_its_figures(bad, said):
     with pytest.raises(ContractError) as error:
-        check(bad, agreement=0.8, settings=SETTINGS)
+        check(bad, seconded=0.8, settings=SETTINGS)
     assert str(error.value) == OPENING + said + ENDING
     assert error.value.exit_code == 3
 
 
 @pytest.mark.parametrize(
-    ("good", "agreement"),
+    ("good", "seconded"),
     [
         (quality(), 0.8),
         (quality((0.65, 0.6, 0.7)), 0.8),
@@ -211,5 +212,5 @@ def test_a_broken_promise_is_refused_with_its_figures(bad, said):
         (quality(length_correlation=0.6), 0.8),
     ],
 )
-def test_what_keeps_its_promises_goes_on(good, agreement):
-    check(good, agreement=agreement, settings=SETTINGS)
+def test_what_keeps_its_promises_goes_on(good, seconded):
+    check(good, seconded=seconded, settings=SETTINGS)

@@ -91,7 +91,7 @@ def test_a_preference_that_can_be_told_is_learnt_and_everything_is_written(tiny_
     assert (told["labels"], told["held_out_labels"], told["held_out_questions"]) == (28, 20, 10)
     assert told["accuracy"] == told["accuracy_gold"] > 0.85 and told["accuracy_low"] > 0.5
     assert told["left_out"] == 0 and told["demonstrations"] == 32
-    assert "agreement" not in told
+    assert "seconded" not in told
     assert told["steps"] == len(curve) == 6 and curve[-1][0] == 6
     costs = outcome.costs
     assert costs["train_seconds"] > 0 and costs["trained_tokens"] > 0
@@ -222,7 +222,16 @@ def test_the_annotators_agreement_sets_the_least_accuracy(world_records, trained
     labels = labelled(world_records)
     again = [each.model_copy(update={"id": f"{each.id}-again", "annotator": "simulated-1"}) for each in labels]
     outcome, _, _ = trained([*labels, *again])
-    assert outcome.metrics["agreement"] == 1.0
+    assert outcome.metrics["seconded"] == 1.0
+
+
+def test_pairs_that_both_annotators_find_equal_do_not_raise_what_is_asked_of_it(world_records, trained):
+    """Both annotators label half of the questions, all equal, and two others, on one of which the second one dissents."""
+    labels = equal_from(labelled(world_records), 18)
+    equal, told = labels[36:], [labels[0], labels[2].model_copy(update={"preference": 1 - labels[2].preference})]
+    again = [each.model_copy(update={"id": f"{each.id}-again", "annotator": "simulated-1"}) for each in [*equal, *told]]
+    outcome, _, _ = trained([*labels, *again])
+    assert outcome.metrics["seconded"] == 0.5
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------------
@@ -261,7 +270,7 @@ def test_accuracy_far_below_the_annotators_agreement_is_refused(world_records, t
     given = [
         each.model_copy(update={"preference": 1 - each.preference}) if each.question in wrong else each for each in labels + again
     ]
-    with pytest.raises(ContractError, match=r"must be at least 1\.000: annotators agree on 1\.000, and of what that is beyond"):
+    with pytest.raises(ContractError, match=r"must be at least 1\.000: .* by another with a chance of 1\.000, and of"):
         trained(given, min_share_of_agreement=1.0)
 
 
