@@ -96,6 +96,7 @@ def run_audit(run: Run, trained: Artifact, feedback: Feedback, reward: RewardSou
         ppo=Contents(trained.path, trained.key),  # its curve is read, which its digest does not cover
         tokenizer=run.network["tokenizer"],
         settings=config.ppo.only("patience"),
+        max_questions=config.evaluate.max_questions,
         seed=config.seed,
     )
 

@@ -27,7 +27,7 @@ from tasks.workspace.quiet import quiet_libraries
 
 FIGURES = "audit.json"
 MOST_QUESTIONS = 2_000
-"""Questions whose samples are scored, at most: beyond it intervals hardly narrow."""
+"""Questions whose samples are scored, at most, whatever is asked for: beyond it intervals hardly narrow."""
 
 Scores = list[list[float]]
 """Of each question's samples."""
@@ -45,6 +45,7 @@ def audit(
     ppo: Path,
     tokenizer: Path,
     settings: PPOSettings,
+    max_questions: int,
     seed: int,
 ) -> Outcome:
     """Write `audit.json`, every figure, and `audit.png`, proxy and gold over √KL; what is undefined is left out, with the reason.
@@ -60,11 +61,14 @@ def audit(
         ppo: artifact of the PPO run.
         tokenizer: folder.
         settings: of PPO.
-        seed: of the choice of questions where there are very many.
+        max_questions: whose samples are scored, at most; 0 for no limit but `MOST_QUESTIONS`. Where a large model answers few
+            questions in an evaluation, scoring the samples of all would take longer than that.
+        seed: of the choice of questions where there are more.
     """
     reader = load_tokenizer(tokenizer)
     told = [] if labels is None else read_labels(labels)
-    found, scales, left_out = _best_of_n(samples, reward, reader, seed=seed)
+    most = min(max_questions or MOST_QUESTIONS, MOST_QUESTIONS)
+    found, scales, left_out = _best_of_n(samples, reward, reader, most=most, seed=seed)
     curve = list(read_rows(ppo / "curves.jsonl"))
     points, smooth = ppo_points(curve), ppo_points(curve, over=settings.patience)
     figures: dict[str, Any] = {
@@ -82,14 +86,14 @@ def audit(
 
 
 def _best_of_n(
-    samples: Path | None, reward: Path | None, reader: Any, *, seed: int
+    samples: Path | None, reward: Path | None, reader: Any, *, most: int, seed: int
 ) -> tuple[list[Picked], tuple[Scale, Scale] | None, dict[str, str]]:
     """Return best-of-n, the scales of proxy and gold, and what had to be left out, with the reason."""
     if reward is None:
         return [], None, {"best_of_n": "PPO was not rewarded by a reward model made here, so none scored the samples"}
     if samples is None:
         return [], None, {"best_of_n": "nothing was sampled from the model that PPO started from"}
-    scored = _scores(samples, reward, reader, seed=seed)
+    scored = _scores(samples, reward, reader, most=most, seed=seed)
     if scored is None:
         return [], None, {"best_of_n": "fewer than two questions have answers and were kept from the reward model"}
     proxy, gold = scale_of(scored[0]), scale_of(scored[1])
@@ -106,14 +110,14 @@ def _token_lengths(reader: Any, labels: Sequence[Label]) -> dict[str, int]:
     return {text: len(row) for text, row in zip(texts, ids, strict=True)}
 
 
-def _scores(samples: Path, reward: Path, reader: Any, *, seed: int) -> tuple[Scores, Scores] | None:
+def _scores(samples: Path, reward: Path, reader: Any, *, most: int, seed: int) -> tuple[Scores, Scores] | None:
     """Return proxy and gold scores of each question's samples, for questions that the reward model did not learn from."""
     learnt = set(json.loads((reward / "trained_on.json").read_text(encoding="utf-8")))
     asked = [(Question.model_validate(row["question"]), row["responses"]) for row in read_rows(samples / "samples.jsonl")]
     asked = [(question, responses) for question, responses in asked if question.answers and question.id not in learnt]
     if len(asked) < 2:
         return None
-    asked = asked if len(asked) <= MOST_QUESTIONS else Random(f"{seed}/audit").sample(asked, MOST_QUESTIONS)
+    asked = asked if len(asked) <= most else Random(f"{seed}/audit").sample(asked, most)
     # a model often repeats itself: each different response is scored once
     rows = list(dict.fromkeys((place, text) for place, (_, responses) in enumerate(asked) for text, _ in responses))
     records = [asked[place][0].model_dump(mode="json") for place, _ in rows]

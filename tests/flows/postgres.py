@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,8 +33,6 @@ def postgres_or_skip(folder: Path) -> Iterator[tuple[int, Path]]:
     programs = _programs()
     if not programs:
         pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
-    if find_spec("psycopg2") is None:
-        pytest.skip("psycopg2 is not installed here: pip install -c constraints.txt -e '.[postgres]'")
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if as_user and not shutil.which("runuser"):
         pytest.skip("PostgreSQL does not run as root, and there is no runuser")

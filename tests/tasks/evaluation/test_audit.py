@@ -93,6 +93,7 @@ def audited(out, artifacts, tiny_world, *, has_reward=True, has_labels=True, **c
         "ppo": artifacts / "ppo",
         "tokenizer": tiny_world.tokenizer,
         "settings": PPOSettings(patience=2),
+        "max_questions": 0,
         "seed": 0,
     }
     outcome = audit(out, log, **(given | changes))
@@ -152,10 +153,18 @@ def test_labels_are_told(tmp_path, artifacts, tiny_world):
     assert outcome.metrics["labels_agreement_gold"] == told["labels"]["agreement_gold"] == 3 / 8
 
 
-def test_of_very_many_questions_the_seed_decides_which_are_scored(tmp_path, artifacts, tiny_world, monkeypatch):
-    monkeypatch.setattr("tasks.evaluation.audit.MOST_QUESTIONS", 3)
-    first, again, other = (audited(tmp_path / str(n), artifacts, tiny_world, seed=n // 2)[1] for n in range(3))
-    assert first == again != other
+@pytest.mark.parametrize(("most", "asked", "scored"), [(3, 0, 3), (3, 4, 3), (2_000, 3, 3), (2_000, 6, 6), (2_000, 0, 6)])
+def test_of_more_questions_than_are_asked_for_the_seed_decides_which_are_scored(
+    tmp_path, artifacts, tiny_world, monkeypatch, most, asked, scored
+):
+    counted = []
+    monkeypatch.setattr("tasks.evaluation.audit.MOST_QUESTIONS", most)
+    monkeypatch.setattr("tasks.evaluation.audit.best_of_n", lambda *scores: counted.append(len(scores[0])) or best_of_n(*scores))
+    first, again, other = (
+        audited(tmp_path / str(n), artifacts, tiny_world, seed=n // 2, max_questions=asked)[1] for n in range(3)
+    )
+    assert counted == [scored] * 3
+    assert first == again and (first == other) == (scored == 6)
 
 
 @pytest.mark.parametrize(

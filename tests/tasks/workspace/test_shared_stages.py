@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,6 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="module")
 def bucket():
     """A bucket of a server that speaks S3."""
-    if find_spec("moto") is None:
-        pytest.skip("moto is not installed here: pip install 'moto[server]'")
     port = free_port()
     site = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
