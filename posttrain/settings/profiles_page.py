@@ -33,7 +33,7 @@ ASKED = """
 ## How much is asked of a run
 
 By size, and by the machine. On a CPU, sampling and training are slow: these sizes are meant to let a run on the default world end
-within 40 minutes (sums of rates, not timed), and its intervals are wider for it.
+within 40 minutes with SmolLM2-135M and `evaluate.max_questions=100` (decision 30), and its intervals are wider for it.
 A GPU has the defaults where a cell is empty. On a CPU with instructions for bfloat16
 (AVX-512 BF16, AMX) `model.dtype` is `bfloat16`.
 """
