@@ -225,8 +225,8 @@ def test_the_annotators_agreement_sets_the_least_accuracy(world_records, trained
     assert outcome.metrics["seconded"] == 1.0
 
 
-def test_pairs_that_both_annotators_find_equal_do_not_raise_what_is_asked_of_it(world_records, trained):
-    """Both annotators label half of the questions, all equal, and two others, on one of which the second one dissents."""
+def test_pairs_that_both_annotators_find_equal_are_not_seconded(world_records, trained):
+    """Both annotators label a quarter of the questions, all equal, and two others, on one of which the second one dissents."""
     labels = equal_from(labelled(world_records), 18)
     equal, told = labels[36:], [labels[0], labels[2].model_copy(update={"preference": 1 - labels[2].preference})]
     again = [each.model_copy(update={"id": f"{each.id}-again", "annotator": "simulated-1"}) for each in [*equal, *told]]
