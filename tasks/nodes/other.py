@@ -41,7 +41,7 @@ class OtherNode:
         self, paths: Paths, settings: LaunchSettings, own: Mapping[str, str], *, shared: SharedStages | None, say: Say
     ) -> None:
         self._paths, self._settings, self._shared, self._say = Paths(paths.root.resolve()), settings, shared, say
-        self._node = settings.node_rank
+        self._node, self._is_done = settings.node_rank, False
         self._board = Board(settings.rdzv_endpoint, is_first=False, seconds=settings.join_seconds)
         if self._board.wait(["first"], settings.join_seconds):
             raise RequestError(f"launch.rdzv_endpoint={settings.rdzv_endpoint}: what answers there is no node 0")
@@ -58,27 +58,28 @@ class OtherNode:
             PosttrainError: a stage cannot be computed here.
         """
         number = 0
-        while True:
-            while not self._board.has(f"launch/{number}"):
-                if self._is_over():
-                    return number
+        while not self._is_over():
+            if not self._board.has(f"launch/{number}"):
                 time.sleep(LOOK)
+                continue
             self._compute(number, pickle.loads(self._board.get(f"launch/{number}")))
             number += 1
+        return number
 
     def _is_over(self) -> bool:
-        """Tell whether the pipeline is done.
+        """Tell whether the pipeline is done. Node 0 is gone soon after that, and is not asked again.
 
         Raises:
             ContractError: it ended early.
         """
-        if not self._board.has("end"):
-            return False
+        if self._is_done or not self._board.has("end"):
+            return self._is_done
         why = self._board.get("end").decode()
         with suppress(ContractError):
             self._board.put(f"bye/{self._node}", "")
         if why:
             raise ContractError(f"the pipeline on node 0 ended: {why}")
+        self._is_done = True
         return True
 
     def _compute(self, number: int, asked: Mapping[str, Any]) -> None:
@@ -129,7 +130,7 @@ class OtherNode:
         text = str(error) if isinstance(error, Exception) else "it was interrupted"
         with suppress(ContractError):
             self._board.put(f"failed/{number}/{self._node}", json.dumps({"kind": type(error).__name__, "text": text}))
-        if isinstance(error, UnexplainedError):
+        if isinstance(error, UnexplainedError) and not self._is_done:
             self._board.wait(["end"], FAREWELL + ANSWER)
             self._is_over()
 

@@ -105,7 +105,7 @@ def run(house: Path, *words: str, code: int = 0, fresh: bool = False) -> str:
         process.communicate()
         raise
     assert process.returncode == code, err
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     if words[0] == "pipeline" and code == 0:
         check_lines(house, err)
     return out + err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -260,6 +261,29 @@ def test_the_other_node_ends_with_the_pipeline(tmp_path):
     node.close("")
     waiting.join(60)
     assert served == [0] and board.has("bye/1")
+
+
+def test_node_0_may_be_gone_before_the_processes_of_the_last_stage_have_ended(tmp_path, monkeypatch):
+    port = free_port()
+    node = first(Paths(tmp_path), port)
+    waits = other(Paths(tmp_path / "two"), port)
+    asked = {"compute": "a:b", "stage": "sft", "processes": 1, "port": 1, "logs": "sft"}
+    parcel, seen = packed({}, Paths(tmp_path))
+    waits._paths.root.mkdir()
+
+    def compute(launch):
+        closing = threading.Thread(target=node.close, args=("",))
+        closing.start()
+        while closing.is_alive():
+            launch.look()
+        del node._board._store  # as the end of its process does
+        with pytest.raises(ContractError, match="node 0 does not answer any more"):
+            waits._board.has("launch/1")
+        launch.look()
+
+    node._board.put("launch/0", pickle.dumps({**asked, "seen": seen, "arguments": parcel}))
+    monkeypatch.setattr("tasks.nodes.other.call_on_processes", compute)
+    assert waits.serve() == 1
 
 
 def test_the_other_node_tells_why_node_0_ended(tmp_path):
