@@ -21,6 +21,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.children import RESULT
 from posttrain.settings.compare import CompareSettings
+from tasks.workspace.paths import Paths
 
 ALIVE = "alive"
 LOOK = 0.1
@@ -138,10 +139,32 @@ def environment_of_a_job(*, comparison_id: str, mark: str) -> dict[str, str]:
 # --- where tasks run --------------------------------------------------------------------------------------------------
 
 
+def keep_dasks_log(folder: Path) -> None:
+    """Have a Dask cluster of our own write its log into a file, unless the user's environment says where.
+
+    On a busy machine its processes log how they miss each other as they end, with stack traces, into the terminal of a comparison
+    that is well. Read when Dask is imported, here and in its workers (`distributed.config`: a variable's value is a literal).
+    """
+    loggers = {name: {"handlers": ["file"], "level": "INFO", "propagate": False} for name in ("distributed", "tornado")}
+    how = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"}},
+        "handlers": {
+            "file": {"class": "logging.FileHandler", "filename": str(folder / "dask.log"), "formatter": "line", "delay": True}
+        },
+        "loggers": loggers,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("DASK_LOGGING", repr(how))
+
+
 def task_runner(settings: CompareSettings, *, workers: int, root: Path) -> TaskRunner[Any]:
     """Return Prefect's task runner, for `workers` jobs at a time."""
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
     if settings.runner == "dask":
+        if not settings.address:
+            keep_dasks_log(Paths(root).logs)
         kind = import_module("prefect_dask").DaskTaskRunner
         if settings.address:
             runner = kind(address=settings.address)

@@ -32,7 +32,7 @@ class Paths:
 
     @property
     def logs(self) -> Path:
-        """`<stage>-<key>/`: what each of several processes printed that computed a stage together, the last time."""
+        """`<stage>-<key>/`: what each of several processes printed that computed a stage together, the last time; `dask.log`."""
         return self.store / "logs"
 
     def findings(self, stage: str, dataset: str) -> Path:

@@ -8,6 +8,7 @@ import textwrap
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -171,6 +172,43 @@ def test_what_a_job_gets_of_our_environment(monkeypatch):
 # --- runners ----------------------------------------------------------------------------------------------------------
 
 
+def test_the_log_of_our_own_dask_cluster_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("DASK_LOGGING", "")
+    monkeypatch.delenv("DASK_LOGGING")
+    subject.keep_dasks_log(tmp_path / "logs")
+    code = """
+        import ast, logging.config, os
+        logging.getLogger("another")
+        logging.config.dictConfig(ast.literal_eval(os.environ["DASK_LOGGING"]))
+        for name in ("distributed.nanny", "tornado.application"):
+            try:
+                raise OSError("no heartbeat")
+            except OSError:
+                logging.getLogger(name).exception("went")
+        logging.getLogger("another").warning("told as ever")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    written = (tmp_path / "logs" / "dask.log").read_text()
+    assert written.count("OSError: no heartbeat") == 2 and "distributed.nanny ERROR went" in written
+    assert done.stderr == "told as ever\n" and done.stdout == ""
+
+
+def test_where_the_user_has_dasks_log_written_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("DASK_LOGGING", "{'distributed': 'debug'}")
+    subject.keep_dasks_log(tmp_path / "logs")
+    assert os.environ["DASK_LOGGING"] == "{'distributed': 'debug'}"
+
+
+def test_a_cluster_with_an_address_keeps_its_log_to_itself(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(subject, "keep_dasks_log", kept.append)
+    monkeypatch.setattr(subject, "import_module", lambda name: SimpleNamespace(DaskTaskRunner=dict))
+    subject.task_runner(CompareSettings(runner="dask", address="tcp://10.0.0.1:8786"), workers=1, root=tmp_path)
+    assert kept == []
+    subject.task_runner(CompareSettings(runner="dask"), workers=1, root=tmp_path)
+    assert kept == [tmp_path / ".posttrain" / "logs"]
+
+
 def test_an_address_without_a_cluster_is_refused():
     check_runner(CompareSettings())
     with pytest.raises(RequestError) as told:
@@ -194,12 +232,17 @@ def test_a_local_cluster_runs_jobs(runner, root, exchange):
     if find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed here: the extra {runner}")
     code = f"""
+        import logging
         from pathlib import Path
-        from prefect import flow
+        from prefect import flow, task
         from flows.runners import Exchange, result_of, run_process, task_runner
         from posttrain.settings.compare import CompareSettings
 
-        ROOT = Path({str(ROOT)!r})
+        ROOT = Path({str(root if runner == "dask" else ROOT)!r})
+
+        @task
+        def tell():
+            logging.getLogger("distributed.worker").error("no heartbeat")
 
         @flow(task_runner=task_runner(CompareSettings(runner={runner!r}), workers=2, root=ROOT))
         def both():
@@ -208,7 +251,7 @@ def test_a_local_cluster_runs_jobs(runner, root, exchange):
                 run_process.submit(one.name, (f"method={{one.name}}", "seed=0"), {str(root)!r}, one, {{"OMP_NUM_THREADS": "1"}})
                 for one in files
             ]
-            for future in futures:
+            for future in [*futures, tell.submit()]:
                 future.wait()
             return [result_of(one)["pipeline_id"] for one in files]
 
@@ -220,3 +263,6 @@ def test_a_local_cluster_runs_jobs(runner, root, exchange):
     of_run = environment() | {"PREFECT_API_URL": READY.address(), "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run([sys.executable, str(script)], cwd=ROOT, env=of_run, capture_output=True, text=True, timeout=600)
     assert "['method=one-seed=0', 'method=two-seed=0']" in done.stdout, done.stderr[-3000:]
+    if runner == "dask":
+        written = (root / ".posttrain" / "logs" / "dask.log").read_text()
+        assert written.count("distributed.worker ERROR no heartbeat") == 1 and "heartbeat" not in done.stdout + done.stderr
