@@ -5,7 +5,7 @@
     python -m benchmarks.smollm2 preferences data=FILE     pairs of any format that `make import` reads
     python -m benchmarks.smollm2 pages                     writes the page from the kept records again
 
-Further words: `seeds=0,1`, `keep=FOLDER`, `base=…`, and settings (`sft.max_steps=20`) in front of which stand those of the part.
+Further words: `seeds=0,1`, `methods=dpo,reft` (of those of the part), `keep=FOLDER`, `base=…`, and settings (`sft.max_steps=20`) in front of which stand those of the part.
 
 Each part is one `make compare` in a copy of the repository that stays in `keep` (below the system's folder for temporary files
 where it is left out) until the part is finished: killed, the same command goes on, with the sources of that copy. Its record
@@ -79,7 +79,7 @@ PARTS = {
     "world": Part(
         title="The default world",
         dataset="world",
-        methods="sft dpo reft rlhf rlaif grpo",
+        methods="sft dpo grpo reft rlaif rlhf",
         settings=(),
         cut={
             "evaluate.max_questions=100": "100 of the 1,000 held-out questions are asked",
@@ -139,7 +139,7 @@ def imported(folder: Path, name: str, data: str) -> None:
         raise SystemExit(f"the import ended with {code}")
 
 
-def measure(name: str, *, data: str, seeds: str, base: str, keep: Path, settings: Iterable[str]) -> int:
+def measure(name: str, *, data: str, seeds: str, base: str, methods: str, keep: Path, settings: Iterable[str]) -> int:
     """Run a part in its copy, keep its record, and write the page; return the comparison's exit code."""
     import torch
 
@@ -147,7 +147,7 @@ def measure(name: str, *, data: str, seeds: str, base: str, keep: Path, settings
     commit = copy_of(keep)
     imported(keep, name, data)
     asked = [f"model.base={base}", *part.settings, *(() if on_gpu else part.cut), *settings]
-    words = [f"METHODS={part.methods}", f"SEEDS={seeds}", f"DATA={part.dataset}", "WORKERS=1", f"SET={' '.join(asked)}"]
+    words = [f"METHODS={methods}", f"SEEDS={seeds}", f"DATA={part.dataset}", "WORKERS=1", f"SET={' '.join(asked)}"]
     print(f"{name} runs in {keep}; killed, the same command goes on", file=sys.stderr)
     code = subprocess.run([sys.executable, "-m", "flows", "compare", *words], cwd=keep, check=False).returncode
     latest = keep / "reports" / "compare" / "latest.json"
@@ -157,7 +157,9 @@ def measure(name: str, *, data: str, seeds: str, base: str, keep: Path, settings
     comparison = json.loads(latest.read_text(encoding="utf-8")) | {"git_commit": commit}
     world = REPORTED.seed if part.dataset == "world" else None
     study = study_of(comparison, keep / "reports", world=world)
-    study |= {"base_model": base, "settings": asked, "cut": [] if on_gpu else [*part.cut.values(), OTHERWISE]}
+    left_out = [one for one in part.methods.split() if one not in methods.split()]
+    cut = [*([f"not run: {', '.join(left_out)}"] if left_out else []), *([] if on_gpu else [*part.cut.values(), OTHERWISE])]
+    study |= {"base_model": base, "settings": asked, "cut": cut}
     study |= {"unchecked": list(unchecked_of(comparison, keep / "reports"))}
     text = json.dumps(rounded({**kept(), name: study}), indent=1, ensure_ascii=False, allow_nan=False)
     KEPT.write_text(f"{text}\n", encoding="utf-8")
@@ -267,13 +269,19 @@ def main(words: list[str]) -> int:
     named = [word for word in words if "=" not in word]
     if len(named) != 1 or named[0] not in PARTS:
         raise SystemExit(f"name one part of {', '.join(PARTS)}, or pages; got {' '.join(named) or 'none'}")
-    own = ("data", "seeds", "keep", "base")
+    own = ("data", "seeds", "methods", "keep", "base")
+    all_methods = PARTS[named[0]].methods.split()
+    asked = given.get("methods", ",".join(all_methods)).split(",")
+    if unknown := [one for one in asked if one not in all_methods]:
+        raise SystemExit(f"methods= takes those of {named[0]}, {','.join(all_methods)}; got {', '.join(unknown)}")
     settings = [f"{name}={value}" for name, value in given.items() if name not in own]
     keep = Path(given.get("keep") or Path(tempfile.gettempdir(), f"posttrain-smollm2-{named[0]}")).expanduser().resolve()
     seeds, base = given.get("seeds", "0,1"), given.get("base", "smollm2")
     if shutil.which("git") is None:
         raise SystemExit("git is needed to copy the sources")
-    return measure(named[0], data=given.get("data", ""), seeds=seeds, base=base, keep=keep, settings=settings)
+    return measure(
+        named[0], data=given.get("data", ""), seeds=seeds, base=base, methods=" ".join(asked), keep=keep, settings=settings
+    )
 
 
 if __name__ == "__main__":
