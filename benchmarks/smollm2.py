@@ -5,7 +5,8 @@
     python -m benchmarks.smollm2 preferences data=FILE     pairs of any format that `make import` reads
     python -m benchmarks.smollm2 pages                     writes the page from the kept records again
 
-Further words: `seeds=0,1`, `methods=dpo,reft` (of those of the part), `keep=FOLDER`, `base=…`, and settings (`sft.max_steps=20`) in front of which stand those of the part.
+Further words: `seeds=0,1`, `methods=dpo,reft` (of those of the part), `keep=FOLDER`, `base=…`, and settings
+(`sft.max_steps=20`) in front of which stand those of the part.
 
 Each part is one `make compare` in a copy of the repository that stays in `keep` (below the system's folder for temporary files
 where it is left out) until the part is finished: killed, the same command goes on, with the sources of that copy. Its record
@@ -276,7 +277,9 @@ def main(words: list[str]) -> int:
         raise SystemExit(f"methods= takes those of {named[0]}, {','.join(all_methods)}; got {', '.join(unknown)}")
     settings = [f"{name}={value}" for name, value in given.items() if name not in own]
     keep = Path(given.get("keep") or Path(tempfile.gettempdir(), f"posttrain-smollm2-{named[0]}")).expanduser().resolve()
-    seeds, base = given.get("seeds", "0,1"), given.get("base", "smollm2")
+    seeds = given.get("seeds", "0,1")
+    seeds += "" if "," in seeds else ","  # one seed of that name, for SEEDS= takes a number alone for how many
+    base = given.get("base", "smollm2")
     if shutil.which("git") is None:
         raise SystemExit("git is needed to copy the sources")
     return measure(
