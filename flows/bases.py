@@ -23,6 +23,8 @@ STAGE, COMPUTE = "gguf", "tasks.base_model.gguf:convert"
 SECONDS = 10
 """That a server has to say that it is well."""
 Say = Callable[[str], None]
+_told: set[str] = set()
+"""What this process has said of bases."""
 
 
 def to_stderr(line: str) -> None:
@@ -44,8 +46,7 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
     """
     if model.base == TINY:
         return
-    if file := gguf_file(model.base, say=say):
-        model.load_from(converted(paths, file.resolve(), told=f"{BASE}={model.base}", say=say))
+    find_base(paths, model, say=say)
     from models.load import check_base, hub_commit
     from models.shipped import notes_on
 
@@ -53,7 +54,31 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
     if not Path(model.source).is_dir():
         hub_commit(model.source, revision=model.revision)
     for note in notes_on(model.source, revision=model.revision):
-        say(note)
+        if note not in _told:  # each method of a comparison has its base located
+            _told.add(note)
+            say(note)
+
+
+def find_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> None:
+    """Let `model.source` say where a base was converted to that is a GGUF file; it is not looked into.
+
+    Raises:
+        RequestError: there is no such file, or none that can be read.
+        StorageError: the disk refuses.
+    """
+    if file := gguf_file(model.base, say=say):
+        model.load_from(converted(paths, file.resolve(), told=f"{BASE}={model.base}", say=say))
+
+
+def find_judge(paths: Paths, judge: JudgeSettings, *, say: Say = to_stderr) -> None:
+    """Let `judge.source` say where a local judge was converted to that is a GGUF file; it is not looked into.
+
+    Raises:
+        RequestError: there is no such file, or none that can be read.
+        StorageError: the disk refuses.
+    """
+    if judge.backend == "local" and (file := gguf_file(judge.model, say=say, setting=JUDGE)):
+        judge.load_from(converted(paths, file.resolve(), told=f"{JUDGE}={judge.model}", say=say))
 
 
 def locate_judge(paths: Paths, judge: JudgeSettings, *, say: Say = to_stderr) -> None:
@@ -68,8 +93,7 @@ def locate_judge(paths: Paths, judge: JudgeSettings, *, say: Say = to_stderr) ->
         RequestError: there is no such model, or none that can be read.
         StorageError: the disk refuses.
     """
-    if file := gguf_file(judge.model, say=say, setting=JUDGE):
-        judge.load_from(converted(paths, file.resolve(), told=f"{JUDGE}={judge.model}", say=say))
+    find_judge(paths, judge, say=say)
     from models.load import check_base
 
     check_base(judge.source, setting=JUDGE, default="base")

@@ -101,6 +101,11 @@ def check_judge_settings(config: Config, paths: Paths) -> None:
     judge_digest(settings, base_digest="")
 
 
+def is_judged(config: Config) -> bool:
+    """Return whether a pipeline asks a judge: to learn from it, or to compare held-out answers."""
+    return is_fed_by_judge(config) or config.evaluate.judge
+
+
 def is_fed_by_judge(config: Config) -> bool:
     """Return whether a method learns from what a judge says."""
     return config.row.learns_from.labels_by == "judge" or config.labels.source == "judge"

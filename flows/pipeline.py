@@ -18,7 +18,7 @@ from flows.bases import check_engine, check_quantized, locate_base
 from flows.elsewhere import run_tasks
 from flows.evaluation import choose_part, measured_so_far, run_audit, run_evaluations
 from flows.feedback import gather_feedback, people_of
-from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_fed_by_judge
+from flows.judging import check_judge_server, check_judge_settings, compare_by_judge, is_judged
 from flows.lengths import limits_of, resolve_limits
 from flows.memory import check_memory
 from flows.nodes import Launcher, check_nodes
@@ -185,7 +185,7 @@ def check(config: Config, paths: Paths) -> list[str]:
     if config.row.is_rewarded:
         check_engine(config.ppo, asks=True)
     told = [config.profile.sentence] if config.profile.sentence else []
-    return told + (check_judge_server(config, paths) if _is_judged(config) else [])
+    return told + (check_judge_server(config, paths) if is_judged(config) else [])
 
 
 def check_settings(config: Config, paths: Paths) -> None:
@@ -194,7 +194,7 @@ def check_settings(config: Config, paths: Paths) -> None:
     Raises:
         RequestError: the base model, or the judge, that is asked for cannot be used.
     """
-    if _is_judged(config):
+    if is_judged(config):
         check_judge_settings(config, paths)
     check_quantized(config.model, config.ppo)
     if config.row.is_rewarded:
@@ -212,7 +212,3 @@ def check_settings(config: Config, paths: Paths) -> None:
         tokens = getattr(config, section).max_new_tokens
         if tokens != "auto" and tokens >= config.model.context:
             raise RequestError(f"{name} must be less than model.context ({config.model.context}), got {tokens}")
-
-
-def _is_judged(config: Config) -> bool:
-    return is_fed_by_judge(config) or config.evaluate.judge

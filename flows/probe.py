@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flows.bases import find_base, find_judge
 from flows.feedback import people_of
+from flows.judging import is_judged
 from flows.pipeline import run_stages
 from flows.run import Done, Run, StageCall
 from posttrain.settings.config import Config
@@ -121,6 +123,10 @@ class Prober:
         Raises:
             PosttrainError: the pipeline would refuse before it trains.
         """
+        # settings of a job that were made for this: nobody has looked for its base yet
+        find_base(self.paths, config.model)
+        if is_judged(config):
+            find_judge(self.paths, config.judge)
         walk = _Walk(
             paths=self.paths,
             config=config,

@@ -30,6 +30,7 @@ from tests.tasks.base_model.ggufs import llama, write_gguf
 def paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subject._converted.cache_clear()
+    subject._told.clear()
     return Paths(tmp_path)
 
 
@@ -72,6 +73,15 @@ def test_it_is_converted_once_to_the_same_model(paths, whole):
     assert len(said) == 1 and again.source == model.source and base_digest(again) == base_digest(model)
     Path("elsewhere.gguf").write_bytes(whole)
     assert located(paths, "elsewhere.gguf", said).source == model.source and len(said) == 1, "content counts, and no name"
+
+
+def test_what_is_changed_in_a_base_is_said_once_a_process(paths, whole, monkeypatch):
+    monkeypatch.setattr("models.shipped.notes_on", lambda source, *, revision: [f"{source}: something pads"])
+    Path("small.gguf").write_bytes(whole)
+    lines = []
+    for _ in range(3):  # as a comparison does, a method at a time
+        locate_base(paths, ModelSettings(base="small.gguf"), say=lines.append)
+    assert len([line for line in lines if line.endswith("something pads")]) == 1
 
 
 def test_another_file_of_the_same_name_is_another_base(paths, whole):

@@ -12,6 +12,7 @@ from posttrain.settings.config import merge
 from tasks.data.dvc import DatasetVersion
 from tasks.workspace.artifacts import Outcome, make
 from tasks.workspace.paths import Paths
+from tests.tasks.base_model.ggufs import llama, write_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = {
@@ -53,6 +54,20 @@ def test_two_pipelines_share_the_stages_that_they_will_share(house):
     assert all(sft[name] == dpo[name] for name in sft) and list(sft) == shared
     assert list(dpo) == [*shared, "sample", "label", "dpo", "evaluate-dpo"]
     assert list(reft)[-2:] == ["evaluate-reft", "audit"]
+
+
+def test_a_base_and_a_judge_that_are_gguf_files_are_found_for_settings_that_nobody_looked_into(house, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "judge"):
+        write_gguf(tmp_path / f"{name}.gguf", llama())
+    words = ("model.base=./base.gguf", "judge.model=./judge.gguf", "judge.practice_steps=0")
+    # the copies of a comparison's settings are made a job at a time, and are not those that were checked
+    names = [list(keys(probe(house, *words, f"method={method}"))) for method in ("sft", "rlaif")]
+    assert names[0] == ["tokenizer", "validate", "base", "sft", "evaluate-sft", "evaluate-base"] and "judge-labels" in names[1]
+    (tmp_path / "judge.gguf").unlink()
+    assert list(keys(probe(house, *words, "method=sft"))) == names[0], "a judge that is not asked is not looked for"
+    with pytest.raises(RequestError, match=r"^judge\.model=\./judge\.gguf: there is no such file$"):
+        probe(house, *words, "method=rlaif")
 
 
 def test_a_seed_or_a_setting_changes_the_stages_that_hang_on_it(house):
