@@ -148,7 +148,7 @@ def measure(name: str, *, data: str, seeds: str, base: str, methods: str, keep: 
     commit = copy_of(keep)
     imported(keep, name, data)
     asked = [f"model.base={base}", *part.settings, *(() if on_gpu else part.cut), *settings]
-    words = [f"METHODS={methods}", f"SEEDS={seeds}", f"DATA={part.dataset}", "WORKERS=1", f"SET={' '.join(asked)}"]
+    words = [f"METHODS={methods}", f"SEEDS={seeds}", f"DATA={part.dataset}", f"SET={' '.join(asked)}"]
     print(f"{name} runs in {keep}; killed, the same command goes on", file=sys.stderr)
     code = subprocess.run([sys.executable, "-m", "flows", "compare", *words], cwd=keep, check=False).returncode
     latest = keep / "reports" / "compare" / "latest.json"

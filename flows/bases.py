@@ -12,7 +12,7 @@ from posttrain.printable import printable
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.base_model.identity import TINY
+from tasks.base_model.identity import TINY, Files, files_of
 from tasks.base_model.packaged import gguf_file
 from tasks.workspace.artifacts import file_digest
 from tasks.workspace.keys import Contents, NotDeciding
@@ -47,16 +47,22 @@ def locate_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> 
     if model.base == TINY:
         return
     find_base(paths, model, say=say)
-    from models.load import check_base, hub_commit
-    from models.shipped import notes_on
-
-    check_base(model.source)
-    if not Path(model.source).is_dir():
-        hub_commit(model.source, revision=model.revision)
-    for note in notes_on(model.source, revision=model.revision):
+    for note in _checked(model.source, model.revision, files_of(Path(model.source))):
         if note not in _told:  # each method of a comparison has its base located
             _told.add(note)
             say(note)
+
+
+@cache
+def _checked(source: str, revision: str | None, files: Files) -> tuple[str, ...]:
+    """Check a base once a process and state of its files, and return what is changed in it: seconds for a real tokenizer."""
+    from models.load import check_base, hub_commit
+    from models.shipped import notes_on
+
+    check_base(source)
+    if not Path(source).is_dir():
+        hub_commit(source, revision=revision)
+    return tuple(notes_on(source, revision=revision))
 
 
 def find_base(paths: Paths, model: ModelSettings, *, say: Say = to_stderr) -> None:

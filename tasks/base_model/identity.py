@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from posttrain.settings.model import ModelSettings
 from tasks.workspace.artifacts import file_digest
 
 TINY = "tiny"
+Files = tuple[tuple[str, int, int], ...]
+"""Name, time in nanoseconds and size of each."""
 
 
 def device_type() -> str:
@@ -29,8 +32,22 @@ def base_digest(model: ModelSettings, *, setting: str = "model.base") -> str:
         from models.load import hub_commit
 
         return f"{model.base}@{hub_commit(model.base, revision=model.revision, setting=setting)}"
-    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return _digest_of(folder.resolve(), files_of(folder))
+
+
+def files_of(folder: Path) -> Files:
+    """Return what tells a directory's files from others that replace them: names, times, sizes; () where there is none."""
+    if not folder.is_dir():
+        return ()
+    found = ((file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file())
+    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in found)
+
+
+@cache
+def _digest_of(folder: Path, files: Files) -> str:
+    """Read the files once a process, for they may be large, and each stage of each pipeline of a comparison asks."""
+    digests = {name: file_digest(folder / name) for name, _, _ in files}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -31,6 +31,7 @@ def paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subject._converted.cache_clear()
     subject._told.clear()
+    subject._checked.cache_clear()
     return Paths(tmp_path)
 
 
@@ -76,12 +77,17 @@ def test_it_is_converted_once_to_the_same_model(paths, whole):
 
 
 def test_what_is_changed_in_a_base_is_said_once_a_process(paths, whole, monkeypatch):
-    monkeypatch.setattr("models.shipped.notes_on", lambda source, *, revision: [f"{source}: something pads"])
+    asked = []
+    monkeypatch.setattr("models.shipped.notes_on", lambda source, *, revision: [asked.append(source) or "something pads"])
     Path("small.gguf").write_bytes(whole)
     lines = []
     for _ in range(3):  # as a comparison does, a method at a time
-        locate_base(paths, ModelSettings(base="small.gguf"), say=lines.append)
-    assert len([line for line in lines if line.endswith("something pads")]) == 1
+        model = ModelSettings(base="small.gguf")
+        locate_base(paths, model, say=lines.append)
+    assert lines.count("something pads") == 1 and asked == [model.source]
+    (Path(model.source) / "generation_config.json").write_text("{}")
+    locate_base(paths, ModelSettings(base=model.source), say=lines.append)
+    assert len(asked) == 2, "a directory whose files have changed is checked again"
 
 
 def test_another_file_of_the_same_name_is_another_base(paths, whole):

@@ -58,12 +58,13 @@ def test_two_pipelines_share_the_stages_that_they_will_share(house):
 
 def test_a_base_and_a_judge_that_are_gguf_files_are_found_for_settings_that_nobody_looked_into(house, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "data" / "judges", tmp_path / "data" / "judges")
     for name in ("base", "judge"):
         write_gguf(tmp_path / f"{name}.gguf", llama())
     words = ("model.base=./base.gguf", "judge.model=./judge.gguf", "judge.practice_steps=0")
     # the copies of a comparison's settings are made a job at a time, and are not those that were checked
     names = [list(keys(probe(house, *words, f"method={method}"))) for method in ("sft", "rlaif")]
-    assert names[0] == ["tokenizer", "validate", "base", "sft", "evaluate-sft", "evaluate-base"] and "judge-labels" in names[1]
+    assert names[0] == ["tokenizer", "validate", "base", "sft", "evaluate-sft", "evaluate-base"] and "label" in names[1], names[1]
     (tmp_path / "judge.gguf").unlink()
     assert list(keys(probe(house, *words, "method=sft"))) == names[0], "a judge that is not asked is not looked for"
     with pytest.raises(RequestError, match=r"^judge\.model=\./judge\.gguf: there is no such file$"):
