@@ -31,6 +31,9 @@ QUIET = {
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)."""
 _KEPT = 2**30
+_PRIMITIVES = 128
+"""Compiled products that oneDNN keeps, a shape each. By itself it keeps 1,024, and a real model in bfloat16, whose batches all
+have other lengths, grows by 0.14 GB with each of the first updates of PPO (docs/decisions/0030-profiles.md)."""
 
 
 def prefect_home(paths: Paths) -> Path:
@@ -49,11 +52,13 @@ def prepare(paths: Paths, *, is_tiny: bool, password: str = "") -> None:
     Raises:
         RequestError: a password is needed and is not where it should be.
     """
-    keep_freed_memory()
     quieten()
     if is_tiny:
+        keep_freed_memory()
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # docs/decisions/0003-world.md
+    else:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_PRIMITIVES))
     home = prefect_home(paths).resolve()
     os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_LOCAL_STORAGE_PATH", str(home / "results"))
@@ -85,7 +90,8 @@ def keep_freed_memory() -> bool:
     """Let the C library keep up to 1 GiB that was freed, and return whether it does; on Linux with glibc only.
 
     A training step frees and asks for the same tensors again. By itself glibc hands back what is beyond 64 MB and gets it page by
-    page, zeroed: about a tenth of an update of the default PPO (`python -m benchmarks.ppo_parts`).
+    page, zeroed: about a tenth of an update of the default PPO (`python -m benchmarks.ppo_parts`). For a real model the heap is
+    cut to pieces by tensors of ever other sizes, and grows by gigabytes (docs/decisions/0030-profiles.md).
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -56,6 +56,20 @@ def test_one_thread_is_enough_for_the_tiny_base_unless_somebody_says_otherwise(
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+@pytest.mark.parametrize(("given", "found"), [({}, "128"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7")])
+def test_a_real_base_does_not_fill_memory_with_what_was_freed_or_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("flows.environment.keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(os, "environ", dict(given))
+    prepare(Paths(tmp_path), is_tiny=False)
+    assert kept == [] and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == found
+    monkeypatch.setattr(os, "environ", {})
+    prepare(Paths(tmp_path), is_tiny=True)
+    assert kept == [True] and "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ
+
+
 SITE = "http://127.0.0.1:4999"
 
 
