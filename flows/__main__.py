@@ -24,7 +24,7 @@ from flows.params import params_of
 from flows.profiles import profile_for
 from flows.scale import run_scale
 from flows.settling import settle_imports, settle_restore, settle_runs
-from flows.terminal import INTERRUPTED, farewell, hear_signals, run
+from flows.terminal import INTERRUPTED, farewell, hear_signals, leave, run
 from flows.verbs import HELP, help_of, overview, words_of
 from posttrain.errors import DataError, PosttrainError, RequestError, StorageError, did_you_mean
 from posttrain.printable import printable
@@ -387,7 +387,4 @@ def _kind(error: PosttrainError) -> str:
 
 if __name__ == "__main__":
     hear_signals()
-    code = run(main, sys.argv[1:])
-    if code == INTERRUPTED:  # at once: Python would wait for Prefect's threads, or die of the signal where it fell into an import
-        os._exit(code)
-    sys.exit(code)
+    leave(run(main, sys.argv[1:]))

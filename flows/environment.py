@@ -30,7 +30,7 @@ QUIET = {
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)."""
-_KEPT = 2**30
+_KEPT, _LARGE = 2**30, 2**25
 _PRIMITIVES = 128
 """Compiled products that oneDNN keeps, a shape each. By itself it keeps 1,024, and a real model in bfloat16, whose batches all
 have other lengths, grows by 0.14 GB with each of the first updates of PPO (docs/decisions/0030-profiles.md)."""
@@ -53,8 +53,8 @@ def prepare(paths: Paths, *, is_tiny: bool, password: str = "") -> None:
         RequestError: a password is needed and is not where it should be.
     """
     quieten()
+    keep_freed_memory(mapped_from=_KEPT if is_tiny else _LARGE)
     if is_tiny:
-        keep_freed_memory()
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # docs/decisions/0003-world.md
     else:
@@ -86,14 +86,18 @@ def _introduce(server: Service | None, password: str) -> None:
     os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", secret)
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(*, mapped_from: int = _KEPT) -> bool:
     """Let the C library keep up to 1 GiB that was freed, and return whether it does; on Linux with glibc only.
 
     A training step frees and asks for the same tensors again. By itself glibc hands back what is beyond 64 MB and gets it page by
-    page, zeroed: about a tenth of an update of the default PPO (`python -m benchmarks.ppo_parts`). For a real model the heap is
-    cut to pieces by tensors of ever other sizes, and grows by gigabytes (docs/decisions/0030-profiles.md).
+    page, zeroed: about a tenth of an update of the default PPO (`python -m benchmarks.ppo_parts`).
+
+    Args:
+        mapped_from: bytes of a block from which it is mapped by itself and given back when it is freed. For a real model that is
+            32 MiB: whole logits, of ever other sizes, would cut the heap to pieces, and it grew by gigabytes
+            (docs/decisions/0030-profiles.md).
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(option, _KEPT) == 1 for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
+    return mallopt is not None and mallopt(_TRIM_THRESHOLD, _KEPT) == 1 and mallopt(_MMAP_THRESHOLD, mapped_from) == 1

@@ -8,9 +8,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
-from tasks.workspace.interrupts import interrupting_once
+from tasks.workspace.interrupts import REWARD, interrupting_once
 
 INTERRUPTED = 130
 REFUSED = 2
@@ -90,3 +90,17 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
 def farewell(error: KeyboardInterrupt) -> str:
     """Return the last line of a command that was interrupted."""
     return f"{str(error) or 'interrupted'}; finished stages are kept, and the same command goes on from there"
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code.
+
+    At once where we were interrupted: Python would wait for Prefect's threads, or die of the signal where it fell into an import.
+    At once as well where a reward that took too long still computes: torch would abort the process, with a code of its own (-6).
+    """
+    if code == INTERRUPTED or any(thread.name.startswith(REWARD) for thread in threading.enumerate()):
+        with suppress(OSError, ValueError, KeyboardInterrupt):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -106,7 +106,7 @@ class _Linear:
     @classmethod
     def joined(cls, parts: Sequence["_Linear"]) -> "_Linear":
         """Return the layer whose output is that of the parts, one behind the other."""
-        weight = torch.cat([part.weight for part in parts])
+        weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
         bias = None
         if any(part.bias is not None for part in parts):
             bias = torch.cat([part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in parts])
@@ -116,6 +116,11 @@ class _Linear:
         ups = [part.weight.new_zeros(len(part.weight), 0) if part.up is None else part.up for part in parts]
         downs = torch.cat([part.down for part in adapted if part.down is not None])
         return cls(weight, bias, downs, torch.block_diag(*ups))  # type: ignore[no-untyped-call]
+
+    def arranged(self, order: Tensor) -> "_Linear":
+        """Return the layer whose outputs stand in another order, (out,), int64."""
+        bias, up = (None if figure is None else figure[order] for figure in (self.bias, self.up))
+        return _Linear(self.weight[order], bias, self.down, up)
 
     def product(self, rows: int) -> Callable[[Tensor], Tensor]:
         """Return the layer as a function of (tokens, in), its weights laid out for about as many rows."""
@@ -157,8 +162,9 @@ class _Layer:
 class _Norm:
     """x / √(mean x² + ε) · weight in float32 (arXiv:1910.07467, eq. 4)."""
 
-    def __init__(self, module: Any, kind: torch.dtype) -> None:
-        self._weight = module.weight.detach().float()
+    def __init__(self, module: Any, kind: torch.dtype, order: Tensor | None = None) -> None:
+        weight = module.weight.detach().float()
+        self._weight = weight if order is None else weight[order]
         self._epsilon = float(module.variance_epsilon)
         self._kind = kind
 
@@ -183,24 +189,30 @@ class Decoder:
     """
 
     def __init__(self, model: Any, *, kind: torch.dtype, rows: int) -> None:
-        def laid_out(*modules: nn.Module) -> Callable[[Tensor], Tensor]:
-            return _Linear.joined([_Linear.of(module, kind) for module in modules]).product(rows)
+        def laid_out(*modules: nn.Module, order: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+            joined = _Linear.joined([_Linear.of(module, kind) for module in modules])
+            return (joined if order is None else joined.arranged(order)).product(rows)
 
         def norm(module: nn.Module | None) -> _Norm | None:
-            return None if module is None else _Norm(module, torch.float32)
+            return None if module is None else _Norm(module, torch.float32, in_pairs)
 
         config, trunk = model.config, model.model
         self.kind = kind
         self.window: int | None = config.sliding_window if getattr(config, "sliding_window", None) else None
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.width: int = trunk.layers[0].self_attn.head_dim
+        # the two entries that are turned by one angle stand side by side in queries and keys: then they are one complex number
+        in_pairs = torch.arange(self.width).view(2, -1).T.flatten()
+        turned = (self.heads + self.groups) * self.width
+        order = torch.arange(turned + self.groups * self.width)
+        order[:turned] = order[:turned].view(-1, self.width)[:, in_pairs].flatten()
         self.scaling: float = trunk.layers[0].self_attn.scaling
         self.embedding: nn.Embedding = trunk.embed_tokens
         self.positions = trunk.rotary_emb
         self.layers = [
             _Layer(
                 before_attention=_Norm(layer.input_layernorm, kind),
-                heads=laid_out(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+                heads=laid_out(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, order=order),
                 query_norm=norm(getattr(layer.self_attn, "q_norm", None)),
                 key_norm=norm(getattr(layer.self_attn, "k_norm", None)),
                 out=laid_out(layer.self_attn.o_proj),
@@ -236,9 +248,8 @@ class Session:
         self._room = room
         self._length = 0
         cos, sin = weights.positions(torch.zeros(1, dtype=torch.float32), torch.arange(room)[None])
-        half = weights.width // 2
-        # x turned by an angle is x cos + (its halves swapped) sin, with the first half of sin negated
-        self._cos, self._sin = cos[0, :, None], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)[:, None]
+        half = weights.width // 2  # of both, the second half repeats the first
+        self._turn = torch.complex(cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous())
         self._place = torch.zeros(0)
         self._bias = torch.zeros(0)
         self._stored: list[tuple[Tensor, Tensor]] = []
@@ -322,7 +333,7 @@ class Session:
     def _through(self, ids: Tensor, place: Tensor, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """Return the hidden states of tokens, (tokens, width), float32, at their places; `attend` is where they meet."""
         weights = self._weights
-        cos, sin = self._cos[place], self._sin[place]
+        turn = self._turn[place]
         turned = weights.heads + weights.groups
         hidden = weights.embedding(ids).float()
         for layer in weights.layers:
@@ -332,8 +343,8 @@ class Session:
                 entries = torch.cat(
                     [layer.query_norm(entries[:, : weights.heads]), layer.key_norm(entries[:, weights.heads :])], dim=1
                 )
-            first, second = entries.chunk(2, dim=-1)
-            entries = torch.addcmul(entries * cos, torch.cat([second, first], dim=-1), sin).to(weights.kind)
+            pairs = torch.view_as_complex(entries.view(*entries.shape[:-1], -1, 2))
+            entries = torch.view_as_real(pairs * turn).flatten(-2).to(weights.kind)
             met = attend(entries[:, : weights.heads], entries[:, weights.heads :], heads[:, turned:])
             hidden = hidden + layer.out(met)
             gate, up = layer.gate_and_up(layer.before_mlp(hidden)).chunk(2, dim=-1)

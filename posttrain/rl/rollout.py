@@ -148,13 +148,47 @@ def drawn_tokens(logits: Tensor, chance: Tensor, *, temperature: float) -> tuple
     if not temperature:
         likeliest = logits.argmax(dim=-1)
         return likeliest, torch.zeros(len(logits), device=logits.device)
-    logprob = torch.log_softmax(logits.float() / temperature, dim=-1)
+    scaled = logits.float() if temperature == 1 else logits.float() / temperature
+    if scaled.shape[-1] >= _MANY:
+        return _drawn_by_blocks(scaled, chance)
+    logprob = torch.log_softmax(scaled, dim=-1)
     reached = logprob.exp().cumsum(dim=-1)
     # rounding leaves the total a hair from 1; a chance that reaches it still means a token that has some probability
     total = reached[:, -1:]
-    wanted = torch.minimum(chance[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    wanted = _below(chance[:, None] * total, total)
     ids = torch.searchsorted(reached, wanted, right=True)
     return ids.squeeze(-1), logprob.gather(-1, ids).squeeze(-1)
+
+
+_MANY = 2**13
+"""Tokens of a vocabulary from which sums of blocks are quicker: below, the numbers of the tiny base stay what they are."""
+_BLOCK = 256
+
+
+def _drawn_by_blocks(scaled: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw as `drawn_tokens` does, from (batch, vocabulary) logits / T: first a block of tokens, and then one of its tokens.
+
+    Nothing but the block that is drawn is summed up token by token, and no log-probability but that of the drawn token is made.
+    """
+    top = scaled.amax(dim=-1, keepdim=True)
+    weights = (scaled - top).exp_()
+    if odd := -weights.shape[-1] % _BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, odd))
+    blocks = weights.view(len(weights), -1, _BLOCK)
+    reached = blocks.sum(dim=-1).cumsum(dim=-1)
+    total = reached[:, -1:]
+    wanted = chance[:, None] * total
+    block = torch.searchsorted(reached, _below(wanted, total), right=True)
+    before = torch.where(block > 0, reached.gather(-1, (block - 1).clamp(min=0)), 0)
+    inside = before + blocks[torch.arange(len(blocks), device=blocks.device), block.squeeze(-1)].cumsum(dim=-1)
+    # a block's sum and the sum of its tokens round differently: what lies between them means its last token of some probability
+    ids = block * _BLOCK + torch.searchsorted(inside, _below(wanted, inside[:, -1:]), right=True)
+    return ids.squeeze(-1), (scaled.gather(-1, ids) - top - total.log()).squeeze(-1)
+
+
+def _below(wanted: Tensor, end: Tensor) -> Tensor:
+    """Return what is wanted, or the number next below the end where that is reached."""
+    return torch.minimum(wanted, torch.nextafter(end, torch.zeros_like(end)))
 
 
 def uniforms(update: int, *, episodes: int, longest: int, seed: int) -> Tensor:

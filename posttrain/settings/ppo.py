@@ -109,7 +109,8 @@ class PPOSettings(Section):
     reward_clip: Positive = 10.0
     """Largest absolute score after centring and scaling."""
     reward_seconds: Positive = 120.0
-    """Time limit of the reward for one update's responses; a reward that hangs ends the run. Judges go by `judge.timeout`."""
+    """Time limit of the reward for one update's responses; a reward that hangs ends the run. Judges go by `judge.timeout`; a
+    reward model takes the time that it needs."""
     missing_eos: Literal["keep", "subtract", "replace"] = "keep"
     """What becomes of the score of a response that was cut off: see `missing_eos_penalty`."""
     missing_eos_penalty: NotNegative = 1.0

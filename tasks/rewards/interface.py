@@ -43,7 +43,8 @@ class RewardSource(ABC):
         kind: of the source, and the name of its file.
         is_checkable_by_program: a program checks the response against the question's answers, which each question must have.
         is_reward_model: a network with one score, whose weights a critic may start from.
-        has_own_limits: how long it may take is limited elsewhere (`judge.timeout`, `judge.retries`), not by `ppo.reward_seconds`.
+        has_own_limits: `ppo.reward_seconds` does not hold: there are limits elsewhere (`judge.timeout`, `judge.retries`), or it
+            is a network, which ends by itself.
     """
 
     name: str

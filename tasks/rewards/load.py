@@ -6,6 +6,7 @@ from typing import Any
 
 from posttrain.errors import ContractError
 from posttrain.rl.rewards import RewardFunction, Rewards, named, rewarded
+from tasks.workspace.interrupts import REWARD
 
 
 def within(
@@ -31,7 +32,7 @@ def within(
         except BaseException as error:
             told.append(error)
 
-    thread = threading.Thread(target=work, name=f"reward {name}", daemon=True)
+    thread = threading.Thread(target=work, name=f"{REWARD}{name}", daemon=True)
     thread.start()
     thread.join(seconds)
     if not told:

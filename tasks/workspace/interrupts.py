@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+REWARD = "reward "
+"""Beginning of the names of threads in which rewards compute: one that takes too long is left behind."""
 Handler = Callable[[int, FrameType | None], None]
 PATIENCE = 5.0
 """Seconds in which another Ctrl-C is the first one, pressed again; a later one means it."""

@@ -39,6 +39,32 @@ sys.exit(run(work, sys.argv[1:]))
 """
 
 
+STUCK = """
+import sys, threading
+from tasks.rewards.load import within
+from posttrain.errors import ContractError
+from flows.terminal import leave
+import torch
+
+def computes(prompts, completions, records):
+    while True:
+        torch.randn(300, 300) @ torch.randn(300, 300)
+
+print("printed")
+try:
+    within(0.5, computes, "mine", ["a"], ["b"], [{"id": "c"}])
+except ContractError as error:
+    leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [3, 130])
+def test_a_reward_that_still_computes_does_not_change_how_a_command_ends(tmp_path, code):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", STUCK, str(code)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "printed\n", "")
+
+
 def start(folder, how, *, lines=1, wait=0.0, **streams):
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, how, str(lines), str(wait)],

@@ -202,8 +202,11 @@ def test_bfloat16_stays_within_rounding_of_the_modules_own(name, paths):
         told = drawn(model)
         own = [plain(model, *pair) for pair in zip(QUESTIONS, told.responses, strict=True)]
     assert paths[-1] is Session
-    difference = torch.cat(list(told.logprobs)) - torch.cat(own)
-    assert 1e-6 < difference.abs().mean() < 0.03
+    with torch.no_grad():
+        whole = [plain(model, *pair) for pair in zip(QUESTIONS, told.responses, strict=True)]
+    # a processor with instructions for bfloat16 may give the module's own numbers to the last bit, and never those of float32
+    assert (torch.cat(list(told.logprobs)) - torch.cat(own)).abs().mean() < 0.03
+    assert 1e-6 < (torch.cat(list(told.logprobs)) - torch.cat(whole)).abs().mean() < 0.03
 
 
 def test_adapters_smaller_than_a_weights_rounding_act_in_bfloat16():

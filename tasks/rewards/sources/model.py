@@ -38,6 +38,7 @@ class ModelReward(RewardSource):
 
     kind: ClassVar[str] = "model"
     is_reward_model: ClassVar[bool] = True
+    has_own_limits: ClassVar[bool] = True  # a network ends by itself, on a busy machine later
 
     path: Path
     weights: str

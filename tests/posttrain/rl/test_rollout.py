@@ -66,6 +66,41 @@ def test_the_last_token_is_reachable_and_nothing_behind_it(seed):
     assert tokens.item() > 4_900
 
 
+LARGE = [2**13, 2**13 + 1, 9_000, 49_152]
+
+
+@pytest.mark.parametrize("vocabulary", LARGE)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_large_vocabulary_is_drawn_from_by_blocks_as_by_its_whole_distribution_function(vocabulary, temperature):
+    draw = torch.Generator().manual_seed(vocabulary)
+    logits = 3 * torch.randn(40, vocabulary, generator=draw)
+    chance = torch.rand(40, generator=draw)
+    tokens, logprobs = drawn_tokens(logits, chance, temperature=temperature)
+    exact = torch.log_softmax(logits.double() / temperature, dim=-1)
+    torch.testing.assert_close(logprobs, exact.gather(1, tokens[:, None])[:, 0].float(), atol=1e-5, rtol=0)
+    reached = exact.exp().cumsum(dim=-1)
+    above = reached.gather(1, tokens[:, None])[:, 0]
+    below = above - exact.exp().gather(1, tokens[:, None])[:, 0]
+    assert (below - 1e-5 <= chance).all() and (chance <= above + 1e-5).all()
+    wanted = torch.searchsorted(reached, chance[:, None].double(), right=True)[:, 0]
+    assert (tokens == wanted).sum() >= 36, "but for chances within rounding of a border"
+    alone = [drawn_tokens(logits[row : row + 1], chance[row : row + 1], temperature=temperature) for row in range(3)]
+    assert [one[0].item() for one in alone] == tokens[:3].tolist() and [one[1].item() for one in alone] == logprobs[:3].tolist()
+
+
+@pytest.mark.parametrize("vocabulary", LARGE)
+def test_of_a_large_vocabulary_no_token_without_probability_is_drawn_and_each_other_can_be(vocabulary):
+    possible = torch.tensor([255, 256, 700, 7_000, vocabulary - 3])  # an end of a block, a beginning, and within
+    logits = torch.full((vocabulary,), -torch.inf)
+    logits[possible] = torch.tensor([0.2, 0.2, 0.2, 0.1, 0.3]).log()
+    grid = torch.linspace(0.0, 1.0, 1_001)  # a product may round up to 1
+    tokens, logprobs = drawn(logits, [*grid.tolist(), 1e-30, ALMOST_1])
+    assert set(tokens.tolist()) == set(possible.tolist()) and logprobs.isfinite().all()
+    assert tokens[[0, 100, 300, 500, 650, 900, 1_000]].tolist() == [255, 255, 256, 700, 7_000, vocabulary - 3, vocabulary - 3]
+    even = drawn(torch.zeros(2**13), [0.5, 0.5 - 2**-15])[0]
+    assert even.tolist() == [2**12, 2**12 - 1], "a chance on the border belongs to what is above it"
+
+
 def test_at_temperature_0_the_likeliest_token_is_certain_whatever_its_chance():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 3.0]])
     for chance in (0.0, 0.5, ALMOST_1):

@@ -178,18 +178,22 @@ def test_a_reward_that_breaks_stops_the_run_and_names_the_best_checkpoint(tiny_w
     assert str(error.value).endswith(f"The best checkpoint by training reward is kept: {kept / 'best.pt'}")
 
 
-@pytest.mark.parametrize("kind", ["judge", "python"])
+@pytest.mark.parametrize("kind", ["judge", "model", "python"])
 def test_a_judge_may_take_its_time_and_another_reward_may_not(tiny_world, monkeypatch, kind):
     def slow(prompts, completions, records):
         time.sleep(0.3)
         return Rewards(values=[0.5] * len(records))
 
     monkeypatch.setattr(KINDS[kind], "load", lambda source: slow)
-    given = {"judge": {"judge": None}, "python": {"module": "m", "function": "f", "text": ""}}
+    given = {
+        "judge": {"judge": None},
+        "model": {"path": Path("m"), "weights": ""},
+        "python": {"module": "m", "function": "f", "text": ""},
+    }
     source = KINDS[kind](name="slow", **given[kind])
     settings = PPOSettings(reward_seconds=0.05)
     asker = Asker(questions_of(tiny_world), load_tokenizer(tiny_world.tokenizer), source, settings, context=tiny_world.context)
-    if kind == "judge":
+    if kind != "python":
         assert list(asker.score([0], [[5]]).values) == [0.5]
         return
     with pytest.raises(ContractError, match="took longer than"):
