@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from flows.environment import LARGE, keep_freed_memory
 from models.decoder import Decoder
 from models.load import has_bfloat16
 from models.sampler import sample
@@ -159,6 +160,7 @@ def apart(work: Work) -> float:
 
 def main(words: list[str]) -> None:
     given = dict(word.partition("=")[::2] for word in words)
+    keep_freed_memory(mapped_from=LARGE)  # as a run with a real model does
     sizes = {name: int(given.get(name, size)) for name, size in (("prompts", 32), ("prompt_tokens", 32), ("new_tokens", 48))}
     kinds = given.get("dtypes", "float32,bfloat16" if has_bfloat16(CPU) else "float32")
     console = Console(width=130)

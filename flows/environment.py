@@ -30,7 +30,8 @@ QUIET = {
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)."""
-_KEPT, _LARGE = 2**30, 2**25
+KEPT, LARGE = 2**30, 2**25
+"""Bytes: what is kept of freed memory at most; and a block that a real model gives back at once."""
 _PRIMITIVES = 128
 """Compiled products that oneDNN keeps, a shape each. By itself it keeps 1,024, and a real model in bfloat16, whose batches all
 have other lengths, grows by 0.14 GB with each of the first updates of PPO (docs/decisions/0030-profiles.md)."""
@@ -53,7 +54,7 @@ def prepare(paths: Paths, *, is_tiny: bool, password: str = "") -> None:
         RequestError: a password is needed and is not where it should be.
     """
     quieten()
-    keep_freed_memory(mapped_from=_KEPT if is_tiny else _LARGE)
+    keep_freed_memory(mapped_from=KEPT if is_tiny else LARGE)
     if is_tiny:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # docs/decisions/0003-world.md
@@ -86,7 +87,7 @@ def _introduce(server: Service | None, password: str) -> None:
     os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", secret)
 
 
-def keep_freed_memory(*, mapped_from: int = _KEPT) -> bool:
+def keep_freed_memory(*, mapped_from: int = KEPT) -> bool:
     """Let the C library keep up to 1 GiB that was freed, and return whether it does; on Linux with glibc only.
 
     A training step frees and asks for the same tensors again. By itself glibc hands back what is beyond 64 MB and gets it page by
@@ -100,4 +101,4 @@ def keep_freed_memory(*, mapped_from: int = _KEPT) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_TRIM_THRESHOLD, _KEPT) == 1 and mallopt(_MMAP_THRESHOLD, mapped_from) == 1
+    return mallopt is not None and mallopt(_TRIM_THRESHOLD, KEPT) == 1 and mallopt(_MMAP_THRESHOLD, mapped_from) == 1

@@ -3,12 +3,14 @@
 Of a step of transformers' own forward on a few dozen rows, most is not arithmetic: weights are laid out anew for each product,
 masks and positions are made again, queries, keys and values come from three products where one would do. Here weights are laid
 out once for a whole sampling (oneDNN's own layout), the products that share an input are one, and keys and values stand in
-memory that was there from the start. What it may be used for is tried out each time: `decoder` compares it with the module.
+memory that was there from the start. What it may be used for is tried out: `decoder` compares it with each module the first
+time, and again when something of the module but its weights has changed.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
@@ -48,7 +50,25 @@ def decoder(policy: Any, *, rows: int) -> "Decoder | None":
         made = Decoder(inner, kind=kind, rows=rows)
     except _UnknownError:
         return None
-    return made if _agrees(made, policy) else None
+    seen, now = _PROVEN.setdefault(policy, set()), (kind, _structure(policy))
+    if now not in seen and not _agrees(made, policy):
+        return None
+    seen.add(now)
+    return made
+
+
+_PROVEN: WeakKeyDictionary[Any, set[tuple[torch.dtype, int]]] = WeakKeyDictionary()
+"""Modules that decoded as they compute themselves, by number format and what they were made of."""
+
+
+def _structure(policy: nn.Module) -> int:
+    """Return what a module's outputs hang on beside its weights: kinds of its parts, their hooks, forwards that were replaced."""
+    return hash(
+        tuple(
+            (name, type(part), "forward" in vars(part), *map(tuple, (part._forward_hooks, part._forward_pre_hooks)))
+            for name, part in policy.named_modules()
+        )
+    )
 
 
 def _agrees(made: "Decoder", policy: Any) -> bool:

@@ -1,7 +1,7 @@
 """Sampling from the policy as it is being trained: responses with the log-probabilities that they were drawn at."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -99,7 +99,8 @@ class Sampler:
         how |= {"context": self._context, "hear": hear}
         if not self._has_cache:
             return sample_uncached(self._policy, prompts, chance, **how)
-        with _quick_products(self._policy) if self._decoder is None else nullcontext():
+        # the decoder has its number format already, and asks for no autocast at each of its operations
+        with _quick_products(self._policy) if self._decoder is None else torch.autocast("cpu", enabled=False):
             return _sample_batch(self._policy, prompts, chance, decodes=self._decoder, **how)
 
 

@@ -16,14 +16,15 @@ from tasks.workspace.presence import Process
 
 FREED = """
 import ctypes, sys
-from flows.environment import keep_freed_memory
+from flows.environment import LARGE, keep_freed_memory
 class Figures(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
     _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 libc = ctypes.CDLL(None)
 libc.mallinfo2.restype = Figures
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-kept = keep_freed_memory() if sys.argv[1] == "keep" else None
+how = {"keep": {}, "smaller": {"mapped_from": LARGE}}.get(sys.argv[1])
+kept = None if how is None else keep_freed_memory(**how)
 mapped = libc.mallinfo2().hblkhd
 block = libc.malloc(300 * 2**20)
 print(libc.mallinfo2().hblkhd - mapped >= 300 * 2**20)
@@ -41,9 +42,10 @@ def test_large_blocks_stay_with_the_process_when_they_are_freed() -> None:
         pytest.skip("a C library without mallinfo2")
     told = {
         how: subprocess.run([sys.executable, "-c", FREED, how], capture_output=True, text=True, check=True).stdout.split()
-        for how in ("leave", "keep")
+        for how in ("leave", "keep", "smaller")
     }
-    assert told == {"leave": ["True", "False", "None"], "keep": ["False", "True", "True"]}
+    of_both = {"leave": ["True", "False", "None"], "keep": ["False", "True", "True"]}
+    assert told == of_both | {"smaller": ["True", "False", "True"]}, "a block of 300 MB is no small one"
 
 
 @pytest.mark.parametrize(("is_tiny", "given", "threads"), [(True, None, "1"), (True, "4", "4"), (False, None, None)])
@@ -60,14 +62,14 @@ def test_one_thread_is_enough_for_the_tiny_base_unless_somebody_says_otherwise(
 def test_a_real_base_does_not_fill_memory_with_what_was_freed_or_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str
 ) -> None:
-    kept: list[bool] = []
-    monkeypatch.setattr("flows.environment.keep_freed_memory", lambda: kept.append(True))
+    kept: list[int] = []
+    monkeypatch.setattr("flows.environment.keep_freed_memory", lambda *, mapped_from: kept.append(mapped_from))
     monkeypatch.setattr(os, "environ", dict(given))
     prepare(Paths(tmp_path), is_tiny=False)
-    assert kept == [] and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == found
+    assert kept == [2**25] and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == found
     monkeypatch.setattr(os, "environ", {})
     prepare(Paths(tmp_path), is_tiny=True)
-    assert kept == [True] and "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ
+    assert kept == [2**25, 2**30] and "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ
 
 
 SITE = "http://127.0.0.1:4999"

@@ -237,3 +237,27 @@ def test_training_later_changes_nothing_of_what_was_laid_out():
         model.model.layers[0].mlp.gate_proj.weight.mul_(3.0)
         assert decoder(model, rows=2).session(room=4).read([[3, 4]]).sub(before).abs().max() > 1e-2
         torch.testing.assert_close(weights.session(room=4).read([[3, 4]]), before)
+
+
+def test_a_module_is_compared_once_and_again_when_more_than_its_weights_has_changed(monkeypatch):
+    model, asked = FAMILY["llama"](), []
+    agrees = module._agrees
+    monkeypatch.setattr(module, "_agrees", lambda made, policy: asked.append(made.kind) or agrees(made, policy))
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.5)  # as training does
+        for _ in range(2):
+            assert decoder(model, rows=4)
+        assert asked == [torch.float32]
+        with torch.autocast("cpu", torch.bfloat16):
+            assert decoder(model, rows=4)
+        assert asked == [torch.float32, torch.bfloat16]
+        hook = model.model.layers[1].mlp.register_forward_hook(lambda *given: 1.2 * given[-1])
+        for _ in range(2):
+            assert decoder(model, rows=4) is None, "what does not agree is asked again"
+        hook.remove()
+        assert decoder(model, rows=4) and len(asked) == 4
+        layer = model.model.layers[0].mlp
+        forward = layer.forward
+        monkeypatch.setattr(layer, "forward", lambda entries: 1.2 * forward(entries))
+        assert decoder(model, rows=4) is None
+        assert decoder(FAMILY["llama"](), rows=4) and len(asked) == 6, "another module"
