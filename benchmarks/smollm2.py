@@ -233,8 +233,9 @@ def section(name: str, study: Mapping[str, Any]) -> list[str]:
     made = [
         f"Made by `python -m benchmarks.smollm2 {name}`",
         f"at commit `{study['git_commit'][:12]}`" if study["git_commit"] else "",
-        f"with `{settings}`",
-        f"in {study['seconds'] / 3600:.1f} hours" if study["seconds"] else "",
+        f"with `{settings}`, that is `{study['command']}`",
+        # stages that were there already cost it nothing: what each took is in the table
+        f"in {study['seconds'] / 3600:.1f} hours" if (study["seconds"] or 0) >= 3_600 / 20 else "",
         f"on {study_pages.machine(study['machine'])}" if study["machine"] else "",
     ]
     failed = [
