@@ -62,10 +62,16 @@ _PROVEN: WeakKeyDictionary[Any, set[tuple[torch.dtype, int]]] = WeakKeyDictionar
 
 
 def _structure(policy: nn.Module) -> int:
-    """Return what a module's outputs hang on beside its weights: kinds of its parts, their hooks, forwards that were replaced."""
+    """Return what a module's outputs hang on beside its weights: kinds and modes of its parts, hooks, forwards replaced."""
     return hash(
         tuple(
-            (name, type(part), "forward" in vars(part), *map(tuple, (part._forward_hooks, part._forward_pre_hooks)))
+            (
+                name,
+                type(part),
+                part.training,
+                "forward" in vars(part),
+                *map(tuple, (part._forward_hooks, part._forward_pre_hooks)),
+            )
             for name, part in policy.named_modules()
         )
     )
@@ -118,6 +124,8 @@ class _Linear:
         if len(module.active_adapters) != 1:
             raise _UnknownError
         name = module.active_adapters[0]
+        if name in module.lora_variant or module.lora_bias.get(name):  # DoRA and its kin are W + B A until they are trained
+            raise _UnknownError
         down, up = module.lora_A[name].weight.detach(), module.scaling[name] * module.lora_B[name].weight.detach()
         if kind == torch.float32:
             return cls(base.weight + up.float() @ down.float(), base.bias)

@@ -261,3 +261,11 @@ def test_a_module_is_compared_once_and_again_when_more_than_its_weights_has_chan
         monkeypatch.setattr(layer, "forward", lambda entries: 1.2 * forward(entries))
         assert decoder(model, rows=4) is None
         assert decoder(FAMILY["llama"](), rows=4) and len(asked) == 6, "another module"
+
+
+@pytest.mark.parametrize("how", [{"use_dora": True}, {"lora_bias": True}], ids=lambda how: next(iter(how)))
+def test_adapters_that_are_plain_only_until_they_are_trained_are_never_decoded(how):
+    base = made(Qwen2ForCausalLM, Qwen2Config)  # its queries, keys and values have a bias, as an adapter's own wants
+    model = get_peft_model(base, LoraConfig(r=3, target_modules=["q_proj", "v_proj"], **how)).eval()
+    assert decoder(model, rows=4) is None, "it would agree now, and not after a step"
+    assert decoder(get_peft_model(llama(), LoraConfig(r=3, target_modules="all-linear")).eval(), rows=4)
