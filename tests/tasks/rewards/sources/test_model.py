@@ -29,7 +29,7 @@ def test_a_registered_model_is_asked_for_by_its_address(tmp_path):
     assert asked == ["models:/rewards@challenger"]
     assert (told.kind, told.path, told.name) == ("model", tmp_path, "model:models:/rewards@challenger")
     assert told.digest == source(f"model:{tmp_path}").digest
-    assert told.is_reward_model and not told.is_checkable_by_program and not told.has_own_limits
+    assert told.is_reward_model and not told.is_checkable_by_program and told.has_own_limits
     assert told.who == told.name
 
 
