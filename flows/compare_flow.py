@@ -20,6 +20,7 @@ from flows.compare_request import Request
 from flows.compare_screen import Screen
 from flows.equal import Terms, check_terms, producers, terms_of
 from flows.jobs import Finished
+from flows.memory import side_by_side
 from flows.pipeline import git_commit, settled_ledger, versioned_data
 from flows.probe import Prober
 from flows.situation import check_possible
@@ -57,11 +58,13 @@ def comparison(
     jobs = request.jobs(reference=config.compare.reference)
     first = jobs[: len(jobs) // len(request.seeds)]
     check_possible(paths, config, data, [job.method for job in first], say)
-    for job in first:
-        prober.probe(configuration(job.words, False))
+    configurations = [configuration(job.words, False) for job in first]
+    for each in configurations:
+        prober.probe(each)
+    workers = side_by_side(configurations, data.folder, config.compare, most=workers, say=say)
 
     terms = terms_of(request, config, data.folder)
-    check_terms(request, data.folder, [configuration(job.words, False) for job in first])
+    check_terms(request, data.folder, configurations)
     comparison_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     commit = git_commit(root)
     run_id = _open_run(ledger, request, config, comparison_id=comparison_id, data=data, commit=commit)

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
+from flows.bases import find_base
 from flows.compare_request import Request
 from flows.equal import check_terms
 from flows.estimate import Earlier, Estimate
 from flows.expected import expected_jobs, not_known
 from flows.jobs import Job
-from flows.memory import check_memory
+from flows.memory import side_by_side
 from flows.order import Order
 from flows.probe import ProbedStage, Prober
-from flows.situation import check_possible, of_method
-from posttrain.methods import METHODS
+from flows.situation import check_possible
 from posttrain.settings.config import Config
 from tasks.data.dvc import bring_up_to_date
 from tasks.tracking.ledger import Ledger
@@ -44,10 +44,11 @@ def plan_lines(
     prober = Prober(paths, data, ledger=lambda: Ledger.open(paths, config.tracking))
     asked = request.jobs(reference=config.compare.reference)
     check_possible(paths, config, data, [job.method for job in asked], say)
-    if config.compare.runner == "processes":  # the workers of a cluster have their own memory
-        for method in dict.fromkeys(job.method for job in asked):
-            check_memory(of_method(config, METHODS[method]), data.folder, say)
-    check_terms(request, data.folder, [configuration(job.words, False) for job in asked if job.seed == request.seeds[0]])
+    first = [configuration(job.words, False) for job in asked if job.seed == request.seeds[0]]
+    for each in first:
+        find_base(paths, each.model, say=say)
+    workers = side_by_side(first, data.folder, config.compare, most=workers, say=say)
+    check_terms(request, data.folder, first)
     jobs = expected_jobs(request, asked, configuration)
     probed = {job: prober.probe(configuration(job.words, False)) for job in jobs}
     earlier = Earlier(paths)

@@ -1,6 +1,6 @@
 """What a run will likely take of the machine's memory, told before it starts: by the same sums as `make advise`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,8 +12,10 @@ from posttrain.advice.situation import Asked, Situation, percentile
 from posttrain.data.lengths import WITHOUT_REFERENCES
 from posttrain.errors import RequestError
 from posttrain.methods import METHODS, Method
+from posttrain.settings.compare import CompareSettings
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
+from tasks.upkeep.findings import counted
 from tasks.workspace.jsonl import read_rows
 
 QUANTIZED: dict[str, dict[str, Any]] = {
@@ -35,9 +37,50 @@ def check_memory(config: Config, folder: Path, say: Callable[[str], None]) -> No
     Raises:
         RequestError: weights, gradients and optimiser alone do not fit, or the base cannot be read.
     """
-    if config.model.base == TINY:
-        return
-    method, found = config.row, situation_of_memory(config, folder)
+    if config.model.base != TINY:
+        _check(config, situation_of_memory(config, folder), say)
+
+
+def side_by_side(
+    configs: Iterable[Config], folder: Path, settings: CompareSettings, *, most: int, say: Callable[[str], None]
+) -> int:
+    """Return how many runs of a comparison go side by side: on this machine fewer than `most` where memory holds fewer.
+
+    Args:
+        configs: of the runs, one a method; their base has been located.
+        folder: of the dataset.
+        settings: of the comparison. A cluster has memory of its own; a number that was asked for stands, with a warning.
+        most: runs that there are cores for, or that were asked for.
+        say: prints a line.
+
+    Raises:
+        RequestError: one run alone does not fit, or the base cannot be read.
+    """
+    found = [(one, situation_of_memory(one, folder)) for one in configs if one.model.base != TINY]
+    if settings.runner != "processes" or not found:
+        return most
+    for config, situation in found:
+        _check(config, situation, say)
+    needed = {config.row.title: memory_of(config.row, situation).likely for config, situation in found}
+    largest, there = max(needed, key=lambda title: needed[title]), found[0][1].machine.memory
+    fits = max(1, there // needed[largest])
+    if fits >= most:
+        return most
+    takes = f"a run takes up to about {needed[largest] / GIB:,.1f} GB ({largest}), and there are {there / GIB:,.1f} GB"
+    if settings.workers:
+        say(f"warning: compare.workers={settings.workers} runs at a time, and memory is for {fits}: {takes}")
+        return most
+    say(f"{counted(fits, 'run')} at a time in place of {most}: {takes}")
+    return fits
+
+
+def _check(config: Config, found: Situation, say: Callable[[str], None]) -> None:
+    """Tell what a run will likely take of the memory, or refuse it.
+
+    Raises:
+        RequestError: weights, gradients and optimiser alone do not fit.
+    """
+    method = config.row
     needed, there = memory_of(method, found), found.machine.memory
     if needed.likely <= there:
         return

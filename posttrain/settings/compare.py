@@ -29,4 +29,5 @@ class CompareSettings(Section):
     """Of the Dask or Ray cluster, "tcp://10.0.0.1:8786" or "ray://10.0.0.1:10001"; empty: a cluster on this machine, which ends
     with the comparison."""
     workers: WholeNumber = 0
-    """Pipelines at a time, each with one thread; 0: as many as this machine has cores, or one where models run on a GPU."""
+    """Pipelines at a time, each with one thread; 0: as many as this machine has cores, fewer where a real base would not fit into
+    the memory as often, or one where models run on a GPU."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import memory
-from flows.memory import check_memory
+from flows.memory import check_memory, side_by_side
 from posttrain.advice.memory import memory_of
 from posttrain.advice.situation import Asked, Base, Machine, Situation
 from posttrain.errors import RequestError
@@ -83,6 +83,54 @@ def test_each_remedy_makes_it_fit(told):
 def test_networks_that_cannot_fit_are_refused(told):
     with pytest.raises(RequestError, match=r"^ReFT on \./smol .*alone are 4\.5 GB, and there are 2\.0 GB\. What fits: "):
         told(2, "method=reft")
+
+
+@pytest.fixture
+def beside(monkeypatch, tmp_path):
+    """Return what says how many runs of SFT and ReFT go side by side on a machine with so much memory, and what is told."""
+
+    def ask(gigabytes, *words, base="./smol", most=4):
+        lines = []
+        monkeypatch.setattr(memory, "situation_of_memory", lambda config, folder: situation(gigabytes, words))
+        configs = [merge({}, [f"method={method}", f"model.base={base}", *words]) for method in ("sft", "reft")]
+        return side_by_side(configs, tmp_path, configs[0].compare, most=most, say=lines.append), lines
+
+    return ask
+
+
+def test_as_many_runs_side_by_side_as_the_memory_holds(beside):
+    assert beside(1_000) == (4, [])
+    largest = max(memory_of(METHODS[name], situation(64)).likely for name in ("sft", "reft"))
+    told = f"a run takes up to about {largest / GIB:,.1f} GB (ReFT)"
+    assert beside(3 * largest / GIB + 0.01) == (
+        3,
+        [f"3 runs at a time in place of 4: {told}, and there are {3 * largest / GIB + 0.01:,.1f} GB"],
+    )
+    assert beside(3 * largest / GIB + 0.01, most=3) == (3, [])
+    assert beside(3 * largest / GIB - 0.01)[0] == 2
+
+
+def test_one_run_goes_where_not_even_one_fits_likely(beside):
+    runs, lines = beside(5)
+    assert runs == 1
+    assert [line.partition(" ")[0] for line in lines] == ["warning:", "warning:", "1"], lines
+    assert "1 run at a time in place of 4" in lines[-1]
+
+
+def test_runs_side_by_side_that_were_asked_for_stand_with_a_warning(beside):
+    runs, lines = beside(64, "compare.workers=4")
+    assert runs == 4
+    assert len(lines) == 1 and lines[0].startswith("warning: compare.workers=4 runs at a time, and memory is for 2: "), lines
+
+
+def test_the_workers_of_a_cluster_and_the_tiny_base_are_not_counted(beside):
+    assert beside(5, "compare.runner=dask") == (4, [])
+    assert beside(5, base="tiny") == (4, [])
+
+
+def test_a_comparison_of_which_a_run_cannot_fit_is_refused(beside):
+    with pytest.raises(RequestError, match=r"^ReFT on \./smol .*alone are 4\.5 GB"):
+        beside(3)
 
 
 def test_lengths_and_base_are_looked_at(tiny_world, monkeypatch):
