@@ -27,14 +27,17 @@ from posttrain.records import Question
 from posttrain.rl.contracts import Signal
 from posttrain.rl.estimators import Estimator
 from posttrain.rl.ppo import Update, ppo
+from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
+from tasks.base_model.identity import TINY
 from tasks.rewards.interface import RewardSource
 from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.checkpoints import Checkpoints
 from tasks.workspace.jsonl import required, write_rows
+from tasks.workspace.memory import return_freed
 from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import save, source_of
@@ -128,11 +131,16 @@ def _updates(
         with layout.policy() as policy:
             return asker.sample(policy, asked, chance)
 
-    return ppo(
+    def score(asked: Sequence[int], responses: Sequence[Sequence[int]]) -> Rewards:
+        rewards = asker.score(asked, responses)
+        _return_freed(model)
+        return rewards
+
+    updates = ppo(
         network,
         reference=layout.reference(temperature=settings.temperature),
         sample=sample,
-        score=asker.score,
+        score=score,
         questions=len(asker.questions),
         pad_id=asker.tokenizer.pad_token_id,
         settings=settings,
@@ -143,6 +151,9 @@ def _updates(
         fits_values=estimator.has_critic and _starts_as_reward_model(settings, reward),
         layout=layout,
     )
+    for update in updates:
+        yield update
+        _return_freed(model)
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,15 @@ class _Sizes:
         if network.critic is None:
             return cls(size_of(network.policy, *head), Size(), has_values=bool(head))
         return cls(size_of(network.policy), size_of(network.critic, *head), has_values=True)
+
+
+def _return_freed(model: ModelSettings) -> None:
+    """Return freed memory to the system between sampling and learning, and between updates, where a real model computes.
+
+    The tiny base keeps it on purpose (`flows.environment`); a GPU's memory is PyTorch's own.
+    """
+    if model.base != TINY and device().type == "cpu":
+        return_freed()
 
 
 def _accelerator(model: ModelSettings) -> Accelerator:

@@ -46,6 +46,14 @@ def give_back() -> None:
     torch = sys.modules.get("torch")  # importing it takes seconds, and who has not done so holds none of its memory
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    return_freed()
+
+
+def return_freed() -> None:
+    """Return what the C library keeps of freed memory to the system, where it can: what is asked for next starts from there.
+
+    Blocks of ever other sizes leave gaps that no later one fits into (docs/decisions/0030-profiles.md).
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
     if trim is not None:
         trim(0)

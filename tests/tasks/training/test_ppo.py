@@ -17,6 +17,7 @@ from models.size import size_of
 from posttrain.errors import ContractError, DataError
 from posttrain.feedback.labels import sampled_questions
 from posttrain.records import Question
+from posttrain.rl.learner import Learner
 from posttrain.rl.rewards import Rewards
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
@@ -53,6 +54,7 @@ def train(
     excluded_questions=None,
     share=0.0,
     checkpointing="auto",
+    base="tiny",
     **settings,
 ):
     chosen = PPOSettings(**(SMALL | settings), reward=reward)
@@ -63,7 +65,7 @@ def train(
         data=data or world.data,
         start=world.base,
         tokenizer=world.tokenizer,
-        model=ModelSettings(context=world.context, lora_rank=lora_rank, gradient_checkpointing=checkpointing),
+        model=ModelSettings(base=base, context=world.context, lora_rank=lora_rank, gradient_checkpointing=checkpointing),
         settings=chosen,
         **(own or {}),
         reward=reward_source(reward, partial_credit=chosen.partial_credit, registered=Path),
@@ -302,3 +304,21 @@ def test_activations_may_be_computed_again_in_policy_and_critic(tiny_world, tmp_
     checkpointed = [[part.get_base_model() if lora_rank else part for part in (one.policy, one.critic)] for one in made]
     assert [[part.is_gradient_checkpointing for part in parts] for parts in checkpointed] == [[True, True], [False, False]]
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(("base", "is_given_back"), [("./real", True), ("tiny", False)])
+def test_a_real_model_gives_freed_memory_back_before_it_learns_and_behind_it(
+    tiny_world, tmp_path, monkeypatch, base, is_given_back
+):
+    events = []
+
+    def learn(self, *given, **named):
+        events.append("learn")
+        return inner(self, *given, **named)
+
+    inner = Learner.learn
+    monkeypatch.setattr(Learner, "learn", learn)
+    monkeypatch.setattr("tasks.training.loop.return_freed", lambda: events.append("given back"))
+    train(tiny_world, tmp_path / "out", tmp_path / "checkpoints", base=base, updates=2)
+    an_update = ["given back", "learn", "given back"] if is_given_back else ["learn"]
+    assert events == 2 * an_update
