@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from models.checkpointing import let_checkpoint
+from models.decoder import LARGE
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer
 from models.lora import adapted, merged
@@ -31,7 +32,6 @@ from posttrain.rl.rewards import Rewards
 from posttrain.rl.rollout import Sampled
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
-from tasks.base_model.identity import TINY
 from tasks.rewards.interface import RewardSource
 from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import Log, Outcome
@@ -133,7 +133,7 @@ def _updates(
 
     def score(asked: Sequence[int], responses: Sequence[Sequence[int]]) -> Rewards:
         rewards = asker.score(asked, responses)
-        _return_freed(model)
+        _return_freed(network)
         return rewards
 
     updates = ppo(
@@ -153,7 +153,7 @@ def _updates(
     )
     for update in updates:
         yield update
-        _return_freed(model)
+        _return_freed(network)
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ class _Sizes:
         return cls(size_of(network.policy), size_of(network.critic, *head), has_values=True)
 
 
-def _return_freed(model: ModelSettings) -> None:
-    """Return freed memory to the system between sampling and learning, and between updates, where a real model computes.
+def _return_freed(network: PolicyAndCritic) -> None:
+    """Return freed memory to the system between sampling and learning, and between updates, where a large network computes.
 
-    The tiny base keeps it on purpose (`flows.environment`); a GPU's memory is PyTorch's own.
+    A small one keeps it on purpose (`flows.environment`); a GPU's memory is PyTorch's own.
     """
-    if model.base != TINY and device().type == "cpu":
+    if size_of(network.policy).weights >= LARGE and device().type == "cpu":
         return_freed()
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.decoder import LARGE
 from models.load import load_model, load_tokenizer
 from models.size import size_of
 from posttrain.errors import ContractError, DataError
@@ -54,7 +55,6 @@ def train(
     excluded_questions=None,
     share=0.0,
     checkpointing="auto",
-    base="tiny",
     **settings,
 ):
     chosen = PPOSettings(**(SMALL | settings), reward=reward)
@@ -65,7 +65,7 @@ def train(
         data=data or world.data,
         start=world.base,
         tokenizer=world.tokenizer,
-        model=ModelSettings(base=base, context=world.context, lora_rank=lora_rank, gradient_checkpointing=checkpointing),
+        model=ModelSettings(context=world.context, lora_rank=lora_rank, gradient_checkpointing=checkpointing),
         settings=chosen,
         **(own or {}),
         reward=reward_source(reward, partial_credit=chosen.partial_credit, registered=Path),
@@ -306,9 +306,9 @@ def test_activations_may_be_computed_again_in_policy_and_critic(tiny_world, tmp_
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize(("base", "is_given_back"), [("./real", True), ("tiny", False)])
-def test_a_real_model_gives_freed_memory_back_before_it_learns_and_behind_it(
-    tiny_world, tmp_path, monkeypatch, base, is_given_back
+@pytest.mark.parametrize(("large", "is_given_back"), [(10_000, True), (LARGE, False)])
+def test_a_large_network_gives_freed_memory_back_before_it_learns_and_behind_it(
+    tiny_world, tmp_path, monkeypatch, large, is_given_back
 ):
     events = []
 
@@ -318,7 +318,8 @@ def test_a_real_model_gives_freed_memory_back_before_it_learns_and_behind_it(
 
     inner = Learner.learn
     monkeypatch.setattr(Learner, "learn", learn)
-    monkeypatch.setattr("tasks.training.loop.return_freed", lambda: events.append("given back"))
-    train(tiny_world, tmp_path / "out", tmp_path / "checkpoints", base=base, updates=2)
+    monkeypatch.setattr(loop, "LARGE", large)
+    monkeypatch.setattr(loop, "return_freed", lambda: events.append("given back"))
+    train(tiny_world, tmp_path / "out", tmp_path / "checkpoints", updates=2)
     an_update = ["given back", "learn", "given back"] if is_given_back else ["learn"]
     assert events == 2 * an_update
