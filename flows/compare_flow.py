@@ -61,7 +61,9 @@ def comparison(
     configurations = [configuration(job.words, False) for job in first]
     for each in configurations:
         prober.probe(each)
-    workers = side_by_side(configurations, data.folder, config.compare, most=workers, say=say)
+    runs = (configuration(job.words, False) for job in jobs)
+    left = (each for each in runs if not prober.probe(each).is_cached)
+    workers = side_by_side(config, left, data.folder, most=workers, say=say)
 
     terms = terms_of(request, config, data.folder)
     check_terms(request, data.folder, configurations)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from flows.bases import find_base
 from flows.compare_request import Request
 from flows.equal import check_terms
 from flows.estimate import Earlier, Estimate
@@ -44,13 +43,12 @@ def plan_lines(
     prober = Prober(paths, data, ledger=lambda: Ledger.open(paths, config.tracking))
     asked = request.jobs(reference=config.compare.reference)
     check_possible(paths, config, data, [job.method for job in asked], say)
-    first = [configuration(job.words, False) for job in asked if job.seed == request.seeds[0]]
-    for each in first:
-        find_base(paths, each.model, say=say)
-    workers = side_by_side(first, data.folder, config.compare, most=workers, say=say)
-    check_terms(request, data.folder, first)
+    check_terms(request, data.folder, [configuration(job.words, False) for job in asked if job.seed == request.seeds[0]])
     jobs = expected_jobs(request, asked, configuration)
-    probed = {job: prober.probe(configuration(job.words, False)) for job in jobs}
+    runs = {job: configuration(job.words, False) for job in jobs}
+    probed = {job: prober.probe(each) for job, each in runs.items()}
+    left = (runs[job] for job, found in probed.items() if not found.is_cached)
+    workers = side_by_side(config, left, data.folder, most=workers, say=say)
     earlier = Earlier(paths)
     missing = {job: {stage.key: stage for stage in found.missing} for job, found in probed.items()}
     rows, counted = [], set[str]()

@@ -12,7 +12,6 @@ from posttrain.advice.situation import Asked, Situation, percentile
 from posttrain.data.lengths import WITHOUT_REFERENCES
 from posttrain.errors import RequestError
 from posttrain.methods import METHODS, Method
-from posttrain.settings.compare import CompareSettings
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
 from tasks.upkeep.findings import counted
@@ -41,28 +40,31 @@ def check_memory(config: Config, folder: Path, say: Callable[[str], None]) -> No
         _check(config, situation_of_memory(config, folder), say)
 
 
-def side_by_side(
-    configs: Iterable[Config], folder: Path, settings: CompareSettings, *, most: int, say: Callable[[str], None]
-) -> int:
+def side_by_side(config: Config, runs: Iterable[Config], folder: Path, *, most: int, say: Callable[[str], None]) -> int:
     """Return how many runs of a comparison go side by side: on this machine fewer than `most` where memory holds fewer.
 
     Args:
-        configs: of the runs, one a method; their base has been located.
+        config: of the comparison. A cluster has memory of its own; a number that was asked for stands, with a warning.
+        runs: those that something is left to do of; their base has been located. The first of each method is looked at.
         folder: of the dataset.
-        settings: of the comparison. A cluster has memory of its own; a number that was asked for stands, with a warning.
         most: runs that there are cores for, or that were asked for.
         say: prints a line.
 
     Raises:
         RequestError: one run alone does not fit, or the base cannot be read.
     """
-    found = [(one, situation_of_memory(one, folder)) for one in configs if one.model.base != TINY]
-    if settings.runner != "processes" or not found:
+    settings = config.compare
+    if settings.runner != "processes" or config.model.base == TINY:
         return most
-    for config, situation in found:
-        _check(config, situation, say)
-    needed = {config.row.title: memory_of(config.row, situation).likely for config, situation in found}
-    largest, there = max(needed, key=lambda title: needed[title]), found[0][1].machine.memory
+    needed, there = dict[str, int](), 0
+    for run in runs:
+        if run.row.title not in needed:
+            situation = situation_of_memory(run, folder)
+            _check(run, situation, say)
+            needed[run.row.title], there = memory_of(run.row, situation).likely, situation.machine.memory
+    if not needed:
+        return most
+    largest = max(needed, key=lambda title: needed[title])
     fits = max(1, there // needed[largest])
     if fits >= most:
         return most

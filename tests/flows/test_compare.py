@@ -143,6 +143,28 @@ def test_a_dry_run_prints_and_runs_nothing(house: Path) -> None:
     assert pipelines(house) == reports
 
 
+def test_a_real_base_is_compared_as_many_times_at_once_as_the_memory_holds(tmp_path: Path, tiny_world) -> None:
+    """On a machine of four cores whose memory is for one run, then for none."""
+    house = new_house(tmp_path / "house")
+    with (house / "flows" / "compare.py").open("a") as code:
+        code.write("\n\nos.sched_getaffinity = lambda process: {0, 1, 2, 3}\n")
+    machine = house / "tasks" / "advice" / "machine.py"
+    machine.write_text(f"{machine.read_text()}\n\n_machine_memory = lambda: 3 * 2**29\n")
+    model = json.dumps({"base": str(tiny_world.base / "model"), "context": tiny_world.context})
+    (house / "params.yaml").write_text(f"{(house / 'params.yaml').read_text()}\nmodel: {model}\n")
+    asked = ("compare", "METHODS=sft", "SEEDS=0,")
+
+    planned = run(house, *asked, "DRY_RUN=1", fresh=True)
+    assert "1 run at a time in place of 4: a run takes up to about " in planned and "1 pipeline at a time" in planned
+    assert "1 run at a time in place of 4: a run takes up to about " in run(house, *asked, fresh=True)
+    assert latest(house)["machine"]["workers"] == 1
+
+    # all is there, so nothing needs memory: the page is made wherever it is asked for
+    machine.write_text(f"{machine.read_text()}\n\n_machine_memory = lambda: 1\n")
+    assert "at a time" not in run(house, *asked, fresh=True)
+    assert latest(house)["machine"]["workers"] == 4
+
+
 def test_nothing_of_a_comparison_asks_prefect_before_its_server_is_there() -> None:
     """Prefect reads the server's address when it is imported; before that it would start one of its own beside ours."""
     code = "import sys, flows.compare, flows.clusters; assert 'prefect' not in sys.modules, 'prefect is imported too early'"

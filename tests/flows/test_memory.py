@@ -89,11 +89,11 @@ def test_networks_that_cannot_fit_are_refused(told):
 def beside(monkeypatch, tmp_path):
     """Return what says how many runs of SFT and ReFT go side by side on a machine with so much memory, and what is told."""
 
-    def ask(gigabytes, *words, base="./smol", most=4):
+    def ask(gigabytes, *words, base="./smol", most=4, runs=2):
         lines = []
         monkeypatch.setattr(memory, "situation_of_memory", lambda config, folder: situation(gigabytes, words))
         configs = [merge({}, [f"method={method}", f"model.base={base}", *words]) for method in ("sft", "reft")]
-        return side_by_side(configs, tmp_path, configs[0].compare, most=most, say=lines.append), lines
+        return side_by_side(configs[0], configs[:runs], tmp_path, most=most, say=lines.append), lines
 
     return ask
 
@@ -131,6 +131,16 @@ def test_the_workers_of_a_cluster_and_the_tiny_base_are_not_counted(beside):
 def test_a_comparison_of_which_a_run_cannot_fit_is_refused(beside):
     with pytest.raises(RequestError, match=r"^ReFT on \./smol .*alone are 4\.5 GB"):
         beside(3)
+    assert beside(3, runs=0) == (4, [])  # all of them have been made, here or elsewhere: what is left is the page
+
+
+def test_each_method_of_a_comparison_is_looked_at_once(monkeypatch, tmp_path):
+    looked = []
+    monkeypatch.setattr(memory, "situation_of_memory", lambda run, folder: looked.append(run.method) or situation(1_000))
+    words = ["model.base=./smol"]
+    runs = [merge({}, [f"method={method}", f"seed={seed}", *words]) for seed in (0, 1) for method in ("sft", "reft")]
+    assert side_by_side(runs[0], runs, tmp_path, most=2, say=pytest.fail) == 2
+    assert looked == ["sft", "reft"]
 
 
 def test_lengths_and_base_are_looked_at(tiny_world, monkeypatch):
