@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from flows.compare_page import Facts, write_page_of
 from flows.compare_request import Request
 from flows.compare_screen import Screen
 from flows.equal import Terms, check_terms, producers, terms_of
-from flows.jobs import Finished
+from flows.jobs import Finished, Job
 from flows.memory import side_by_side
 from flows.pipeline import git_commit, settled_ledger, versioned_data
 from flows.probe import Prober
@@ -61,9 +61,7 @@ def comparison(
     configurations = [configuration(job.words, False) for job in first]
     for each in configurations:
         prober.probe(each)
-    runs = (configuration(job.words, False) for job in jobs)
-    left = (each for each in runs if not prober.probe(each).is_cached)
-    workers = side_by_side(config, left, data.folder, most=workers, say=say)
+    workers = side_by_side(config, _left(jobs, configuration, prober), data.folder, most=workers, say=say)
 
     terms = terms_of(request, config, data.folder)
     check_terms(request, data.folder, configurations)
@@ -101,6 +99,14 @@ def comparison(
     if all(one.report for one in finished):  # logs are for whoever asks why a run failed
         shutil.rmtree(paths.store / "compare" / comparison_id, ignore_errors=True)
     return result
+
+
+def _left(jobs: Iterable[Job], configuration: Callable[..., Config], prober: Prober) -> Iterator[Config]:
+    """Yield the settings of each job that something is left to do of."""
+    for job in jobs:
+        config = configuration(job.words, False)
+        if not prober.probe(config).is_cached:
+            yield config
 
 
 def _open_run(ledger: Ledger, request: Request, config: Config, *, comparison_id: str, data: DatasetVersion, commit: str) -> str:
