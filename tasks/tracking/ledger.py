@@ -64,18 +64,18 @@ class Ledger:
             RequestError: no server answers at `tracking.uri`, or the experiment was deleted.
             StorageError: the store cannot be written.
         """
-        from mlflow import MlflowClient
+        from tasks.tracking.client import SharedClient
 
         if tracking.uri and not tracking.uri.startswith("sqlite:"):
             require_server(tracking.uri)
-            client = MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
+            client = SharedClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
             return cls(client, experiment_id=_experiment(client, tracking, None), uri=tracking.uri, paths=paths)
         uri = tracking.uri or store_uri(paths)
         with opening(paths.ledger):
             database, artifacts = paths.ledger / "mlflow.db", artifacts_folder(paths)
             if not tracking.uri:
                 make_sure_of(database)
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client = SharedClient(tracking_uri=uri, registry_uri=uri)
             if not tracking.uri:
                 follow_a_move(database, artifacts=artifacts)
             experiment_id = _experiment(client, tracking, str(artifacts))
