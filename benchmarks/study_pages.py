@@ -9,6 +9,7 @@ from typing import Any
 
 from posttrain.comparison import numbers
 from posttrain.methods import METHODS
+from posttrain.printable import counted
 
 Study = Mapping[str, Any]
 BEGIN, END = "<!-- study: {name}; made by benchmarks.study -->\n", "<!-- end of {name} -->"
@@ -144,7 +145,7 @@ def covers(study: Study) -> str:
     """Return the sentence below a table of gains: of what they are, and what the brackets cover."""
     design, reference = study["design"], title_of(study, study["design"]["reference"])
     where = "" if study["world"] is None else f", world {study['world']}"
-    told = f"Mean of {len(design['seeds'])} seeds, {count(design['questions'])} held-out questions{where}."
+    told = f"Mean of {counted(len(design['seeds']), 'seed')}, {count(design['questions'])} held-out questions{where}."
     if any(pair["low"] is not None for pair in study["pairs"]):
         told += (
             f" Brackets: {100 * design['confidence']:.0f} % intervals. Bold: different from {reference}, after Holm's correction."

@@ -16,13 +16,13 @@ from posttrain.digests import text_digest
 from posttrain.errors import RequestError
 from posttrain.feedback.labels import Label
 from posttrain.labelling.ab import SELECTION, Thumb, picks_of, thumbs_of
-from posttrain.printable import printable
+from posttrain.printable import counted, printable
 from posttrain.promotion.moves import CHALLENGER, CHAMPION
 from posttrain.settings.config import Config
 from tasks.asking.answer import Answer, Loaded
 from tasks.asking.screen import Ask, Hear, show_side_by_side
 from tasks.labelling.ab import add_pick, add_thumb, read_picks, read_thumbs
-from tasks.labelling.terminal import counted, pick_lines, thumb_lines
+from tasks.labelling.terminal import pick_lines, thumb_lines
 from tasks.workspace.paths import Paths
 
 CHOICES = {"1": 1.0, "2": 0.0, "=": 0.5}

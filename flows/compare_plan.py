@@ -11,10 +11,10 @@ from flows.memory import side_by_side
 from flows.order import Order
 from flows.probe import ProbedStage, Prober
 from flows.situation import check_possible
+from posttrain.printable import counted
 from posttrain.settings.config import Config
 from tasks.data.dvc import bring_up_to_date
 from tasks.tracking.ledger import Ledger
-from tasks.upkeep.findings import counted
 from tasks.workspace.paths import Paths
 from tasks.workspace.progress import duration
 

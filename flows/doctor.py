@@ -7,9 +7,9 @@ from functools import partial
 from importlib import import_module
 
 from posttrain.errors import ContractError, RequestError
-from posttrain.printable import printable
+from posttrain.printable import counted, printable
 from posttrain.settings.config import Config, merge
-from tasks.upkeep.findings import Check, Finding, Looked, Severity, Stores, counted, examine, well, wrong
+from tasks.upkeep.findings import Check, Finding, Looked, Severity, Stores, examine, well, wrong
 from tasks.workspace.paths import Paths
 
 Say = Callable[[str], None]

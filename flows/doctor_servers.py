@@ -16,12 +16,13 @@ from flows.service_lines import StatusLine, ended_before
 from flows.service_plans import TITLES, WORK_POOL, check_stores, is_of_this_machine
 from flows.services import status, trouble_of_worker
 from posttrain.errors import PosttrainError
+from posttrain.printable import counted
 from posttrain.schedules.rules import TIMES
 from tasks.judges.cache import FILE, VERSION
 from tasks.services.notes import MLFLOW, NAMES, PREFECT, WORKER, folder_of, forget, is_copied, note_of, running
 from tasks.services.processes import flow_runs_here, is_hidden, trouble_at
 from tasks.tracking.store import ledger_database
-from tasks.upkeep.findings import Finding, Stores, counted, megabytes, named, note, well, wrong
+from tasks.upkeep.findings import Finding, Stores, megabytes, named, note, well, wrong
 from tasks.workspace.databases import Database, check
 from tasks.workspace.presence import Process, living
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.keep_verbs import Start
 from posttrain.errors import RequestError, did_you_mean
-from posttrain.printable import printable
+from posttrain.printable import counted, printable
 from tasks.workspace.paths import Paths
 
 OWN = ("out", "finish", "batch", "force", "export", "import", "file")
@@ -127,7 +127,6 @@ def finish(paths: Paths, dataset: str, request: LabelsRequest, say: Say) -> None
     """Make the labels of a batch part of the dataset, without serving the page."""
     from tasks.labelling.batches import open_batch
     from tasks.labelling.finish import finish_batch
-    from tasks.labelling.terminal import counted
 
     batch = open_batch(paths, dataset, request.batch)
     done = finish_batch(paths, batch, force=request.is_forced)
@@ -140,7 +139,6 @@ def export_file(paths: Paths, dataset: str, request: LabelsRequest, say: Say) ->
     """Write labels in a form of another tool."""
     from tasks.labelling.exchange.table import form_of
     from tasks.labelling.exchange.transfer import export_batch, export_labels
-    from tasks.labelling.terminal import counted
 
     form = form_of(request.form, word="EXPORT")
     if request.batch:
@@ -160,7 +158,6 @@ def import_file(paths: Paths, dataset: str, request: LabelsRequest, say: Say) ->
     """Add the labels of a file to those of the dataset."""
     from tasks.labelling.exchange.table import form_of
     from tasks.labelling.exchange.transfer import import_labels
-    from tasks.labelling.terminal import counted
 
     got = import_labels(paths, dataset, form=form_of(request.form, word="IMPORT"), file=request.file)
     for note in (*got.version.notes, *(f"{request.file}: {note}" for note in got.notes)):

@@ -12,9 +12,9 @@ from posttrain.advice.situation import Asked, Situation, percentile
 from posttrain.data.lengths import WITHOUT_REFERENCES
 from posttrain.errors import RequestError
 from posttrain.methods import METHODS, Method
+from posttrain.printable import counted
 from posttrain.settings.config import Config
 from tasks.base_model.identity import TINY
-from tasks.upkeep.findings import counted
 from tasks.workspace.jsonl import read_rows
 
 QUANTIZED: dict[str, dict[str, Any]] = {

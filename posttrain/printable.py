@@ -1,4 +1,4 @@
-"""Text of others as a terminal may have it."""
+"""What is printed: text of others as a terminal may have it, and numbers with their nouns."""
 
 import re
 
@@ -12,3 +12,8 @@ _UNSAFE = re.compile(
 def printable(text: str) -> str:
     """Return a text with whatever would command a terminal written out: an escape becomes the four letters \\x1b."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number with its noun: "1 run", "2 runs", "0 runs"; `several` where that is no plural with an s."""
+    return f"1 {one}" if count == 1 else f"{count:,} {several or f'{one}s'}"

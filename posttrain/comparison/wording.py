@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posttrain.printable import counted
+
 ONE_SEED = "one seed: this speaks of {these}, not of {methods}"
 COVERS_SEEDS = (
     "{confidence} % intervals cover the choice of held-out questions and of training seeds. The interval that is drawn pools the "
@@ -125,7 +127,7 @@ def _seen(pair: Mapping[str, Any], voice: Voice) -> str:
         # the first takes the fewest questions, the last the fewest seeds
         effect, every = next(iter(effects.items()))
         needs = every if len(every) == 1 else [every[0], every[-1]]
-        ways = " or ".join(f"{_counted(one['seeds'], 'seed')} and {_counted(one['questions'], 'question')}" for one in needs)
+        ways = " or ".join(f"{counted(one['seeds'], 'seed')} and {counted(one['questions'], 'question')}" for one in needs)
         text += f", an effect of {voice.unit.amount(effect)} would need {ways}"
     return text
 
@@ -245,7 +247,3 @@ def _listed(names: Sequence[str]) -> str:
     *first, last = names
     comma = "; " if any("," in name for name in names) else ", "  # "RLAIF, direct" is one method
     return f"{comma.join(first)} and {last}" if first else last
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from posttrain.labelling.ab import Picks, Thumbs
 from posttrain.labelling.state import OPEN, BatchState, Labeller, LabelState
-from posttrain.printable import printable
+from posttrain.printable import counted, printable
 from posttrain.statistics.intervals import Interval
 
 WIDEST = 80
@@ -136,11 +136,6 @@ def hours(number: float, *, unit: bool = True) -> str:
     """Return hours as one says them."""
     told = f"{number:.1f}" if number < 10 else f"{number:,.0f}"
     return f"{told} hours" if unit else told
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with what it counts."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _counts(of: Mapping[str, int]) -> str:

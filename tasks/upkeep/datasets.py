@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError
+from posttrain.printable import counted
 from tasks.data.dvc import settle_imports
 from tasks.data.dvc_files import LABELS, RECORDS, WORLD, read_lock, read_stages, read_version, version_file
 from tasks.data.dvc_memory import Memory
 from tasks.data.swap import INCOMING
-from tasks.upkeep.findings import Finding, Stores, counted, named, note, well, wrong
+from tasks.upkeep.findings import Finding, Stores, named, note, well, wrong
 from tasks.workspace.locks import exclusive, import_lock
 from tasks.workspace.paths import Paths
 

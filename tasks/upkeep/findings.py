@@ -217,11 +217,6 @@ def named(names: list[str]) -> str:
     return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1]) if part)
 
 
-def counted(count: int, one: str, several: str = "") -> str:
-    """Return a number with its noun: "1 run", "2 runs", "no runs"; `several` where that is no plural with an s."""
-    return f"1 {one}" if count == 1 else f"{f'{count:,}' if count else 'no'} {several or f'{one}s'}"
-
-
 def megabytes(size: int) -> str:
     """Return bytes as MB, "under 1 MB" for less."""
     return f"{size // 2**20:,} MB" if size >= 2**20 else "under 1 MB"

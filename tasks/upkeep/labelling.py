@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import DataError
+from posttrain.printable import counted
 from tasks.data.labels_file import labels_file, read_people
 from tasks.labelling.ab import PICKS, THUMBS, read_picks, read_thumbs
-from tasks.upkeep.findings import Finding, Stores, counted, named, note, well, wrong
+from tasks.upkeep.findings import Finding, Stores, named, note, well, wrong
 from tasks.workspace.paths import Paths
 
 UNFINISHED = 3_600.0

@@ -12,7 +12,8 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from tasks.upkeep.findings import Finding, Stores, counted, megabytes, named, note, well
+from posttrain.printable import counted
+from tasks.upkeep.findings import Finding, Stores, megabytes, named, note, well
 from tasks.upkeep.stages import finished
 from tasks.workspace.artifacts import half_made, sweep
 from tasks.workspace.paths import Paths

@@ -18,8 +18,9 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from posttrain.printable import counted
 from tasks.services.notes import NAMES, WORKER, running
-from tasks.upkeep.findings import Finding, Stores, counted, named, note, well, wrong
+from tasks.upkeep.findings import Finding, Stores, named, note, well, wrong
 
 LEAST_FREE_MB = 500
 """Below it no command that writes begins (flows/__main__.py)."""

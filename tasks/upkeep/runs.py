@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 from posttrain.errors import RequestError
+from posttrain.printable import counted
 from posttrain.promotion.moves import CHAMPION, Outcome
 from tasks.promotion.history import history_of
 from tasks.promotion.moves import half_done_moves, set_alias, settle_moves
 from tasks.tracking.killed_runs import close_killed, killed_runs, models_without_version, sweep_models
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import moves_lock
-from tasks.upkeep.findings import Finding, Stores, counted, named, note, well, wrong
+from tasks.upkeep.findings import Finding, Stores, named, note, well, wrong
 from tasks.workspace.locks import exclusive
 from tasks.workspace.presence import Note, Process, left_behind, living
 

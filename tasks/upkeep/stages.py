@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from posttrain.errors import RequestError
-from tasks.upkeep.findings import Finding, Stores, counted, named, well, wrong
+from posttrain.printable import counted
+from tasks.upkeep.findings import Finding, Stores, named, well, wrong
 from tasks.upkeep.heads import size_of, trouble_of_head
 from tasks.workspace.artifacts import find
 from tasks.workspace.paths import Paths

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from posttrain.printable import counted
 from tasks.tracking.ledger import Ledger
 from tasks.tracking.registry import WEIGHTS_TAG, local_path, trouble_of
-from tasks.upkeep.findings import Finding, Stores, counted, well, wrong
+from tasks.upkeep.findings import Finding, Stores, well, wrong
 from tasks.upkeep.heads import size_of, trouble_of_head
 from tasks.upkeep.runs import registered_models, versions_of
 

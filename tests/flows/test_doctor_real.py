@@ -55,7 +55,7 @@ def test_a_schedule_that_nobody_would_start(server: Server, client: Any, stores:
             "1 schedule and no worker: there never was one. Start one: make up",
         )
         client.pause_deployment(deployment)
-        assert [one.says for one in schedules(stores)] == ["no schedules with a next run"]
+        assert [one.says for one in schedules(stores)] == ["0 schedules with a next run"]
         (kept,) = server.read_deployments(tag=TAG)
         theirs = client.read_deployment(deployment)
         assert kept == server.read_deployment(deployment) and kept.paused

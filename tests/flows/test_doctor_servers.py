@@ -229,7 +229,7 @@ def schedule(server: FakeClient, stores: Stores, *, paused: bool = False, **told
 
 def test_schedules_that_will_run(stores: Stores, server: FakeClient) -> None:
     server.workers = []  # of which there is no need without a schedule
-    assert one(schedules(stores)) == (Severity.OK, "no schedules with a next run")
+    assert one(schedules(stores)) == (Severity.OK, "0 schedules with a next run")
     server.workers = [SimpleNamespace(status="OFFLINE"), SimpleNamespace(status="ONLINE")]
     schedule(server, stores)
     schedule(server, stores, name="off", paused=True)

@@ -61,7 +61,7 @@ WELL = [(Severity.OK, "1 dataset, as DVC has noted them")]
 def test_datasets_as_they_were_left(stores: Stores) -> None:
     assert told(stores) == WELL
     assert not (stores.paths.store / "dvc.json").exists(), "looking writes nothing down"
-    assert told(Stores(Paths(stores.paths.root / "empty"), Config())) == [(Severity.OK, "no datasets, as DVC has noted them")]
+    assert told(Stores(Paths(stores.paths.root / "empty"), Config())) == [(Severity.OK, "0 datasets, as DVC has noted them")]
 
 
 @pytest.mark.parametrize("name", ["questions", "records"])

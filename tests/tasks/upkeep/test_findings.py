@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from posttrain.errors import DataError, StorageError
+from posttrain.printable import counted
 from posttrain.settings.config import Config
 from tasks.upkeep.findings import (
     READ_WHOLE,
@@ -15,7 +16,6 @@ from tasks.upkeep.findings import (
     NotLookedError,
     Severity,
     Stores,
-    counted,
     examine,
     megabytes,
     named,
@@ -159,6 +159,6 @@ def test_words() -> None:
         "a, b, c and 1 more",
         "a, b, c and 2 more",
     ]
-    assert [counted(count, "run") for count in (0, 1, 2, 1_000)] == ["no runs", "1 run", "2 runs", "1,000 runs"]
+    assert [counted(count, "run") for count in (0, 1, 2, 1_000)] == ["0 runs", "1 run", "2 runs", "1,000 runs"]
     assert [counted(count, "process", "processes") for count in (1, 2)] == ["1 process", "2 processes"]
     assert [megabytes(size) for size in (0, 2**20 - 1, 2**20, 3 * 2**30)] == ["under 1 MB", "under 1 MB", "1 MB", "3,072 MB"]

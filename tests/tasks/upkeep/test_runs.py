@@ -49,7 +49,7 @@ def one(findings: list[Finding]) -> tuple[Severity, str]:
 
 def test_a_ledger_is_opened_once_for_all_checks(looked_at: Stores) -> None:
     stores = Stores(looked_at.paths, Config())
-    assert one(subject.ledger(stores)) == (Severity.OK, "it opens: experiment posttrain, no registered models")
+    assert one(subject.ledger(stores)) == (Severity.OK, "it opens: experiment posttrain, 0 registered models")
     assert stores.ledger() is stores.open_ledger()
 
 
@@ -214,7 +214,7 @@ def lose(stores: Stores, version: str) -> None:
 
 
 def test_aliases_of_versions_that_are_there(looked_at: Stores, ledger: Ledger, models: Path) -> None:
-    assert one(aliases(looked_at)) == (Severity.OK, "no aliases: each names a version that is there")
+    assert one(aliases(looked_at)) == (Severity.OK, "0 aliases: each names a version that is there")
     two_versions(ledger, models)
     assert one(aliases(looked_at)) == (Severity.OK, "2 aliases: each names a version that is there")
 

@@ -39,7 +39,7 @@ def version(ledger: Ledger, weight: float) -> Path:
 
 
 def test_versions_that_are_whole(looked_at: Stores, ledger: Ledger) -> None:
-    assert versions(looked_at)[0].says == "no versions: the files are there"
+    assert versions(looked_at)[0].says == "0 versions: the files are there"
     version(ledger, 1.0)
     version(ledger, 2.0)
     (found,) = versions(looked_at)
