@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from models.checkpointing import let_checkpoint
-from models.decoder import LARGE
 from models.fingerprint import must_move
 from models.load import device, dtype, load_model, load_tokenizer
 from models.lora import adapted, merged
@@ -33,11 +32,11 @@ from posttrain.rl.rollout import Sampled
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.interface import RewardSource
+from tasks.training.heap import return_freed_of
 from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import Log, Outcome
 from tasks.workspace.checkpoints import Checkpoints
 from tasks.workspace.jsonl import required, write_rows
-from tasks.workspace.memory import return_freed
 from tasks.workspace.progress import bar
 from tasks.workspace.quiet import quiet_libraries
 from tasks.workspace.weights import save, source_of
@@ -133,7 +132,7 @@ def _updates(
 
     def score(asked: Sequence[int], responses: Sequence[Sequence[int]]) -> Rewards:
         rewards = asker.score(asked, responses)
-        _return_freed(network)
+        return_freed_of(network.policy)
         return rewards
 
     updates = ppo(
@@ -153,7 +152,7 @@ def _updates(
     )
     for update in updates:
         yield update
-        _return_freed(network)
+        return_freed_of(network.policy)
 
 
 @dataclass(frozen=True)
@@ -176,15 +175,6 @@ class _Sizes:
         if network.critic is None:
             return cls(size_of(network.policy, *head), Size(), has_values=bool(head))
         return cls(size_of(network.policy), size_of(network.critic, *head), has_values=True)
-
-
-def _return_freed(network: PolicyAndCritic) -> None:
-    """Return freed memory to the system between sampling and learning, and between updates, where a large network computes.
-
-    A small one keeps it on purpose (`flows.environment`); a GPU's memory is PyTorch's own.
-    """
-    if size_of(network.policy).weights >= LARGE and device().type == "cpu":
-        return_freed()
 
 
 def _accelerator(model: ModelSettings) -> Accelerator:

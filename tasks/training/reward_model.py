@@ -32,6 +32,7 @@ from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
 from tasks.evaluation.reward_model import QUALITY, Texts, scored_pairs, seconded_share, write_quality
 from tasks.feedback.labels import read_labels
+from tasks.training.heap import return_freed_of
 from tasks.training.sharded import whole_copy
 from tasks.workspace.artifacts import Log, Outcome, keep_findings
 from tasks.workspace.jsonl import has_rows, read_records
@@ -185,6 +186,7 @@ def _trained(
                     told = {"loss": step.loss, "accuracy": step.accuracy, "learning_rate": step.learning_rate}
                     log(step.step, told if number == 0 else {f"{name}_member_{number + 1}": one for name, one in told.items()})
                     advance(1, f"loss {step.loss:.3f}")
+                    return_freed_of(network)
                     tokens += step.tokens
                     compute = compute.plus(learning(size, step.tokens))
                     if step.step > steps - max(1, steps // 10):

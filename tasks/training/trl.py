@@ -31,6 +31,7 @@ from posttrain.settings.dpo import DPOSettings
 from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.sft import SFTSettings
+from tasks.training.heap import ReturnsFreed
 from tasks.training.sharded import sharding_arguments
 from tasks.workspace.artifacts import Log
 from tasks.workspace.progress import bar
@@ -123,6 +124,7 @@ def trained(stage: str, settings: Settings, make: Callable[[Settings], Trainer],
 
     def train(rows: int) -> Trainer:
         trainer = silenced(make(settings.model_copy(update={"device_batch_size": rows})))
+        trainer.add_callback(ReturnsFreed())
         with must_move(trainer.model, stage=stage):
             trainer.train()
         return trainer

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForSequenceClassification, LlamaModel
 
 from models import reward_training
+from models.decoder import LARGE
 from models.policy import PolicyAndCritic
 from models.reward_training import Group, train_reward_network
 from posttrain.errors import RequestError
@@ -17,8 +18,10 @@ from posttrain.settings.kto import KTOSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.reward_model import RewardModelSettings
 from posttrain.settings.sft import SFTSettings
-from tasks.training import dpo, kto, sft
+from tasks.feedback.agreement import write_labels
+from tasks.training import dpo, heap, kto, reward_model, sft
 from tasks.workspace.jsonl import write_rows
+from tests.tasks.training.test_reward_model import SETTINGS, labelled
 from tests.tiny_ppo import llama, run
 
 
@@ -179,3 +182,37 @@ def test_a_reward_model_repeats_the_step_with_fewer_rows(monkeypatch):
     assert lines == [("training", 6), ("training", 3), ("training", 1)] and calls[:5] == [12, 6, 2, 2, 2]
     close(parts[0], whole[0])
     assert parts[1] == pytest.approx(whole[1]) and parts[2] == pytest.approx(whole[2])
+
+
+@pytest.mark.parametrize(("large", "times"), [(10_000, 6), (LARGE, 0)])
+def test_a_large_network_gives_freed_memory_back_behind_each_part_of_a_batch(tiny_world, tmp_path, monkeypatch, large, times):
+    given_back = []
+    monkeypatch.setattr(heap, "LARGE", large)
+    monkeypatch.setattr(heap, "return_freed", lambda: given_back.append(1))
+    settings = SFTSettings(max_steps=2, batch_size=6, device_batch_size=2)
+    how = {"tokenizer": tiny_world.tokenizer, "model": ModelSettings(context=tiny_world.context), "context": tiny_world.context}
+    sft.train(tmp_path, lambda *_: None, data=tiny_world.data, base=tiny_world.base, settings=settings, seed=0, **how)
+    assert len(given_back) == times
+
+
+@pytest.mark.parametrize("large", [10_000, LARGE])
+def test_a_large_reward_model_gives_freed_memory_back_behind_each_step(tiny_world, world_records, tmp_path, monkeypatch, large):
+    given_back, steps = [], []
+    monkeypatch.setattr(heap, "LARGE", large)
+    monkeypatch.setattr(heap, "return_freed", lambda: given_back.append(1))
+    (tmp_path / "labels").mkdir()
+    write_labels(tmp_path / "labels", labelled(world_records))
+    reward_model.train(
+        tmp_path,
+        lambda step, figures: steps.append(step),
+        labels=tmp_path / "labels",
+        data=tiny_world.data,
+        start=tiny_world.base,
+        settings=SETTINGS.model_copy(update={"max_steps": 3, "ensemble": 1, "min_accuracy": 0.0}),
+        findings=tmp_path / "findings",
+        tokenizer=tiny_world.tokenizer,
+        model=ModelSettings(context=tiny_world.context),
+        context=tiny_world.context,
+        seed=0,
+    )
+    assert len(given_back) == (len(steps) if large == 10_000 else 0) and len(steps) == 3

@@ -23,7 +23,7 @@ from posttrain.rl.rewards import Rewards
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
 from tasks.rewards.sources.table import KINDS, reward_source
-from tasks.training import loop, ppo
+from tasks.training import heap, loop, ppo
 from tasks.training.rollouts import Asker
 from tasks.workspace.artifacts import file_digest
 from tasks.workspace.jsonl import read_rows, write_rows
@@ -318,8 +318,8 @@ def test_a_large_network_gives_freed_memory_back_before_it_learns_and_behind_it(
 
     inner = Learner.learn
     monkeypatch.setattr(Learner, "learn", learn)
-    monkeypatch.setattr(loop, "LARGE", large)
-    monkeypatch.setattr(loop, "return_freed", lambda: events.append("given back"))
+    monkeypatch.setattr(heap, "LARGE", large)
+    monkeypatch.setattr(heap, "return_freed", lambda: events.append("given back"))
     train(tiny_world, tmp_path / "out", tmp_path / "checkpoints", updates=2)
     an_update = ["given back", "learn", "given back"] if is_given_back else ["learn"]
     assert events == 2 * an_update
