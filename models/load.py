@@ -35,6 +35,8 @@ FIXED_DATE = (
 )
 """The date that Llama 3's own template falls back on, in place of today's."""
 _TOKENIZERS = ("tokenizer*", "vocab.*", "*.model")
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+ITS_OWN_FILES = "Put the files there that came with its weights: of another tokenizer each token would mean something else"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -128,7 +130,10 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None, setting: 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{setting}={source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+        reason = _first_line(error)
+        if Path(source).is_dir() and not any(list(Path(source).glob(pattern)) for pattern in _VOCABULARIES):
+            reason = f"the directory holds no tokenizer.json, tokenizer.model or vocab.json. {ITS_OWN_FILES}"
+        raise RequestError(f"{setting}={source}: its tokenizer cannot be loaded: {reason}") from None
     if tokenizer.eos_token is None:
         raise RequestError(f"{setting}={source}: its tokenizer has no EOS token, without which a response never ends")
     tokenizer.padding_side = "left"
@@ -301,4 +306,4 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0].rstrip(" .:")

@@ -36,7 +36,7 @@ def convert(out: Path, log: Log, *, folder: Path, file: str, told: str) -> Outco
     except Exception as error:  # a reader of a foreign format meets damage by any kind of error
         if storage_trouble(error):
             raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(" .:") or type(error).__name__
         raise RequestError(f"{told}: it cannot be read as a GGUF model: {reason}. Nothing was kept") from None
     return Outcome(metrics={"parameters": sum(weight.numel() for weight in network.parameters())})
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models import tiny
 from models.load import (
+    ITS_OWN_FILES,
     check_base,
     context_length,
     device,
@@ -204,6 +205,15 @@ def test_a_broken_tokenizer_is_refused_in_one_line(folder, file, content):
     (folder / file).write_bytes(content)
     told = refusal(load_tokenizer, folder)
     assert told.startswith(f"model.base={folder}: its tokenizer cannot be loaded: ") and "\n" not in told
+
+
+def test_a_directory_without_a_tokenizer_is_refused_with_what_to_do(folder):
+    for file in folder.glob("tokenizer.json"):
+        file.unlink()
+    assert refusal(load_tokenizer, folder) == (
+        f"model.base={folder}: its tokenizer cannot be loaded: the directory holds no tokenizer.json, tokenizer.model or "
+        f"vocab.json. {ITS_OWN_FILES}"
+    )
 
 
 def test_weights_of_another_shape_are_refused(folder):
