@@ -90,15 +90,23 @@ PARTS = {
     "preferences": Part(
         title="Pairs that people wrote",
         dataset="pairs",
-        methods="sft dpo",
+        methods="sft dpo rlhf",
         settings=(),
         cut={
-            "sft.max_steps=20": "SFT stops after 20 steps",
-            "dpo.max_steps=40": "DPO stops after 40 steps",
+            "sft.max_steps=10": "SFT stops after 10 steps",
+            "dpo.max_steps=10": "DPO stops after 10 steps of 16 pairs",
+            "reward_model.max_steps=10": "the reward model learns for 10 steps",
+            "ppo.updates=1": "PPO makes one update",
+            "ppo.max_new_tokens=64": "of responses of at most 64 tokens",
+            "ppo.min_finished=0": "whether they end or not, so the RLHF policy is no more than started",
+            "evaluate.max_questions=20": "responses to 20 held-out prompts are sampled",
+            "evaluate.max_new_tokens=64": "of at most 64 tokens",
+            "evaluate.samples=1": "one each",
         },
         about=(
             "English pairs of answers of which one was preferred. No program can check them: held-out pairs are "
-            "ranked by each model's own probabilities, beside those of the model that it started from."
+            "ranked by each model's own probabilities, beside those of the model that it started from, and by RLHF's "
+            "reward model, which holds pairs of its own back."
         ),
     ),
 }
@@ -175,8 +183,8 @@ def unchecked_of(comparison: Mapping[str, Any], reports: Path) -> Iterable[dict[
     for method in comparison["methods"]:
         for run in method["runs"]:
             path = reports / f"{run['pipeline_id']}.json"
-            models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else {}
-            for model, figures in models.items():
+            report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            for model, figures in {**report.get("models", {}), **_of_reward_model(report)}.items():
                 for figure in ("preference_accuracy", "reference_loss"):
                     found = figures.get(figure)
                     if (
@@ -187,6 +195,15 @@ def unchecked_of(comparison: Mapping[str, Any], reports: Path) -> Iterable[dict[
                         told.add(key)
                         bounds = {end: found.get(end) for end in ("estimate", "low", "high")}
                         yield {"seed": run["seed"], "model": model, "figure": figure, **bounds}
+
+
+def _of_reward_model(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the share of its own held-out pairs that a pipeline's reward model ranks right, as if it were one of its models."""
+    quality = (report.get("audit") or {}).get("reward_model")
+    if not quality:
+        return {}
+    bounds = {"estimate": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+    return {"reward model": {"preference_accuracy": {end: quality.get(name) for end, name in bounds.items()}}}
 
 
 def kept() -> dict[str, Any]:
