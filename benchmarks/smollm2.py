@@ -91,8 +91,10 @@ PARTS = {
         title="Pairs that people wrote",
         dataset="pairs",
         methods="sft dpo rlhf",
-        settings=(),
+        settings=("model.context=2048", "validation.max_critical_share=0.06"),
         cut={
+            "model.context=1024": "rows of more than 1,024 tokens are put aside, a third of the pairs",
+            "validation.max_critical_share=0.4": "the data gate lets that pass",
             "sft.max_steps=10": "SFT stops after 10 steps",
             "dpo.max_steps=10": "DPO stops after 10 steps of 16 pairs",
             "reward_model.max_steps=10": "the reward model learns for 10 steps",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows.bases import locate_base
 from flows.lengths import beyond, decided, with_limits
 from posttrain.data.lengths import Lengths
 from posttrain.settings.config import Config
@@ -72,8 +73,12 @@ def validate_dataset(paths: Paths, config: Config, say: Callable[[str], None]) -
     """Return a line a role, after checking with the tokens of the model in use, and how long a response may be.
 
     Raises:
+        RequestError: there is no such base, or none that can be read.
         DataError: the gate is closed.
     """
+    locate_base(paths, config.model, say=say)  # before its tokenizer is asked for
+    if config.profile.sentence:
+        say(config.profile.sentence)
     with checked_dataset(paths, config, say) as data:
         found = paths.findings("validation", data.version.name)
         limited = with_limits(config, data.lengths, context=data.context)

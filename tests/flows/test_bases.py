@@ -2,7 +2,7 @@
 
 import errno
 import subprocess
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from flows import bases as subject
 from flows.bases import STAGE, locate_base, locate_judge
+from flows.validation import validate_dataset
 from models.load import load_tokenizer
-from posttrain.errors import RequestError, StorageError
+from posttrain.errors import DataError, RequestError, StorageError
+from posttrain.settings.config import merge
 from posttrain.settings.judge import JudgeSettings
 from posttrain.settings.model import ModelSettings
 from posttrain.settings.ppo import PPOSettings
@@ -264,3 +266,20 @@ def test_an_engine_that_copies_whole_weights_is_refused_where_they_are_in_4_bits
     ):
         subject.check_quantized(quantized, PPOSettings(engine="bfloat16"))
     subject.check_quantized(quantized.model_copy(update={"quantization": "none"}), PPOSettings(engine="bfloat16"))
+
+
+def test_a_dataset_is_validated_with_the_tokens_of_a_base_that_has_to_be_converted(paths, whole, monkeypatch):
+    """`make validate` in a fresh checkout asked the hub for a base that no pipeline had converted."""
+    Path("small.gguf").write_bytes(whole)
+    asked = []
+
+    @contextmanager
+    def gate(paths, config, say):
+        asked.append(config.model.source)
+        raise DataError("the gate is closed")
+        yield
+
+    monkeypatch.setattr("flows.validation.checked_dataset", gate)
+    with pytest.raises(DataError):
+        validate_dataset(paths, merge({}, ["model.base=./small.gguf", "model.profile=small"]), lambda line: None)
+    assert asked[0].startswith(".posttrain/stages/gguf/")
