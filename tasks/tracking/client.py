@@ -15,6 +15,7 @@ Result = TypeVar("Result")
 # moment, one is told so, in the words of PostgreSQL, SQLite and MySQL; at the next try it finds the other's row
 TAKEN = re.compile(r"UniqueViolation|UNIQUE constraint failed|Duplicate entry", re.IGNORECASE)
 TRIES = 5
+"""Ours: the second one finds the row, unless somebody has taken it away again in between."""
 
 
 def _again_where_taken(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -36,13 +37,12 @@ def _again_where_taken(call: Callable[Arguments, Result]) -> Callable[Arguments,
 class SharedClient(MlflowClient):
     """`MlflowClient` whose writes of rows that runs share (a dataset, an alias, a tag) survive that another process writes them.
 
-    Experiments, registered models and the numbers of versions need nothing here: MLflow itself sees to those.
+    Experiments, registered models, numbers of versions and tags of logged models need nothing here: MLflow sees to those.
     """
 
     log_inputs = _again_where_taken(MlflowClient.log_inputs)
     set_tag = _again_where_taken(MlflowClient.set_tag)
     set_experiment_tag = _again_where_taken(MlflowClient.set_experiment_tag)
-    set_logged_model_tags = _again_where_taken(MlflowClient.set_logged_model_tags)
     set_registered_model_tag = _again_where_taken(MlflowClient.set_registered_model_tag)
     set_registered_model_alias = _again_where_taken(MlflowClient.set_registered_model_alias)
     set_model_version_tag = _again_where_taken(MlflowClient.set_model_version_tag)

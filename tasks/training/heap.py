@@ -18,7 +18,7 @@ def return_freed_of(network: nn.Module) -> None:
     (docs/decisions/0030-profiles.md). A small network keeps what it freed on purpose (`flows.environment`); a GPU's memory is
     PyTorch's own.
     """
-    if size_of(network).weights >= LARGE and device().type == "cpu":
+    if device().type == "cpu" and size_of(network).weights >= LARGE:
         return_freed()
 
 
